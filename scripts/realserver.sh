@@ -213,9 +213,12 @@ wanted_by() {
 
 installed_script=/usr/local/sbin/millrace-realserver
 
+# The unit for any VIP that Debian's package millrace-realserver has, beside the script.
+packaged_unit=/lib/systemd/system/millrace-realserver@.service
+
 persist() {
-    mkdir -p "$root/etc/sysctl.d" "$(dirname "$(wanted_by)")" \
-        "$root$(dirname "$installed_script")" || fail "cannot create directories below $root/etc"
+    mkdir -p "$root/etc/sysctl.d" "$(dirname "$(wanted_by)")" ||
+        fail "cannot create directories below $root/etc"
     {
         say "# Direct routing: written by $(basename "$0") start --persist."
         settings | while read -r path value; do
@@ -223,11 +226,6 @@ persist() {
         done
     } >"$(sysctl_file)" || fail "cannot write $(sysctl_file)"
     say "wrote $(sysctl_file)"
-    if ! cmp -s "$0" "$root$installed_script"; then
-        cp -- "$0" "$root$installed_script" || fail "cannot write $root$installed_script"
-        chmod 755 "$root$installed_script"
-        say "wrote $root$installed_script"
-    fi
     if [ -z "$root" ]; then
         mkdir -p "$kept_dir" || fail "cannot create $kept_dir"
         settings | while read -r path _; do
@@ -236,6 +234,26 @@ persist() {
                 fail "cannot write $kept_dir/$name"
         done
         say "wrote $kept_dir (what the settings were before)"
+    fi
+    if [ -e "$root$packaged_unit" ]; then
+        unit=$packaged_unit
+    else
+        write_unit
+        unit=/etc/systemd/system/$(unit_name)
+    fi
+    # What `systemctl enable` does, without asking for a running systemd.
+    ln -sf "$unit" "$(wanted_by)" || fail "cannot write $(wanted_by)"
+    say "enabled $(unit_name)"
+}
+
+# The script and a unit that starts it, for a machine without the package.
+write_unit() {
+    mkdir -p "$root$(dirname "$installed_script")" ||
+        fail "cannot create $root$(dirname "$installed_script")"
+    if ! cmp -s "$0" "$root$installed_script"; then
+        cp -- "$0" "$root$installed_script" || fail "cannot write $root$installed_script"
+        chmod 755 "$root$installed_script"
+        say "wrote $root$installed_script"
     fi
     cat >"$(unit_file)" <<EOF || fail "cannot write $(unit_file)"
 [Unit]
@@ -253,9 +271,6 @@ ExecStop=$installed_script stop $vip
 WantedBy=multi-user.target
 EOF
     say "wrote $(unit_file)"
-    # What `systemctl enable` does, without asking for a running systemd.
-    ln -sf "/etc/systemd/system/$(unit_name)" "$(wanted_by)" || fail "cannot write $(wanted_by)"
-    say "enabled $(unit_name)"
 }
 
 forget() {
@@ -265,9 +280,9 @@ forget() {
             say "removed $file"
         fi
     done
-    for unit in "$root"/etc/systemd/system/millrace-realserver@*.service; do
+    for unit in "$(dirname "$(wanted_by)")"/millrace-realserver@*.service; do
         # Another VIP still needs what they share.
-        [ ! -e "$unit" ] || return 0
+        [ ! -L "$unit" ] || return 0
     done
     rm -f "$root$kept_dir"/realserver-*.found
     rmdir "$root$kept_dir" 2>/dev/null || true

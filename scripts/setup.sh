@@ -22,7 +22,7 @@ Options:
   -h, --help    show this
 
 What it may install:
-  with apt        a C compiler and linker; ffmpeg, iproute2 and the servers that
+  with apt        a C compiler and linker; debhelper; ffmpeg, iproute2 and the servers that
                   the tests compare with; chromium, python3 and npm, for tests and
                   demo with a browser; where no Rust toolchain carries the source of
                   `core`, Debian's rustc-web, for the XDP program;
@@ -93,6 +93,8 @@ wanted_packages() {
         say "llvm-$llvm-dev"
     fi
     [ "$purpose" = build ] || printf '%s\n' ffmpeg iproute2
+    # Packs the programs (cargo xtask dist).
+    [ "$purpose" = demo ] || say debhelper
     if $browser; then
         printf '%s\n' chromium python3
         # Debian's brings hundreds of packages; a Node.js from elsewhere has its own.
@@ -101,7 +103,7 @@ wanted_packages() {
     [ "$purpose" != tests ] || printf '%s\n' \
         curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp mpv nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
+        libnginx-mod-rtmp lintian mpv nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }
 
 # What the tests on Debian's own kernels and those of metrics need, which are

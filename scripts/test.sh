@@ -121,6 +121,16 @@ build_tests() {
             --list-type binaries-only --message-format json >"$work/binaries.json"
 }
 
+# Packs the programs that were built, for the tests that install them.
+pack() {
+    programs=$(target_dir)/debug
+    as_builder cargo xtask dist --quick --programs "$programs" --out "$programs/packages" \
+        >"$work/dist.log" 2>&1 || {
+        sed 's/^/   /' "$work/dist.log"
+        return 1
+    }
+}
+
 # Runs the tests that nextest's filter selects, and counts them. Those that are
 # marked as ignored need root, which this script has.
 run_tests() {
@@ -188,6 +198,7 @@ check "lints" check_lints || true
 check "licences of dependencies" as_builder cargo xtask dependencies || true
 check "documentation of the code" check_documentation || true
 require "build" build_tests
+require "packages" pack
 
 begin_section "unit tests, and packet tests in the kernel"
 run_tests 'not binary(e2e)'

@@ -2,41 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rtmp_server::config::Role;
-use rtmp_server::{Options, run};
-
-/// The RTMP edge: pulls each stream once from its origin and serves it to many.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:
-  rtmp-edge --origin 172.16.1.228      pull from there, serve on port 1935
-  rtmp-edge -c edge.conf               as an SRS configuration says
-  rtmp-edge -t -c edge.conf            only check it
-  rtmp-edge sign -c edge.conf rtmp://HOST/live/livestream
-  rtmp-edge --listen 19350 --origin a:1935 --origin b:1935
-
-Signals:
-  SIGTERM  stop           SIGHUP   reload the configuration
-  SIGQUIT  drain, stop    SIGUSR1  open the log file anew
-
-Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
-)]
-struct Arguments {
-    /// Pull streams from here; may be repeated, and is tried in turn
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    origin: Vec<String>,
-
-    #[command(flatten)]
-    options: Options,
-}
-
 fn main() -> ExitCode {
-    let Arguments {
-        origin,
-        mut options,
-    } = Arguments::parse();
-    options.origins = origin;
-    run(Role::Edge, &options)
+    rtmp_edge::main()
 }

@@ -8,6 +8,12 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 
+/// The version of the program: with the revision, where `cargo xtask dist` builds it.
+const VERSION: &str = match option_env!("MILLRACE_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 const EXAMPLES: &str = "\
 Examples:
   500 players on a stream that someone else publishes, for 30 seconds:
@@ -40,7 +46,7 @@ the command line or the machine's limits do not allow the run.";
 /// Loads a server of live streams with thousands of players from one process, and says
 /// how it served them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "rtmp-load", version, after_help = EXAMPLES, args_override_self = true)]
+#[command(name = "rtmp-load", version = VERSION, after_help = EXAMPLES, args_override_self = true)]
 pub struct Options {
     /// What to play: `rtmp://HOST[:PORT]/APP/STREAM`, `http://…/STREAM.flv`,
     /// `ws://…/STREAM.flv` or `http://…/STREAM.m3u8`; `{}` stands for the number

@@ -2,32 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rtmp_server::config::Role;
-use rtmp_server::{Options, run};
-
-/// The RTMP origin: takes publishers, serves players and edges.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:
-  rtmp-origin                          take RTMP on port 1935
-  rtmp-origin -c origin.conf           as an SRS configuration says
-  rtmp-origin -t -c origin.conf        only check it
-  rtmp-origin sign -c origin.conf rtmp://HOST/live/livestream
-  rtmp-origin --listen 19350 --min-latency on --http-api 127.0.0.1:1985
-
-Signals:
-  SIGTERM  stop           SIGHUP   reload the configuration
-  SIGQUIT  drain, stop    SIGUSR1  open the log file anew
-
-Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
-)]
-struct Arguments {
-    #[command(flatten)]
-    options: Options,
-}
-
 fn main() -> ExitCode {
-    run(Role::Origin, &Arguments::parse().options)
+    rtmp_origin::main()
 }

@@ -1,7 +1,7 @@
 //! Where the programs under test are.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,6 +41,29 @@ pub fn program(name: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// The directory of Debian packages of the project's programs.
+///
+/// # Errors
+/// When they have not been made of the programs that are there; the message says how to.
+pub fn packages() -> Result<PathBuf> {
+    let programs = bin_dir()?;
+    let packages = programs.join("packages");
+    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let packed = changed(&packages.join("SHA256SUMS"));
+    for name in ["lb-user", "rtmp-edge", "rtmp-origin"] {
+        if changed(&program(name)?) > packed {
+            bail!(
+                "{} has no packages of the present {name}; make them with: \
+                 cargo build --workspace --bins && cargo xtask dist --quick --programs {} --out {}",
+                packages.display(),
+                programs.display(),
+                packages.display()
+            );
+        }
+    }
+    Ok(packages)
 }
 
 /// The root of the source tree, where `scripts/` and `examples/` are.

@@ -26,7 +26,7 @@ mod tap;
 mod website;
 
 pub use balancer::{Balancer, Interface, RealServer, Service, Traffic, VirtualAddress};
-pub use binaries::{BIN_DIR_VARIABLE, bin_dir, program, source_root};
+pub use binaries::{BIN_DIR_VARIABLE, bin_dir, packages, program, source_root};
 pub use browser::{Browser, Page, Playback};
 pub use client::Client;
 pub use cluster::{Builder, Cluster};
@@ -37,7 +37,7 @@ pub use config::{
 pub use director::{Director, XdpMode};
 pub use flood::Flood;
 pub use keep::Kept;
-pub use machine::{BUILT, Machine, SOURCE};
+pub use machine::{Machine, PACKAGES, SOURCE};
 pub use media::{Frames, GENERATED_FPS, Source, Viewer};
 pub use server::{HTTP_PORT, RTMP_PORT, Server, ServerKind};
 pub use tap::{Passage, Tap};

@@ -20,8 +20,8 @@ const SYSTEMD: &str = "/lib/systemd/systemd";
 /// Where the source tree is, in the machine.
 pub const SOURCE: &str = "/srv/millrace";
 
-/// Where the project's programs are that were built last, in the machine.
-pub const BUILT: &str = "/srv/built";
+/// Where the project's packages are, in the machine.
+pub const PACKAGES: &str = "/srv/packages";
 
 /// Enters a group of processes that is the machine's own, then namespaces that
 /// see no other (cgroup_namespaces(7)).
@@ -38,7 +38,7 @@ const JOIN: &str = r#"
 /// tests look for sockets and pinned maps.
 const BOOT: &str = r#"
     set -eu
-    directory=$1 source=$2 built=$3
+    directory=$1 source=$2 packages=$3
     # /proc is still that of the outside, and so is the number.
     read -r number rest </proc/self/stat
     mkdir "$directory/machine"
@@ -62,10 +62,11 @@ const BOOT: &str = r#"
     mount -t devpts -o newinstance,ptmxmode=0666 devpts root/dev/pts
     ln -s pts/ptmx root/dev/ptmx
     rm -rf root/etc/systemd/system root/etc/init.d root/etc/fstab root/usr/local/bin
-    rm -rf root/var/log/journal
-    mkdir -p root/etc/systemd/system root/usr/local/bin root/srv/millrace root/srv/built
+    rm -rf root/var/log/journal root/usr/sbin/policy-rc.d
+    echo 'APT::Install-Recommends "false";' >root/etc/apt/apt.conf.d/99testbed
+    mkdir -p root/etc/systemd/system root/usr/local/bin root/srv/millrace root/srv/packages
     mount --bind -o ro "$source" root/srv/millrace
-    mount --bind -o ro "$built" root/srv/built
+    mount --bind -o ro "$packages" root/srv/packages
     basename "$directory" >root/etc/hostname
     echo "$number" >"$directory/machine.pid"
     cd root
@@ -124,7 +125,7 @@ impl<'h> Machine<'h> {
                 directory,
                 binaries::source_root(),
             ])
-            .arg(binaries::bin_dir()?);
+            .arg(binaries::packages()?);
         let process = host.spawn("systemd", command)?;
         let init = wait_for("the machine's first process", || {
             ensure!(process.is_running(), "{}", process.log_tail());

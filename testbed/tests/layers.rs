@@ -73,7 +73,7 @@ fn documented() -> Graph {
             .map(|folder| (short(folder.trim_matches('`')).to_owned(), uses.clone()))
             .collect::<Vec<_>>()
     })
-    .filter(|(name, _)| !["scripts", "examples"].contains(&name.as_str()))
+    .filter(|(name, _)| !["scripts", "examples", "debian"].contains(&name.as_str()))
     .collect()
 }
 

@@ -1,9 +1,10 @@
-//! The project's own tasks: build-ebpf, demo, bench, test-kernels, dependencies.
+//! The project's own tasks: build-ebpf, demo, bench, test-kernels, dependencies, dist.
 
 mod bench;
 mod build_ebpf;
 mod demo;
 mod dependencies;
+mod dist;
 mod ebpf_sources;
 mod latency;
 mod test_kernels;
@@ -31,6 +32,7 @@ enum Task {
     TestKernels(test_kernels::Arguments),
     /// Compare licences and sources of all dependencies with deny.toml.
     Dependencies,
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::TestKernels(arguments) => test_kernels::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Dependencies => dependencies::run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

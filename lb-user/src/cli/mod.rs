@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use service_kit::systemd;
 use tokio::runtime::Builder;
 
@@ -33,6 +33,12 @@ use net_types::Network;
 /// Exit status of an error in the configuration or on the command line; clap's
 /// own errors have it, too.
 const EXIT_USAGE_ERROR: u8 = 2;
+
+/// The version of the program: with the revision, where `cargo xtask dist` builds it.
+const VERSION: &str = match option_env!("MILLRACE_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +63,7 @@ connections (\"Tracing packets\" in the operator's guide); RUST_LOG=warn only tr
 /// Spreads connections over real servers: health checks, VRRP and configuration of
 /// keepalived on an XDP data plane.
 #[derive(Debug, Parser)]
-#[command(name = "lb-user", version, after_help = EXAMPLES)]
+#[command(name = "lb-user", version = VERSION, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -306,6 +312,12 @@ impl From<XdpMode> for AttachMode {
             XdpMode::Generic => Self::Generic,
         }
     }
+}
+
+/// The command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and does what it says.

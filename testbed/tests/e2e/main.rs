@@ -12,6 +12,7 @@ mod hitless;
 mod interoperation;
 mod life_cycle;
 mod migration;
+mod packages;
 mod privileges;
 mod scripts;
 mod streaming;

@@ -4,32 +4,29 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use netbed::{Host, INTERFACE, wait_for};
-use testbed::{BUILT, Cluster, Machine, RTMP_PORT, Source, VIP};
+use testbed::{Cluster, Machine, PACKAGES, RTMP_PORT, Source, VIP};
 
 use crate::{has_machines, on, readme_commands};
 
-/// Boots systemd on a host, and installs one of the programs there.
-fn boot<'h>(host: &'h Host, program: &str) -> Result<Machine<'h>> {
+/// Boots systemd on a host, and follows the README there.
+fn set_up<'h>(host: &'h Host, heading: &str) -> Result<Machine<'h>> {
     let machine = Machine::boot(host)?;
-    machine.run(&format!("install {BUILT}/{program} /usr/local/bin"))?;
+    machine.run(&format!("cd {PACKAGES}\n{}", readme_commands(heading)?))?;
     Ok(machine)
 }
 
 /// The machines of the README, each set up as it says.
-struct Deployment<'c> {
-    origin: Machine<'c>,
-    edge: Machine<'c>,
-    director: Machine<'c>,
+pub(crate) struct Deployment<'c> {
+    pub(crate) origin: Machine<'c>,
+    pub(crate) edge: Machine<'c>,
+    pub(crate) director: Machine<'c>,
 }
 
 impl<'c> Deployment<'c> {
     fn set_up(cluster: &'c Cluster) -> Result<Self> {
-        let origin = boot(cluster.origin().host(), "rtmp-origin")?;
-        origin.run(readme_commands("**Origin**")?)?;
-        let edge = boot(cluster.edge(0).host(), "rtmp-edge")?;
-        edge.run(readme_commands("**Each edge**")?)?;
-        let director = boot(cluster.director().host(), "lb-user")?;
-        director.run(readme_commands("**Director**")?)?;
+        let origin = set_up(cluster.origin().host(), "**Origin**")?;
+        let edge = set_up(cluster.edge(0).host(), "**Each edge**")?;
+        let director = set_up(cluster.director().host(), "**Director**")?;
         let deployment = Self {
             origin,
             edge,
@@ -53,7 +50,7 @@ impl<'c> Deployment<'c> {
 }
 
 /// Runs a test on the deployment. What is missing for it is said.
-fn on_the_deployment(test: impl FnOnce(&Cluster, &Deployment<'_>) -> Result<()>) {
+pub(crate) fn on_the_deployment(test: impl FnOnce(&Cluster, &Deployment<'_>) -> Result<()>) {
     if !has_machines() {
         return;
     }
@@ -172,14 +169,14 @@ fn systemd_and_the_balancer_agree_on_what_it_does() {
         assert_eq!(director.property("lb-user", "ActiveState")?, "active");
         viewer.wait_for_more(25)?.ensure_rising()?;
 
-        director.run("sed -i 's/lb_algo/lb_algoo/' /etc/keepalived/keepalived.conf")?;
+        director.run("sed -i 's/lb_algo/lb_algoo/' /etc/millrace/keepalived.conf")?;
         let refused = director.output("systemctl reload lb-user")?;
         assert!(!refused.status.success(), "a wrong file is told");
         wait_for_journal(director, "lb-user -p err", "did you mean `lb_algo`")?;
         let refused = director.output("lb-user upgrade")?;
         assert!(!refused.status.success(), "a wrong file is told");
         assert_eq!(main_pid()?, first, "and the balancer goes on");
-        director.run("sed -i 's/lb_algoo/lb_algo/' /etc/keepalived/keepalived.conf")?;
+        director.run("sed -i 's/lb_algoo/lb_algo/' /etc/millrace/keepalived.conf")?;
 
         director.run(&format!("kill -9 {first}"))?;
         wait_until_restarted(director, "lb-user", &first)?;
@@ -251,7 +248,7 @@ fn scripts_run_as_the_user_that_they_are_to() {
     on_the_deployment(|_, deployment| {
         let director = &deployment.director;
         director.run(
-            "file=/etc/keepalived/keepalived.conf
+            "file=/etc/millrace/keepalived.conf
              sed -i 's/^global_defs {/&\\n    script_user nobody/' $file
              sed -i 's,^ *state MASTER,&\\n    notify \"/usr/bin/touch /run/notified\",' $file
              mkdir -m 1777 /run/told
@@ -265,7 +262,7 @@ fn scripts_run_as_the_user_that_they_are_to() {
         // Another that hangs: its children are killed with it, though they are
         // another user's.
         director.run(
-            "cat >>/etc/keepalived/keepalived.conf <<END
+            "cat >>/etc/millrace/keepalived.conf <<END
 vrrp_script hangs {
     script \"/bin/sh -c 'echo \\$\\$ >>/run/told/begun; sleep 1000 & wait'\"
     interval 2
@@ -273,7 +270,7 @@ vrrp_script hangs {
 }
 END
              sed -i 's/^ *state MASTER/&\\n track_script {\\n hangs weight 1\\n }/' \
-                 /etc/keepalived/keepalived.conf
+                 /etc/millrace/keepalived.conf
              systemctl reload lb-user",
         )?;
         wait_for("a second one to have begun", || {
@@ -307,7 +304,7 @@ fn a_real_server_is_one_again_after_a_boot() {
         ensure!(!cluster.edge(0).host().has_address(VIP)?, "it is gone");
         edge.run(&format!(
             "systemctl restart systemd-sysctl millrace-realserver@{VIP}
-             scripts/realserver.sh status {VIP}"
+             millrace-realserver status {VIP}"
         ))?;
         Ok(())
     });

@@ -8,6 +8,7 @@ mod kernel_tls;
 mod process;
 mod rtmp;
 mod setup;
+mod start;
 mod viewers;
 mod xdp;
 
@@ -27,6 +28,8 @@ pub(crate) enum Bench {
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
+    /// From the start of each program to "ready".
+    Start(start::Options),
     /// What viewers by HTTP-FLV, WebSocket-FLV and HLS cost beside players of
     /// RTMP, and beside nginx that serves the same files.
     Viewers(viewers::Options),
@@ -48,6 +51,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::Checks(options) => checks::run(options),
         Bench::KernelTls(options) => kernel_tls::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
+        Bench::Start(options) => start::run(options),
         Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),

@@ -1,0 +1,68 @@
+//! Writes the man pages and shell completions of the programs, as they lie below `/`:
+//! `cli-docs DIRECTORY`.
+//!
+//! It is a program of its own, since xtask builds the XDP program that `lb-user` embeds and
+//! can link nothing that needs it, and since an operator's programs need no such command.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+
+/// Where each shell looks for completions that packages install.
+const COMPLETIONS: [(Shell, &str); 3] = [
+    (Shell::Bash, "usr/share/bash-completion/completions"),
+    (Shell::Zsh, "usr/share/zsh/vendor-completions"),
+    (Shell::Fish, "usr/share/fish/vendor_completions.d"),
+];
+
+const MAN_PAGES: &str = "usr/share/man/man1";
+
+fn main() -> Result<()> {
+    let mut arguments = env::args_os().skip(1);
+    let (Some(directory), None) = (arguments.next(), arguments.next()) else {
+        bail!("usage: cli-docs DIRECTORY");
+    };
+    write_all(Path::new(&directory))
+}
+
+fn write_all(root: &Path) -> Result<()> {
+    for command in programs() {
+        write_completions(root, &command)?;
+        let pages = make(root, MAN_PAGES)?;
+        clap_mangen::generate_to(command, &pages)
+            .with_context(|| format!("cannot write to {}", pages.display()))?;
+    }
+    Ok(())
+}
+
+/// The command lines of the programs that packages hold.
+fn programs() -> [Command; 4] {
+    [
+        lb_user::cli::command(),
+        rtmp_edge::command(),
+        rtmp_load::Options::command(),
+        rtmp_origin::command(),
+    ]
+}
+
+fn write_completions(root: &Path, command: &Command) -> Result<()> {
+    let name = command.get_name().to_owned();
+    for (shell, folder) in COMPLETIONS {
+        let folder = make(root, folder)?;
+        let written = clap_complete::generate_to(shell, &mut command.clone(), &name, &folder)?;
+        if shell == Shell::Bash {
+            // bash-completion looks for a file of the command's name.
+            fs::rename(written, folder.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+fn make(root: &Path, folder: &str) -> Result<PathBuf> {
+    let path = root.join(folder);
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}

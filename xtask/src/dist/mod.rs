@@ -1,0 +1,160 @@
+//! `cargo xtask dist`: Debian packages of the programs, with checksums and bills of materials.
+//!
+//! The programs, what `cli-docs` writes and the files that operators edit are laid out in a
+//! directory as they are to lie below `/`, beside a copy of `debian/`. Packing them is
+//! debhelper's work (docs/decisions/0013-packages-by-debhelper.md).
+
+mod bill;
+mod revision;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+
+use crate::build_ebpf;
+use revision::Revision;
+
+/// What the packages hold.
+const PROGRAMS: [&str; 4] = ["lb-user", "rtmp-edge", "rtmp-load", "rtmp-origin"];
+
+/// Writes the man pages and completions.
+const CLI_DOCS: &str = "cli-docs";
+
+/// Build Debian packages of the programs.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Pack the programs of this directory, instead of building them for a release
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
+    /// Put the packages here
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/dist")]
+    out: PathBuf,
+    /// For tests: compress little, make no packages of symbols and no bills of materials
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let revision = Revision::of_the_tree()?;
+    let programs = match &arguments.programs {
+        Some(directory) => directory.clone(),
+        None => build(&revision)?,
+    };
+    let out = &arguments.out;
+    if out.exists() {
+        fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
+    }
+    let tree = out.join("tree");
+    lay_out(&tree, &programs, &revision)?;
+    pack(&tree, arguments.quick)?;
+    fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
+    if !arguments.quick {
+        bill::write_all(&PROGRAMS, out)?;
+    }
+    write_checksums(out)
+}
+
+/// Builds the programs for a release; returns where they are.
+fn build(revision: &Revision) -> anyhow::Result<PathBuf> {
+    build_ebpf::run()?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked", "--bins"]);
+    for package in PROGRAMS.iter().chain(&[CLI_DOCS]) {
+        cargo.args(["--package", package]);
+    }
+    do_it(cargo.env("MILLRACE_VERSION", &revision.shown))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(Path::new(&target).join("release"))
+}
+
+/// Lays everything out that packages hold.
+fn lay_out(tree: &Path, programs: &Path, revision: &Revision) -> anyhow::Result<()> {
+    for folder in ["usr/bin", "usr/sbin"] {
+        let folder = tree.join(folder);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    for name in PROGRAMS {
+        copy(&programs.join(name), &tree.join("usr/bin").join(name))?;
+    }
+    let script = tree.join("usr/sbin/millrace-realserver");
+    copy(Path::new("scripts/realserver.sh"), &script)?;
+    do_it(Command::new(programs.join(CLI_DOCS)).arg(tree))?;
+    let files = ["debian", "examples", "CHANGELOG.md"];
+    do_it(Command::new("cp").arg("--recursive").args(files).arg(tree))?;
+    let changelog = format!(
+        "millrace ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {}  {}\n",
+        revision.debian,
+        maintainer()?,
+        revision.date,
+    );
+    fs::write(tree.join("debian/changelog"), changelog).context("cannot write the changelog")
+}
+
+/// Whom `debian/control` names.
+fn maintainer() -> anyhow::Result<String> {
+    let control = fs::read_to_string("debian/control").context("cannot read debian/control")?;
+    let line = control
+        .lines()
+        .find_map(|line| line.strip_prefix("Maintainer: "));
+    Ok(line
+        .context("debian/control names no Maintainer")?
+        .to_owned())
+}
+
+/// Makes packages of what lies in `tree`; debhelper puts them beside it.
+fn pack(tree: &Path, quick: bool) -> anyhow::Result<()> {
+    let mut command = Command::new("debian/rules");
+    command.arg("binary").current_dir(tree);
+    if quick {
+        command
+            .env("DEB_BUILD_OPTIONS", "noautodbgsym")
+            .env("DH_BUILDDEB", "-Zgzip -z1");
+    }
+    do_it(&mut command).context("debhelper packs, which scripts/setup.sh installs")
+}
+
+/// Writes `SHA256SUMS` of all files in a directory, for `sha256sum --check`.
+fn write_checksums(out: &Path) -> anyhow::Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))? {
+        let name = entry?.file_name();
+        println!("{}", out.join(&name).display());
+        names.push(name);
+    }
+    names.sort();
+    let mut command = Command::new("sha256sum");
+    let sums = output(command.arg("--").args(names).current_dir(out))?;
+    fs::write(out.join("SHA256SUMS"), sums).context("cannot write SHA256SUMS")
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// Runs a command that has to succeed.
+fn do_it(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
+
+/// What a command that has to succeed prints.
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("{command:?} prints no UTF-8"))
+}

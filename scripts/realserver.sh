@@ -163,6 +163,7 @@ stop() {
             fi
             rm -f "$saved"
         done
+        rmdir "$state_dir" 2>/dev/null || true
     fi
     say "$vip: this machine is no real server"
 }

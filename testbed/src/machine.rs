@@ -63,6 +63,8 @@ const BOOT: &str = r#"
     ln -s pts/ptmx root/dev/ptmx
     rm -rf root/etc/systemd/system root/etc/init.d root/etc/fstab root/usr/local/bin
     rm -rf root/var/log/journal root/usr/sbin/policy-rc.d
+    # What makes installing a package slow.
+    rm -rf root/var/lib/apt/lists root/var/lib/man-db/auto-update
     echo 'APT::Install-Recommends "false";' >root/etc/apt/apt.conf.d/99testbed
     mkdir -p root/etc/systemd/system root/usr/local/bin root/srv/millrace root/srv/packages
     mount --bind -o ro "$source" root/srv/millrace

@@ -24,7 +24,7 @@ const PACK_LATER: &str = r#"
 /// Installs a later version of a package that is there.
 fn upgrade(machine: &Machine<'_>, package: &str) -> Result<String> {
     machine.run(&format!(
-        "set -- {PACKAGES}/{package}_*.deb\n{PACK_LATER}\napt install {LATER}/{package}_*.deb"
+        "set -- {PACKAGES}/{package}_*.deb\n{PACK_LATER}\ndpkg --install {LATER}/{package}_*.deb"
     ))
 }
 
@@ -107,16 +107,16 @@ fn removed_packages_leave_nothing_running_and_purged_ones_nothing() {
         } = deployment;
         // What a killed agent leaves is no reason to forward on.
         director.run("systemctl kill -s KILL lb-user && systemctl stop lb-user")?;
-        director.run("apt remove -y millrace-lb")?;
+        director.run("dpkg --remove millrace-lb")?;
         assert!(!director.host().has_address(VIP)?, "the VIP is gone");
         let link = director.run(&format!("ip -details link show {INTERFACE}"))?;
         assert!(!link.contains("xdp"), "{link}");
         let pinned = director.run("find /sys/fs/bpf -mindepth 1 -not -name '*.debug'")?;
         assert_eq!(pinned, "", "nothing is pinned");
 
-        edge.run("apt remove -y millrace-edge millrace-realserver")?;
+        edge.run("dpkg --remove millrace-edge millrace-realserver")?;
         assert!(!cluster.edge(0).host().has_address(VIP)?, "the VIP is gone");
-        origin.run("apt remove -y millrace-origin")?;
+        origin.run("dpkg --remove millrace-origin")?;
         for (machine, program, kept) in [
             (director, "lb-user", "keepalived.conf"),
             (edge, "rtmp-edge", "edge.conf"),
@@ -127,9 +127,9 @@ fn removed_packages_leave_nothing_running_and_purged_ones_nothing() {
             machine.run(&format!("test -f /etc/millrace/{kept}"))?;
         }
 
-        director.run("apt purge -y millrace-lb")?;
-        edge.run("apt purge -y millrace-edge millrace-realserver")?;
-        origin.run("apt purge -y millrace-origin")?;
+        director.run("dpkg --purge millrace-lb")?;
+        edge.run("dpkg --purge millrace-edge millrace-realserver")?;
+        origin.run("dpkg --purge millrace-origin")?;
         for machine in [director, edge, origin] {
             let left = files(machine)?;
             ensure!(left.is_empty(), "on {}: {left:#?}", machine.host().name());

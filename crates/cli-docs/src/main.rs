@@ -66,3 +66,32 @@ fn make(root: &Path, folder: &str) -> Result<PathBuf> {
     fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_program_and_subcommand_has_a_page_and_each_shell_its_completions() {
+        let root = tempfile::tempdir().expect("a directory");
+        write_all(root.path()).expect("it can be written to");
+        let page = |name: &str| root.path().join(MAN_PAGES).join(format!("{name}.1"));
+        for command in programs() {
+            let name = command.get_name();
+            assert!(page(name).exists(), "{name}");
+            for subcommand in command.get_subcommands() {
+                let name = format!("{name}-{}", subcommand.get_name());
+                assert!(page(&name).exists(), "{name}");
+            }
+            for (folder, file) in [
+                (COMPLETIONS[0].1, name.to_owned()),
+                (COMPLETIONS[1].1, format!("_{name}")),
+                (COMPLETIONS[2].1, format!("{name}.fish")),
+            ] {
+                let path = root.path().join(folder).join(file);
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                assert!(text.contains(name), "{}", path.display());
+            }
+        }
+    }
+}

@@ -26,6 +26,10 @@ pub(crate) struct Options {
     /// How often each program is started.
     #[arg(long, default_value_t = 21)]
     times: usize,
+    /// Give the programs precedence over all else on the machine (SCHED_FIFO), so that other
+    /// programs disturb less.
+    #[arg(long)]
+    realtime: bool,
     /// Measure the release build that is there instead of building it.
     #[arg(long)]
     no_build: bool,
@@ -41,7 +45,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cluster = Cluster::builder().network_only().edges(2).start()?;
     let examples = source_root().join("examples");
     let command = |program: &str, arguments: &[&str], conf: &str| {
-        let mut command = Command::new(programs.join(program));
+        let program = programs.join(program);
+        let mut command = if options.realtime {
+            let mut command = Command::new("chrt");
+            command.args(["--fifo", "1"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         command.args(arguments).arg("-c").arg(examples.join(conf));
         command
     };

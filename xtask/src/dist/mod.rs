@@ -23,6 +23,12 @@ const PROGRAMS: [&str; 4] = ["lb-user", "rtmp-edge", "rtmp-load", "rtmp-origin"]
 /// Writes the man pages and completions.
 const CLI_DOCS: &str = "cli-docs";
 
+/// The checksums of all files, beside them.
+const CHECKSUMS: &str = "SHA256SUMS";
+
+/// Where everything is laid out before it is packed, below the packages' directory.
+const TREE: &str = "tree";
+
 /// Build Debian packages of the programs.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -44,10 +50,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => build(&revision)?,
     };
     let out = &arguments.out;
-    if out.exists() {
-        fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
-    }
-    let tree = out.join("tree");
+    clear(out)?;
+    let tree = out.join(TREE);
     lay_out(&tree, &programs, &revision)?;
     pack(&tree, arguments.quick)?;
     fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
@@ -55,6 +59,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bill::write_all(&PROGRAMS, out)?;
     }
     write_checksums(out)
+}
+
+/// Removes the packages that an earlier run has left in a directory.
+///
+/// # Errors
+/// There is something else in it.
+fn clear(out: &Path) -> anyhow::Result<()> {
+    let has = |name: &str| out.join(name).exists();
+    let is_ours = has(CHECKSUMS) || has(TREE);
+    let entries = fs::read_dir(out).map_or(0, Iterator::count);
+    ensure!(
+        entries == 0 || is_ours,
+        "{} holds something else than packages: choose another directory",
+        out.display()
+    );
+    if entries > 0 {
+        fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds the programs for a release; returns where they are.
@@ -127,7 +150,7 @@ fn write_checksums(out: &Path) -> anyhow::Result<()> {
     names.sort();
     let mut command = Command::new("sha256sum");
     let sums = output(command.arg("--").args(names).current_dir(out))?;
-    fs::write(out.join("SHA256SUMS"), sums).context("cannot write SHA256SUMS")
+    fs::write(out.join(CHECKSUMS), sums).context("cannot write SHA256SUMS")
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -157,4 +180,25 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).with_context(|| format!("{command:?} prints no UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_of_packages_is_emptied() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let out = directory.path().join("dist");
+        clear(&out).expect("nothing is there");
+        fs::create_dir(&out).expect("it can be made");
+        clear(&out).expect("nothing is in it");
+        let file = out.join("thesis.txt");
+        fs::write(&file, "").expect("it can be written");
+        assert!(clear(&out).is_err());
+        assert!(file.exists());
+        fs::write(out.join(CHECKSUMS), "").expect("it can be written");
+        clear(&out).expect("packages are in it");
+        assert!(!file.exists());
+    }
 }

@@ -2,17 +2,23 @@
 //!
 //! - [`systemd`]: readiness, status, watchdog, levels of log lines.
 //! - [`http`]: an HTTP server with limits.
+//! - [`Credentials`]: HTTP basic authentication.
+//! - [`EventRing`]: the latest events, for whoever asks what is new.
 //! - [`metrics`]: Prometheus' text format, and histograms.
 //! - [`sleep_until`]: an optional deadline.
 //! - [`OneLine`]: escaping of foreign text in log lines.
 
 #![forbid(unsafe_code)]
 
+mod basic_auth;
 mod deadline;
+mod event_ring;
 pub mod http;
 mod log_text;
 pub mod metrics;
 pub mod systemd;
 
+pub use basic_auth::Credentials;
 pub use deadline::sleep_until;
+pub use event_ring::{EventRing, Numbered, unix_ms};
 pub use log_text::OneLine;

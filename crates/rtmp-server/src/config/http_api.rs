@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use conf_kit::{Diagnostic, Diagnostics, Directive, Location};
 use serde::Serialize;
+use service_kit::Credentials;
 
 use super::model::Config;
 use super::schema::Globals;
@@ -18,9 +19,9 @@ pub struct HttpApi {
     pub listen: SocketAddr,
     /// True if pages of any site may ask (CORS, JSONP).
     pub crossdomain: bool,
-    /// User and password that each request needs; `None` where none is needed.
+    /// `auth`: user and password that each request needs; `None` where none is needed.
     #[serde(skip)]
-    pub auth: Option<Auth>,
+    pub auth: Option<Credentials>,
     /// `raw_api`: what may be changed over HTTP.
     pub raw_api: RawApi,
 }
@@ -33,23 +34,6 @@ impl Config {
             (Some(api), Some(old)) => api.listen = old.listen,
             (api, old) => api.clone_from(old),
         }
-    }
-}
-
-/// `auth { enabled; username; password; }` for HTTP basic authentication (RFC 7617).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Auth {
-    /// The user. It has no colon.
-    pub username: String,
-    /// The password.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +100,7 @@ impl HttpApiBlock {
                 let message = "`auth` of `http_api` needs a `username` and a `password`";
                 diagnostics.error(&location, message);
             }
-            api.auth = Some(Auth {
+            api.auth = Some(Credentials {
                 username: auth.username,
                 password: auth.password,
             });

@@ -29,7 +29,7 @@ pub use file::read_file;
 use hls::DEFAULT_DIRECTORY;
 pub use hls::{Hls, HlsFiles, HlsKeys, PlaylistPath};
 use http_api::HttpApiBlock;
-pub use http_api::{Auth, HttpApi, RawApi};
+pub use http_api::{HttpApi, RawApi};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
 pub use model::{

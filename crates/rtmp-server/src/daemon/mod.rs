@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, Loaded, Role, TlsListener};
 use crate::http;
-use crate::server::{Activity, Protocol, Server, check_certificates, listen};
+use crate::server::{Activity, EventKind, Protocol, Server, check_certificates, listen};
 use logging::LogOutput;
 use options::Command;
 pub use options::Options;
@@ -315,10 +315,14 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     } = match options.load(server.role()) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            for mistake in mistakes.diagnostics {
+            for mistake in &mistakes.diagnostics {
                 log::error!("{mistake}");
             }
-            log::error!("reload failed: the configuration in force stays");
+            let text = "reload failed: the configuration in force stays";
+            log::error!("{text}");
+            let text = format!("{text}: {mistakes}");
+            let events = server.events();
+            events.record(EventKind::ReloadFailed, None, None, text);
             return;
         }
     };
@@ -370,6 +374,8 @@ fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
     descriptors::raise_limit(&config);
     server.reconfigure(config);
     log::info!("reloaded");
+    let events = server.events();
+    events.record(EventKind::Reload, None, None, "");
 }
 
 fn reopen_log(server: &Server, output: &LogOutput) {

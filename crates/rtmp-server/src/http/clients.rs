@@ -40,6 +40,8 @@ pub(super) struct ClientReport {
     protocol: &'static str,
     /// Where the connection is encrypted: `kernel` or `user` space; none if it is plain.
     tls: Option<&'static str>,
+    /// It is a server that relays the stream, such as an edge.
+    relay: bool,
     /// Number of times that it was too slow and was moved to a keyframe.
     skips: u64,
 }
@@ -79,6 +81,7 @@ impl ClientReport {
             app: key.map(|key| key.app.clone()),
             protocol: client.protocol().name(),
             tls: client.tls(),
+            relay: client.is_relay(),
             skips: client.meter.skips.load(Ordering::Relaxed),
         }
     }

@@ -87,6 +87,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/", get(clients))
         .route("/api/v1/clients/{id}", get(client).delete(dismiss))
+        .route("/api/v1/events", get(events))
         .route("/api/v1/raw", get(raw::answer))
         .route("/metrics", get(metrics))
         .with_state(api.clone());
@@ -173,13 +174,26 @@ async fn stream(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call)
     .await
 }
 
+/// True if the parameters `stream` and `relay` choose the connection.
+fn is_asked_for(client: &Client, call: &Call, snapshot: &Snapshot) -> bool {
+    let of_stream = |wanted: &str| {
+        let activity = client.activity();
+        let id = activity.stream().and_then(|key| snapshot.stream_id(key));
+        id.is_some() && id == wanted.parse().ok()
+    };
+    call.query("stream").is_none_or(of_stream)
+        && (call.query("relay") != Some("true") || client.is_relay())
+}
+
 async fn clients(State(api): State<Arc<Api>>, call: Call) -> Response {
     if call.query("slowest").is_some() {
         return slowest::answer(&api, call).await;
     }
     answer(move || {
         let snapshot = Snapshot::take(&api);
-        let clients = call.page(snapshot.clients.iter());
+        let clients = snapshot.clients.iter();
+        let clients = clients.filter(|client| is_asked_for(client, &call, &snapshot));
+        let clients = call.page(clients);
         let reports: Vec<_> = clients
             .map(|client| ClientReport::new(client, &snapshot))
             .collect();
@@ -212,6 +226,12 @@ async fn dismiss(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call
     };
     log::info!("c{} is dismissed through the HTTP API", client.id);
     call.done(&api)
+}
+
+async fn events(State(api): State<Arc<Api>>, call: Call) -> Response {
+    let after = call.query("after").and_then(|it| it.parse().ok());
+    let events = api.server.events().after(after.unwrap_or(0));
+    call.get(&api, "events", &events)
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -6,11 +6,26 @@ use axum::extract::State;
 use axum::response::Response;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, Code};
-use crate::config::RawApi;
+use crate::config::{Config, RawApi};
+
+/// Where streams are served over HTTP, for players.
+fn http_server(config: &Config) -> Value {
+    let server = config.http_server.as_ref();
+    let https = server.and_then(|it| it.https.as_ref());
+    json!({
+        "enabled": server.is_some(),
+        "listen": config.http_listen(),
+        "crossdomain": server.is_some_and(|it| it.crossdomain),
+        "https": {
+            "enabled": https.is_some(),
+            "listen": https.map_or(&[][..], |it| &it.listen),
+        },
+    })
+}
 
 /// Answers `/api/v1/raw?rpc=raw` and `rpc=reload`.
 pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response {
@@ -24,6 +39,9 @@ pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response 
                 "enabled": true,
                 "listen": settings.map(|it| it.listen.to_string()),
                 "crossdomain": settings.is_none_or(|it| it.crossdomain),
+                "auth": {
+                    "enabled": settings.is_some_and(|it| it.auth.is_some()),
+                },
                 "raw_api": {
                     "enabled": raw.enabled,
                     "allow_reload": raw.allow_reload,
@@ -31,6 +49,7 @@ pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response 
                     "allow_update": false,
                 },
             },
+            "http_server": http_server(&config),
         })),
         _ if !raw.enabled => call.refuse(Code::RawDisabled),
         Some("reload") if !raw.allow_reload => call.refuse(Code::RawDisabled),

@@ -4,7 +4,7 @@
 //! One task takes a sample of everything, so that a connection needs no timer and nothing
 //! on the way of a message.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,6 +128,8 @@ pub(super) struct Samples {
     kept: Mutex<VecDeque<Arc<Sample>>>,
     /// Lag of players, at each sample.
     pub(super) lag: Histogram<{ LAG_BOUNDS_MS.len() }>,
+    /// By stream, the greatest lag of its players at the last sample.
+    lags_ms: Mutex<Arc<HashMap<u64, u64>>>,
     /// Players that waited for a keyframe at the last sample.
     pub(super) waiting: AtomicUsize,
     /// Players that had paused at the last sample.
@@ -140,6 +142,7 @@ impl Samples {
         Self {
             kept: Mutex::new(VecDeque::from([Arc::new(Sample::take(server))])),
             lag: Histogram::new(LAG_BOUNDS_MS),
+            lags_ms: Mutex::default(),
             waiting: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
         }
@@ -149,6 +152,11 @@ impl Samples {
     pub(super) fn oldest(&self) -> Arc<Sample> {
         let kept = lock(&self.kept);
         kept.front().expect("there is one from the start").clone()
+    }
+
+    /// By stream, the greatest lag of its players.
+    pub(super) fn lags_ms(&self) -> Arc<HashMap<u64, u64>> {
+        lock(&self.lags_ms).clone()
     }
 
     fn add(&self, sample: Sample) {
@@ -163,13 +171,22 @@ impl Samples {
     fn observe(&self, groups: &[GroupReport]) {
         let now = Instant::now();
         let (mut waiting, mut paused) = (0, 0);
-        for player in groups.iter().flat_map(|group| group.lags(now)) {
-            match player.standing {
-                Standing::Following(_) => self.lag.observe(player.lag.unwrap_or_default()),
-                Standing::Waiting => waiting += 1,
-                Standing::Paused => paused += 1,
+        let mut lags_ms = HashMap::<_, u64>::new();
+        for group in groups {
+            let greatest = lags_ms.entry(group.stream.id()).or_default();
+            for player in group.lags(now) {
+                match player.standing {
+                    Standing::Following(_) => {
+                        let lag = player.lag.unwrap_or_default();
+                        self.lag.observe(lag);
+                        *greatest = (*greatest).max(lag.as_millis() as u64);
+                    }
+                    Standing::Waiting => waiting += 1,
+                    Standing::Paused => paused += 1,
+                }
             }
         }
+        *lock(&self.lags_ms) = Arc::new(lags_ms);
         self.waiting.store(waiting, Ordering::Relaxed);
         self.paused.store(paused, Ordering::Relaxed);
     }

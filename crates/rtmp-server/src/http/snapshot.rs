@@ -101,6 +101,8 @@ pub(super) struct Snapshot {
     totals: Totals,
     sample: Arc<Sample>,
     stream_ids: HashMap<usize, u64>,
+    lags_ms: Arc<HashMap<u64, u64>>,
+    pulls: HashMap<u64, (String, &'static str)>,
     pub(super) now: Instant,
 }
 
@@ -121,6 +123,8 @@ impl Snapshot {
             .map(|stream| (address(stream.key()), stream.id()));
         Self {
             stream_ids: ids.collect(),
+            lags_ms: api.samples.lags_ms(),
+            pulls: api.server.pulls().list(),
             sample: api.samples.oldest(),
             totals,
             now: Instant::now(),
@@ -130,6 +134,16 @@ impl Snapshot {
     /// The id of the stream with this name.
     pub(super) fn stream_id(&self, key: &Arc<StreamKey>) -> Option<u64> {
         self.stream_ids.get(&address(key)).copied()
+    }
+
+    /// The greatest lag of a stream's players.
+    pub(super) fn lag_ms_of(&self, stream: &Stream) -> u64 {
+        self.lags_ms.get(&stream.id()).copied().unwrap_or(0)
+    }
+
+    /// Origin and state of a stream's pull.
+    pub(super) fn pull_of(&self, stream: &Stream) -> Option<(String, &'static str)> {
+        self.pulls.get(&stream.id()).cloned()
     }
 
     /// Rates of a connection.

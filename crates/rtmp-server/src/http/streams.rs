@@ -1,9 +1,9 @@
 //! The JSON of streams.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use service_kit::unix_ms;
 
 use super::codecs::{self, AudioReport, VideoReport};
 use super::samples::Rates;
@@ -21,6 +21,17 @@ struct PublishReport {
     cid: Option<String>,
     /// Publishers so far, or connections to origins.
     count: u64,
+    /// Seconds since the present one began.
+    alive: Option<f64>,
+}
+
+/// The pull of a stream.
+#[derive(Debug, Serialize)]
+struct PullReport {
+    /// The origin that it is pulled from, or tried.
+    origin: String,
+    /// `connecting`, `asking`, `flowing`, `lingering` or `pausing`.
+    state: &'static str,
 }
 
 /// A stream.
@@ -56,6 +67,10 @@ pub(super) struct StreamReport<'a> {
     hls_log_bytes: Option<u64>,
     /// Messages that HLS lacks: its packager was too slow.
     hls_lost: u64,
+    /// The greatest lag of its players, of up to five seconds ago, in ms.
+    lag_ms: u64,
+    /// The pull from an origin; none where there is a publisher here, or nobody.
+    pull: Option<PullReport>,
 }
 
 impl<'a> StreamReport<'a> {
@@ -67,6 +82,7 @@ impl<'a> StreamReport<'a> {
         let hls_clients = snapshot.hls_viewers_of(stream);
         let hls = stream.hls();
         let (video, audio) = codecs::of_stream(stream);
+        let alive = stream.published_for(snapshot.now);
         let tc_url = urls.map(|urls| without_query(&urls.tc_url).to_owned());
         Self {
             id: stream.id().to_string(),
@@ -86,6 +102,7 @@ impl<'a> StreamReport<'a> {
                 active: stream.is_published(),
                 cid: publisher.map(|client| client.id.to_string()),
                 count: totals.publishers.load(Ordering::Relaxed),
+                alive: alive.map(|alive| alive.as_secs_f64()),
             },
             video,
             audio,
@@ -94,14 +111,10 @@ impl<'a> StreamReport<'a> {
             log_bytes: stream.memory().ok(),
             hls_log_bytes: hls.as_ref().map(|hls| hls.log().memory().unwrap_or(0)),
             hls_lost: hls.map_or(0, |hls| hls.lost()),
+            lag_ms: snapshot.lag_ms_of(stream),
+            pull: snapshot
+                .pull_of(stream)
+                .map(|(origin, state)| PullReport { origin, state }),
         }
     }
-}
-
-/// Unix time in ms.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

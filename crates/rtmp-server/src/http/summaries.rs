@@ -1,9 +1,9 @@
 //! The JSON of the server and its machine.
 
 use serde_json::{Value, json};
+use service_kit::unix_ms;
 
 use super::Api;
-use super::streams::unix_ms;
 use super::system::{CpuTimes, ProcessFigures, SystemFigures};
 use crate::config::Role;
 

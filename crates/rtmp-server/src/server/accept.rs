@@ -11,7 +11,7 @@ use super::client::{Client, ClientProtocol};
 use super::clients::LimitReached;
 use super::connection::Connection;
 use super::refusal::RefusalReason;
-use super::{Server, http, http2, socket, tls};
+use super::{EventKind, Server, http, http2, socket, tls};
 use crate::transport::Transport;
 
 /// Pause after an accept has failed, most likely for want of descriptors: without
@@ -48,6 +48,8 @@ impl Server {
                 Err(limit) => {
                     self.refusals.count(RefusalReason::MaxConnections);
                     log::warn!("{peer}: refused: {limit}");
+                    let ip = Some(peer.ip());
+                    self.events.record(EventKind::Refused, None, ip, limit);
                     if protocol == Protocol::HttpFlv {
                         http::refuse(&self, socket.into());
                     }

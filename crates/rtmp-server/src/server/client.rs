@@ -92,6 +92,8 @@ pub(crate) struct ClientUrls {
     pub(crate) page_url: Arc<str>,
     /// The Flash player's own.
     pub(crate) swf_url: Arc<str>,
+    /// True if it is a server that relays the stream, such as an edge.
+    pub(crate) is_server: bool,
 }
 
 /// One connection.
@@ -218,6 +220,11 @@ impl Client {
     /// The URLs that it has named; `None` before.
     pub(crate) fn urls(&self) -> Option<&ClientUrls> {
         self.urls.get()
+    }
+
+    /// True if it is a server that relays streams, such as an edge.
+    pub(crate) fn is_relay(&self) -> bool {
+        self.urls().is_some_and(|urls| urls.is_server)
     }
 
     /// Sets the URLs that it names. The first ones stay.

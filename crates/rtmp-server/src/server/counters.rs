@@ -24,6 +24,11 @@ impl Pulls {
         lock(&self.0).remove(&id);
     }
 
+    /// Origin and state by stream.
+    pub(crate) fn list(&self) -> HashMap<u64, (String, &'static str)> {
+        lock(&self.0).clone()
+    }
+
     /// Number of pulls by origin and state.
     pub(crate) fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
         let mut counts = BTreeMap::new();

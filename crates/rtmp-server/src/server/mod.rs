@@ -13,6 +13,7 @@ mod clients;
 mod connection;
 mod counters;
 mod counts;
+mod events;
 mod hls;
 mod hooks;
 mod http;
@@ -57,6 +58,7 @@ use clients::ConnectionLimits;
 use connection::Connection;
 use connection::close::CloseReason;
 pub(crate) use counters::Pulls;
+pub(crate) use events::{EventKind, Events};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
 use loop_guard::LoopGuard;
@@ -96,6 +98,7 @@ pub struct Server {
     last_good_origins: Mutex<HashMap<String, Origin>>,
     hooks: Hooks,
     refusals: Refusals,
+    events: Arc<Events>,
     pulls: Pulls,
     tls: tls::Acceptor,
     /// TLS towards origins and hooks.
@@ -115,7 +118,8 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;
-        let tls = tls::Acceptor::new(&config)?;
+        let events = Arc::<Events>::default();
+        let tls = tls::Acceptor::new(&config, events.clone())?;
         let tls_client = Arc::new(TlsClient::default());
         let hooks = Hooks::new(config.server_id.as_deref(), tls_client.clone());
         let (returning, returned) = mpsc::unbounded_channel();
@@ -139,6 +143,7 @@ impl Server {
             last_good_origins: Mutex::default(),
             hooks,
             refusals: Refusals::default(),
+            events,
             pulls: Pulls::default(),
             tls,
             tls_client,
@@ -251,10 +256,17 @@ impl Server {
         &self.hooks
     }
 
-    /// Counts the end of a connection that was refused.
-    fn count_end(&self, reason: &CloseReason) {
+    /// The latest events.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Counts the end of a connection, or of a request of it, that was refused.
+    fn count_end(&self, client: &Client, reason: &CloseReason) {
         if let Some(refusal) = reason.refusal() {
             self.refusals.count(refusal);
+            let ip = Some(client.peer.ip());
+            self.events.record(EventKind::Refused, None, ip, reason);
         }
     }
 
@@ -275,6 +287,13 @@ impl Server {
 
     /// Ends the connection with this id. Returns false if there is none.
     pub fn dismiss(&self, id: u64) -> bool {
+        if let Some(client) = self.clients.find(id) {
+            let activity = client.activity();
+            let (stream, ip) = (activity.stream(), client.peer.ip());
+            let text = format!("c{id} is dismissed");
+            self.events
+                .record(EventKind::Dismiss, stream.map(|it| &**it), Some(ip), text);
+        }
         // In this order: a player that its worker dismisses is soon removed from
         // `clients`, and would not be found there.
         let known = self.clients.dismiss(id);
@@ -295,6 +314,12 @@ impl Server {
     /// Begins to drain: new publishers and players are refused, present ones may
     /// finish.
     pub(crate) fn drain(&self) {
+        self.events.record(
+            EventKind::Drain,
+            None,
+            None,
+            "new clients are refused, present ones may finish",
+        );
         self.draining.store(true, Ordering::Relaxed);
     }
 

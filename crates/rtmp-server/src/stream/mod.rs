@@ -110,6 +110,9 @@ pub struct Stream {
     /// on the clock of `logs`. Written only while `state` is locked, so that
     /// one who has been replaced does not speak for the present publisher.
     last_sign_ms: AtomicU64,
+    /// Time when the present or last publisher came, on the same clock and with the same
+    /// lock.
+    published_since_ms: AtomicU64,
     subscriptions: watch::Sender<usize>,
     /// The parameters with which the newest player of a pulled stream asked for
     /// it.
@@ -162,6 +165,7 @@ impl Stream {
             hls_start: Arc::default(),
             state: watch::Sender::default(),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
+            published_since_ms: AtomicU64::new(0),
             logs,
             subscriptions: watch::Sender::new(0),
             parameters: Mutex::default(),
@@ -377,6 +381,14 @@ impl Stream {
     #[must_use]
     pub fn is_published(&self) -> bool {
         self.state.borrow().present
+    }
+
+    /// Time since the present publisher came.
+    pub(crate) fn published_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.state.borrow();
+        let since = self.published_since_ms.load(Ordering::Relaxed);
+        let ms = self.logs.milliseconds(now).saturating_sub(since);
+        state.present.then(|| Duration::from_millis(ms))
     }
 
     /// Time without a publisher; `None` while there is one, or one is expected.

@@ -91,6 +91,8 @@ impl Stream {
             state.present = true;
             generation = Some(state.generation);
             self.note_sign(now);
+            let now_ms = self.logs.milliseconds(now);
+            self.published_since_ms.store(now_ms, Ordering::Relaxed);
             true
         });
         let generation = generation.ok_or(Busy)?;

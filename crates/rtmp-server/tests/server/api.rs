@@ -322,6 +322,75 @@ async fn with_auth_nobody_is_answered_without_the_password() {
     assert_eq!(api.ask_with("GET", "/metrics", other).await.status, 200);
 }
 
+/// A browser sends the password that it knows with any site's `<script>`.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_auth_no_order_is_taken_by_jsonp() {
+    let auth = "auth { enabled on; username admin; password secret; }";
+    let origin = TestServer::start(Role::Origin, &with_api(auth));
+    let api = Api::of(&origin).await;
+    let secret = "Authorization: Basic YWRtaW46c2VjcmV0\r\n";
+    let mut publisher = origin.publisher("s").await;
+    let clients = api.ask_with("GET", "/api/v1/clients", secret).await;
+    let path = format!(
+        "/api/v1/clients/{}",
+        clients.json["clients"][0]["id"].as_str().unwrap()
+    );
+    let jsonp = format!("{path}?callback=c&method=DELETE");
+    assert_eq!(api.ask_with("GET", &jsonp, secret).await.status, 403);
+    assert_eq!(origin.server.clients().count(), 1);
+    let answer = api.ask_with("DELETE", &path, secret).await;
+    assert_eq!(answer.code(), (200, 0));
+    publisher.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_as_they_come() {
+    let origin = TestServer::origin("");
+    let api = Api::of(&origin).await;
+    let publisher = origin.publisher("s").await;
+    let clients = api.get("/api/v1/clients").await;
+    let path = format!(
+        "/api/v1/clients/{}",
+        clients["clients"][0]["id"].as_str().unwrap()
+    );
+    assert_eq!(api.ask("DELETE", &path).await.code(), (200, 0));
+    until(|| origin.server.clients().count() == 0).await;
+    drop(publisher);
+    let events = api.get("/api/v1/events").await["events"].clone();
+    let kinds: Vec<_> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["kind"])
+        .collect();
+    assert_eq!(kinds, ["publish", "dismiss", "unpublish"]);
+    assert_eq!(events[0]["stream"], "live/s");
+    assert_eq!(events[0]["ip"], "127.0.0.1");
+    let path = format!("/api/v1/events?after={}", events[1]["number"]);
+    let later = api.get(&path).await;
+    assert_eq!(later["events"], json!([events[2]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_can_be_asked_for_by_their_stream() {
+    let origin = TestServer::origin("");
+    let api = Api::of(&origin).await;
+    let _publishers = [origin.publisher("s").await, origin.publisher("t").await];
+    let streams = api.get("/api/v1/streams").await;
+    for stream in streams["streams"].as_array().unwrap() {
+        let path = format!("/api/v1/clients?stream={}", stream["id"].as_str().unwrap());
+        let clients = api.get(&path).await["clients"].clone();
+        assert_eq!(clients.as_array().unwrap().len(), 1);
+        assert_eq!(clients[0]["name"], stream["name"]);
+        assert_eq!(clients[0]["relay"], false);
+        assert!(stream["publish"]["alive"].is_f64(), "{stream}");
+    }
+    for query in ["stream=99", "stream=x", "relay=true"] {
+        let path = format!("/api/v1/clients?{query}");
+        assert_eq!(api.get(&path).await["clients"], json!([]), "{query}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_that_does_not_read_is_the_slowest_and_itself_to_blame() {
     let origin = TestServer::origin("");

@@ -10,13 +10,13 @@ use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Status, StreamKey};
 
 use crate::config::Vhost;
-use crate::server::Server;
 use crate::server::client::{Client, StatsSnapshot};
 use crate::server::hooks::ClientEvent;
 use crate::server::http::wanted::Refusal;
 use crate::server::player::ConnectInfo;
 use crate::server::refusal::{RefusalReason, RefusedRequest};
 use crate::server::upstream::OriginError;
+use crate::server::{EventKind, Server};
 use crate::stream::AppendError;
 use crate::stream::fanout::Reason;
 use crate::transport::handshake::HandshakeError;
@@ -147,9 +147,17 @@ pub(in crate::server) fn log_play(
 }
 
 /// Logs the end of a publish that began at `begun`.
-pub(super) fn log_publish(client: &Client, key: &StreamKey, begun: &StatsSnapshot) {
+pub(super) fn log_publish(
+    server: &Server,
+    client: &Client,
+    key: &StreamKey,
+    begun: &StatsSnapshot,
+) {
     let published = StatsSnapshot::of(client, Instant::now()).published_since(begun);
     log::info!("{client}: published {key}: {published}");
+    let ip = Some(client.peer.ip());
+    let events = server.events();
+    events.record(EventKind::Unpublish, Some(key), ip, published);
 }
 
 /// Logs the end of a connection with its totals.
@@ -189,6 +197,6 @@ pub(super) fn log_close(
         server.hooks.notify(&vhost.http_hooks.on_close, &event);
     }
     // Last: a stop waits until no client is left, then for the queued hooks.
-    server.count_end(reason);
+    server.count_end(client, reason);
     server.clients.remove(client.id, reason.is_failure());
 }

@@ -16,6 +16,7 @@ use super::publishing::{PublishState, PublishTarget, Publishing};
 use super::role::ConnectionRole;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
+use crate::server::EventKind;
 use crate::server::admission::Asked;
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
@@ -88,6 +89,7 @@ impl Connection {
                     tc_url: self.connect_info.tc_url.clone(),
                     page_url: self.connect_info.page_url.clone(),
                     swf_url: swf_url.unwrap_or_default().into(),
+                    is_server: self.connect_info.peer.is_server(),
                 });
                 if self.may_connect(&vhost).await {
                     self.accept_connect(&request, vhost);
@@ -234,6 +236,8 @@ impl Connection {
         })?;
         drop(expectation);
         log::info!("{}: publish {key}", self.client);
+        let (events, ip) = (self.server.events(), self.client.peer.ip());
+        events.record(EventKind::Publish, Some(&key), Some(ip), "");
         self.session.accept_publish(stream_id, &mut self.out);
         let activity = Activity::Publishing(stream.key().clone());
         self.client.set_activity(activity);

@@ -176,7 +176,7 @@ impl Connection {
             state,
             ..
         } = publishing;
-        log_publish(&self.client, stream.key(), &begun);
+        log_publish(&self.server, &self.client, stream.key(), &begun);
         let ends_publication = match target {
             PublishTarget::Log { publication, .. } => {
                 // Before the hook is queued, which is left out if the stream is

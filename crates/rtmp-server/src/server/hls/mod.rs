@@ -20,11 +20,11 @@ use hls::playlist::{Found, Resource};
 use hls::segmenter::Container;
 use http_flv::request::Method;
 
-use super::Server;
 use super::client::Client;
 use super::http::response::{Body, Response};
 use super::http::wanted::{Refusal, Wanted};
 use super::line_limit::{self, LineLimit};
+use super::{EventKind, Server};
 use crate::stream::HlsOutput;
 pub(super) use asked::Asked;
 use asked::Target;
@@ -58,6 +58,8 @@ pub(super) async fn answer(
     };
     answered.unwrap_or_else(|refusal| {
         server.refusals.count(refusal.cause);
+        let ip = Some(connection.peer.ip());
+        server.events.record(EventKind::Refused, None, ip, &refusal);
         if server.hls.refusal_lines.admits(Instant::now()) {
             log::info!("{connection}: HLS of {}: refused: {refusal}", asked.name());
         }

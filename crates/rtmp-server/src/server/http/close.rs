@@ -20,6 +20,6 @@ pub(in crate::server) fn log_end(server: &Server, client: &Client, reason: &Clos
     };
     log_totals(client, reason, level);
     // Last: a stop waits until no client is left, then for the queued hooks.
-    server.count_end(reason);
+    server.count_end(client, reason);
     server.clients.remove(client.id, reason.is_failure());
 }

@@ -85,6 +85,7 @@ impl Connection {
             tc_url: wanted.connect_info.tc_url.clone(),
             page_url: wanted.connect_info.page_url.clone(),
             swf_url: Arc::default(),
+            is_server: false,
         });
         Ok(wanted)
     }

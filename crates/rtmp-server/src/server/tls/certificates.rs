@@ -15,7 +15,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::config::{CertificateFiles, Config};
-use crate::server::Server;
+use crate::server::{EventKind, Events, Server};
 use crate::stream::lock;
 
 /// Interval at which the files are looked at.
@@ -77,15 +77,20 @@ pub(super) struct Certificates {
     /// Locked as long as certificates are read: what a reload reads is not replaced by what
     /// was read before.
     origins: Mutex<HashMap<Owner, Origin>>,
+    /// Told of each other certificate.
+    events: Arc<Events>,
 }
 
 impl Certificates {
-    /// Reads the certificates of `config`.
+    /// Reads the certificates of `config`; `events` hear of later ones.
     ///
     /// # Errors
     /// The first that cannot be used.
-    pub(super) fn load(config: &Config) -> io::Result<Self> {
-        let certificates = Self::default();
+    pub(super) fn load(config: &Config, events: Arc<Events>) -> io::Result<Self> {
+        let certificates = Self {
+            events,
+            ..Self::default()
+        };
         for (owner, files) in wanted(config) {
             let read = states(&files);
             let key = load(&files)
@@ -151,7 +156,9 @@ impl Certificates {
             Ok(key) => {
                 let renewed = self.get(&owner).is_none_or(|old| old.cert != key.cert);
                 if renewed {
-                    log::info!("TLS: new certificate of {owner}: {}", files.cert.display());
+                    let text = format!("new certificate of {owner}: {}", files.cert.display());
+                    log::info!("TLS: {text}");
+                    self.events.record(EventKind::Certificate, None, None, text);
                 }
                 self.put(owner.clone(), key);
             }
@@ -161,7 +168,10 @@ impl Certificates {
                     Some(_) => "the former one stays in force",
                     None => "the default one serves in its place",
                 };
-                log::error!("TLS: the certificate of {owner}: {why}; {consequence}");
+                let text = format!("the certificate of {owner}: {why}; {consequence}");
+                log::error!("TLS: {text}");
+                let kind = EventKind::CertificateFailed;
+                self.events.record(kind, None, None, text);
             }
         }
         origins.insert(owner, Origin { files, read });
@@ -273,7 +283,7 @@ mod tests {
     fn a_reload_is_not_undone_by_files_that_were_read_before() {
         let directory = tempfile::tempdir().unwrap();
         let [old, new] = ["old", "new"].map(|name| issue(directory.path(), name));
-        let certificates = Certificates::load(&config(&old)).unwrap();
+        let certificates = Certificates::load(&config(&old), Arc::default()).unwrap();
         let text = fs::read(&old.cert).unwrap();
         fs::remove_file(&old.cert).unwrap();
         let made = Command::new("mkfifo").arg(&old.cert).status().unwrap();

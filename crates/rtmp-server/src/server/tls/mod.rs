@@ -16,11 +16,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Server;
 use super::client::Client;
 use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::http::answers;
 use super::socket::close_gracefully;
+use super::{Events, Server};
 use crate::config::Config;
 use crate::transport::Transport;
 use crate::transport::handshake::{self, Accepted, HandshakeError};
@@ -58,12 +58,12 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Reads the certificates of `config`.
+    /// Reads the certificates of `config`; `events` hear of later ones.
     ///
     /// # Errors
     /// One of them cannot be used.
-    pub(super) fn new(config: &Config) -> io::Result<Self> {
-        let certificates = Arc::new(Certificates::load(config)?);
+    pub(super) fn new(config: &Config, events: Arc<Events>) -> io::Result<Self> {
+        let certificates = Arc::new(Certificates::load(config, events)?);
         let speaks_tls = config.https().is_some() || config.rtmps.is_some();
         let kernel = speaks_tls.then(probe_kernel).flatten();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -122,7 +122,7 @@ fn probe_kernel() -> Option<KernelSupport> {
 /// # Errors
 /// The first that cannot.
 pub(crate) fn check_certificates(config: &Config) -> io::Result<()> {
-    Certificates::load(config).map(drop)
+    Certificates::load(config, Arc::default()).map(drop)
 }
 
 /// What a port says and wants in the handshake.

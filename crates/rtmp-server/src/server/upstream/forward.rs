@@ -6,8 +6,8 @@ use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status, StreamKey};
 use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::redirect::RedirectChain;
 use crate::config::{Origin, Upstream};
-use crate::server::Server;
 use crate::server::loop_guard::LoopGuard;
+use crate::server::{EventKind, Server};
 
 /// Connects to the first origin that answers, and asks to publish there.
 ///
@@ -25,7 +25,12 @@ pub(crate) async fn begin(
         match publish_at(origin, server, settings, key, parameters, loop_guard).await {
             Ok(connection) => return Ok(connection),
             Err(OriginError::Rejected(status)) => return Err(refusal(status)),
-            Err(error) => log::warn!("{key} cannot be published at {origin}: {error}"),
+            Err(error) => {
+                log::warn!("{key} cannot be published at {origin}: {error}");
+                let text = format!("at {origin}: {error}");
+                let events = server.events();
+                events.record(EventKind::ForwardFailed, Some(key), None, text);
+            }
         }
     }
     Err(Status::error(

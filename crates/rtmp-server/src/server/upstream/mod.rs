@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Server;
+use super::{EventKind, Server};
 use crate::config::{Config, Origin, Upstream};
 use crate::stream::Stream;
 pub(super) use origin_connection::{OriginConnection, OriginError};
@@ -126,7 +126,10 @@ impl PullTask {
                     connection = Some(OriginTask::start(self.origin(number)));
                 }
                 Some(Action::Finish) => {
-                    log::info!("{}: no longer pulled, nobody plays it", self.stream.key());
+                    let key = self.stream.key();
+                    log::info!("{key}: no longer pulled, nobody plays it");
+                    let events = self.server.events();
+                    events.record(EventKind::PullEnded, Some(key), None, "nobody plays it");
                     return PullEnd::NoAudience;
                 }
                 None if !pull.is_connected() => connection = None,

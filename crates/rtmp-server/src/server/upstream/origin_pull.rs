@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::redirect::RedirectChain;
 use crate::config::{Origin, Upstream};
-use crate::server::Server;
+use crate::server::{EventKind, Server};
 use crate::stream::{ExpectedPublisher, MediaMessage, Publication, Source, Stream};
 
 /// Event of the connection, for the pull.
@@ -55,6 +55,9 @@ impl OriginPull {
             self.stream.key(),
             self.address
         );
+        let text = format!("from {}: {error}", self.address);
+        let (key, log) = (self.stream.key(), self.server.events());
+        log.record(EventKind::PullFailed, Some(key), None, text);
         // An error means that the pull has ended meanwhile.
         let _ = events.send(PullEvent::Lost).await;
     }
@@ -240,7 +243,11 @@ impl Relay<'_> {
             publication.append(&self.batch, now)?;
         } else {
             let origin = self.origin;
-            log::info!("{} from {}: flows", origin.stream.key(), self.address);
+            let key = origin.stream.key();
+            log::info!("{key} from {}: flows", self.address);
+            let events = origin.server.events();
+            let text = format!("from {}", self.address);
+            events.record(EventKind::Pull, Some(key), None, text);
             // Before anybody plays it: a player that has had a frame may ask at
             // once for another stream, which begins with this origin.
             let vhost = &origin.stream.key().vhost;

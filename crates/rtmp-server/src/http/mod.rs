@@ -9,6 +9,7 @@ mod call;
 mod clients;
 mod codecs;
 mod metrics;
+mod page;
 mod raw;
 mod samples;
 mod slowest;
@@ -90,6 +91,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/events", get(events))
         .route("/api/v1/raw", get(raw::answer))
         .route("/metrics", get(metrics))
+        .route("/", get(page::html))
+        .route("/page/{name}", get(page::file))
+        .route("/console", get(page::moved))
+        .route("/console/", get(page::moved))
         .with_state(api.clone());
     // Around all of them: a layer of `routes` would be inside of the choice by method.
     let guard = axum::middleware::from_fn_with_state(api, access::guard);

@@ -392,6 +392,27 @@ async fn clients_can_be_asked_for_by_their_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_may_load_streams_from_http_server_alone() {
+    let config = with_api("") + "http_server { enabled on; listen 8080; }";
+    let origin = TestServer::start(Role::Origin, &config);
+    let api = Api::of(&origin).await;
+    let page = api.ask("GET", "/").await;
+    let policy = "script-src 'self'; style-src 'self'; img-src 'self'; \
+                  connect-src 'self' http://x:8080;";
+    assert!(page.head.contains(policy), "{}", page.head);
+    assert!(page.body.contains("page/server.js"));
+    for name in ["server.js", "page.css", "mpegts-1.8.2.js"] {
+        let file = api.ask("GET", &format!("/page/{name}")).await;
+        assert_eq!(file.status, 200, "{name}");
+    }
+    for path in ["/page/", "/page/x", "/page/..%2FCargo.toml", "/page/../api"] {
+        assert_eq!(api.ask("GET", path).await.status, 404, "{path}");
+    }
+    let console = api.ask("GET", "/console/").await;
+    assert!(console.head.contains("location: /"), "{}", console.head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_player_that_does_not_read_is_the_slowest_and_itself_to_blame() {
     let origin = TestServer::origin("");
     let api = Api::of(&origin).await;

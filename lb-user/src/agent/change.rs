@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::control::protocol::Order;
+use crate::control::protocol::{EventKind, Order};
 use crate::neighbor::Hop;
 use crate::resets::ResetReport;
 use lb_model::ServiceKey;
@@ -104,6 +104,21 @@ impl Change {
             } => Some(server_subject(*service, *server)),
             Self::Quorum { service, .. } => Some(service.to_string()),
             _ => None,
+        }
+    }
+
+    /// What it is about.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Server { .. }
+            | Self::NotChecked { .. }
+            | Self::Weight { .. }
+            | Self::HeldOut { .. }
+            | Self::SlowStart { .. } => EventKind::Server,
+            Self::Quorum { .. } => EventKind::Quorum,
+            Self::Order { .. } => EventKind::Order,
+            Self::Reset(_) => EventKind::Reset,
+            Self::Hop { .. } => EventKind::Path,
         }
     }
 

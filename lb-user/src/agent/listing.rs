@@ -73,6 +73,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
             let mut listed = without_state(server.address, state, seen);
             listed.weight = state.weight(service.key, server);
             let order = state.order(service.key, server.address);
+            listed.order = order;
             if order == Some(Order::Disabled) {
                 listed.state = ServerState::Disabled;
                 listed.reason = Some("disabled by the operator".to_owned());
@@ -180,6 +181,7 @@ fn without_state(
         weight: 0,
         state: ServerState::Up,
         reason,
+        order: None,
         mac,
         interface,
         active_connections: seen.map_or(0, |seen| seen.active_connections),

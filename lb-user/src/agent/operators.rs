@@ -2,10 +2,9 @@
 //! socket, HTTP, events, scripts, upgrades.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use service_kit::sleep_until;
+use service_kit::{sleep_until, unix_ms};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -16,9 +15,10 @@ use super::options::RunOptions;
 use super::saved::HandOver;
 use super::signals::{KeepalivedFile, SignalRequest, Signals, UpgradeSignal};
 use super::upgrade::Upgrade;
+use crate::control::credentials;
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
-use crate::control::protocol::{self, Response};
+use crate::control::protocol::{self, EventKind, Response};
 use crate::control::{self, Call};
 use lb_model::config::{Config, Script};
 use lb_script::{Runnable, ScriptRunner};
@@ -77,9 +77,12 @@ impl Operators {
         /// Requests that may wait for the loop.
         const BACKLOG: usize = 16;
         let (call_sender, calls) = mpsc::channel(BACKLOG);
+        let credentials = options.http_auth.as_deref().map(credentials::read);
+        let credentials = credentials.transpose()?;
+        let events = EventLog::default();
         let http = match options.http {
             Some(address) => Some(
-                HttpServer::start(address, call_sender.clone())
+                HttpServer::start(address, call_sender.clone(), events.clone(), credentials)
                     .await
                     .with_context(|| {
                         format!(
@@ -89,7 +92,6 @@ impl Operators {
             ),
             None => None,
         };
-        let events = EventLog::default();
         let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
         Ok(Self {
             signals,
@@ -132,7 +134,8 @@ impl Operators {
     pub(super) fn report(&self, changes: Vec<Change>) {
         for change in changes {
             log::log!(change.level(), "{change}");
-            self.publish(change.to_string());
+            let is_warning = change.level() <= log::Level::Warn;
+            self.record(change.kind(), is_warning, change.to_string());
             if let (Some(subject), Some(script)) = (change.subject(), change.script()) {
                 self.run_script(subject, script.clone());
             }
@@ -147,13 +150,20 @@ impl Operators {
         for script in vrrp::notify_scripts(event, config) {
             self.run_script(event.subject_name(), script);
         }
-        self.publish(event.to_string());
+        self.record(EventKind::Vrrp, false, event.to_string());
     }
 
-    /// Tells whoever follows the events.
+    /// Tells whoever follows the events of something about the agent that an operator
+    /// should look at.
     pub(super) fn publish(&self, message: String) {
+        self.record(EventKind::Agent, true, message);
+    }
+
+    fn record(&self, kind: EventKind, warning: bool, message: String) {
         self.events.publish(protocol::Event {
-            time_ms: now_ms(),
+            time_ms: unix_ms(),
+            kind,
+            warning,
             message,
         });
     }
@@ -244,11 +254,4 @@ impl Operators {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
 }

@@ -20,6 +20,9 @@ pub struct RunOptions {
     pub socket: PathBuf,
     /// The address at which metrics are served over HTTP, if they are.
     pub http: Option<SocketAddr>,
+    /// The file with the user and the password that HTTP asks for; without it, no order is
+    /// taken there.
+    pub http_auth: Option<PathBuf>,
     /// The directory in which the data plane is pinned, if it is to outlive the agent.
     pub pins: Option<PathBuf>,
     /// Capacities of the kernel's tables.

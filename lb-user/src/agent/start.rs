@@ -25,6 +25,7 @@ use super::signals::Signals;
 use super::state::State;
 use super::upgrade::{self, Upgrade};
 use super::virtual_routers::VirtualRouters;
+use crate::control::credentials;
 use crate::neighbor::{Hop, Hops};
 use lb_dataplane::{Dataplane, Options, Origin};
 use lb_model::config::Config;
@@ -41,6 +42,11 @@ const NEIGHBOR_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
     let loaded = lb_config::load_for(&options.config, &options.config_id)?;
     let plan = Plan::new(&loaded.config)?;
+    options
+        .http_auth
+        .as_deref()
+        .map(credentials::read)
+        .transpose()?;
     let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
     let options = prepare(&netlink, options, &plan).await?;
     let mut state = State::default();

@@ -237,9 +237,12 @@ struct RunArguments {
     /// Capacity of a table, such as connections=1000000 [may be repeated]
     #[arg(long = "table", value_name = "NAME=ENTRIES", value_parser = tables::parse)]
     tables: Vec<tables::Capacity>,
-    /// Serve /metrics, /healthz and /api/v1/services there, such as 127.0.0.1:9101
+    /// Serve a page, /metrics, /healthz and /api/v1 there, such as 127.0.0.1:9101
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Let in by HTTP who has the USER:PASSWORD of this file, and take orders there
+    #[arg(long, value_name = "FILE", requires = "http")]
+    http_auth: Option<PathBuf>,
     /// Only say whether it would start; changes nothing, and may be asked beside
     /// an agent that runs. `lb-user upgrade` asks the new program first
     #[arg(long)]
@@ -351,6 +354,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 mode: arguments.xdp_mode.into(),
                 socket: arguments.socket.path,
                 http: arguments.http,
+                http_auth: arguments.http_auth,
                 pins: arguments.pins.directory(),
                 tables: tables::with(&arguments.tables),
             };

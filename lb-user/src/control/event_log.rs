@@ -1,8 +1,8 @@
 //! The latest events, and those who follow further ones.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use service_kit::{EventRing, Numbered};
 use tokio::sync::broadcast;
 
 use super::protocol::Event;
@@ -17,15 +17,14 @@ const BACKLOG: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct EventLog {
     followers: broadcast::Sender<Event>,
-    /// The oldest first.
-    latest: Arc<Mutex<VecDeque<Event>>>,
+    latest: Arc<Mutex<EventRing<Event>>>,
 }
 
 impl Default for EventLog {
     fn default() -> Self {
         Self {
             followers: broadcast::channel(BACKLOG).0,
-            latest: Arc::default(),
+            latest: Arc::new(Mutex::new(EventRing::new(LATEST_KEPT))),
         }
     }
 }
@@ -34,10 +33,7 @@ impl EventLog {
     /// Keeps an event, and tells all followers.
     pub fn publish(&self, event: Event) {
         let mut latest = self.latest();
-        if latest.len() == LATEST_KEPT {
-            latest.pop_front();
-        }
-        latest.push_back(event.clone());
+        latest.push(event.clone());
         // Nobody may be following.
         let _ = self.followers.send(event);
     }
@@ -54,7 +50,12 @@ impl EventLog {
         (latest.iter().cloned().collect(), self.followers.subscribe())
     }
 
-    fn latest(&self) -> MutexGuard<'_, VecDeque<Event>> {
+    /// The latest events with greater numbers than `number`, the oldest first.
+    pub(super) fn after(&self, number: u64) -> Vec<Numbered<Event>> {
+        self.latest().after(number)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, EventRing<Event>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,6 +76,7 @@ mod tests {
         let event = |number: usize| Event {
             time_ms: 1,
             message: number.to_string(),
+            ..Event::default()
         };
         let count = LATEST_KEPT + 3;
         (0..count).for_each(|number| log.publish(event(number)));

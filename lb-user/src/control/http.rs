@@ -1,25 +1,31 @@
-//! HTTP: `/metrics` for Prometheus, `/healthz`, and
+//! HTTP: a page for operators at `/`, `/metrics` for Prometheus, `/healthz`, and
 //! as JSON `/api/v1/services`, what `lb-user list` shows, `/api/v1/connections`
-//! and `/api/v1/persistence`, page by page. Nothing can be changed here.
+//! and `/api/v1/persistence`, page by page, `/api/v1/events`. With a password, orders are
+//! taken at `/api/v1/orders` ([`super::orders`]); nothing else can be changed here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{FromRef, Path, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response as HttpResponse};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use service_kit::http::DEFAULT_LIMITS;
 use service_kit::metrics::CONTENT_TYPE;
+use service_kit::{Credentials, Numbered};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Call, call, conntrack_snapshot};
-use super::entries::{Entry, page};
-use super::protocol::{Listing, Request, Response};
+use super::entries::{self, Entry};
+use super::event_log::EventLog;
+use super::orders;
+use super::protocol::{Event, Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
 
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
@@ -39,15 +45,28 @@ impl HttpServer {
     pub(crate) async fn start(
         address: SocketAddr,
         calls: mpsc::Sender<Call>,
+        events: EventLog,
+        auth: Option<Credentials>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
+        let state = HttpState {
+            calls,
+            events,
+            auth: auth.map(Arc::new),
+        };
         let router = Router::new()
+            .route("/", get(async || page::DIRECTOR.html("")))
+            .route("/page/{name}", get(file))
+            .route("/api/v1/agent", get(about))
+            .route("/api/v1/events", get(events_after))
+            .route("/api/v1/orders", post(orders::give))
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/api/v1/services", get(services))
             .route("/api/v1/connections", get(entries::<Connection>))
             .route("/api/v1/persistence", get(entries::<PersistentClient>))
-            .with_state(calls);
+            .layer(from_fn_with_state(state.clone(), orders::guard))
+            .with_state(state);
         let task = tokio::spawn(service_kit::http::serve(listener, router, DEFAULT_LIMITS));
         Ok(Self {
             _task: AbortOnDropHandle::new(task),
@@ -55,7 +74,70 @@ impl HttpServer {
     }
 }
 
+/// What all requests share.
+#[derive(Clone)]
+pub(super) struct HttpState {
+    pub(super) calls: mpsc::Sender<Call>,
+    events: EventLog,
+    /// The password that each request needs; `None` where none is needed, and no order is
+    /// taken.
+    pub(super) auth: Option<Arc<Credentials>>,
+}
+
+impl FromRef<HttpState> for mpsc::Sender<Call> {
+    fn from_ref(state: &HttpState) -> Self {
+        state.calls.clone()
+    }
+}
+
 type Calls = State<mpsc::Sender<Call>>;
+
+/// The page's other files.
+async fn file(Path(name): Path<String>) -> HttpResponse {
+    let file = page::DIRECTOR.file(&name);
+    file.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+}
+
+/// What the agent says of itself.
+#[derive(Debug, Serialize)]
+struct About {
+    hostname: String,
+    version: &'static str,
+    /// True if orders are taken over HTTP.
+    orders: bool,
+}
+
+async fn about(State(state): State<HttpState>) -> Json<About> {
+    let hostname = nix::unistd::gethostname().unwrap_or_default();
+    Json(About {
+        hostname: hostname.to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        orders: state.auth.is_some(),
+    })
+}
+
+/// Which events are asked for.
+#[derive(Debug, Deserialize)]
+struct EventQuery {
+    /// Those with greater numbers.
+    #[serde(default)]
+    after: u64,
+}
+
+/// Events with their numbers.
+#[derive(Debug, Serialize)]
+struct LatestEvents {
+    events: Vec<Numbered<Event>>,
+}
+
+async fn events_after(
+    State(state): State<HttpState>,
+    Query(query): Query<EventQuery>,
+) -> Json<LatestEvents> {
+    Json(LatestEvents {
+        events: state.events.after(query.after),
+    })
+}
 
 /// The agent's state; an error for the client where there is none.
 async fn listing(calls: &mpsc::Sender<Call>) -> Result<Listing, HttpResponse> {
@@ -115,7 +197,7 @@ async fn entries<E: Entry + Send + 'static>(
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let _walk = WALKS.acquire().await.expect("it is never closed");
-    let reading = move || page::<E>(&snapshot, &selection, from, limit);
+    let reading = move || entries::page::<E>(&snapshot, &selection, from, limit);
     match spawn_blocking(reading)
         .await
         .expect("reading does not panic")
@@ -153,7 +235,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::control::protocol::ServerState;
+    use crate::control::protocol::{Order, ServerState};
     use crate::control::sample::{listing, server};
 
     fn state() -> Listing {
@@ -162,11 +244,16 @@ mod tests {
         listing
     }
 
-    /// Asks an HTTP server whose agent answers every question with `response`.
-    async fn answer(path: &str, response: Response) -> String {
+    /// An HTTP server whose agent answers every question with `response`, and tells of it.
+    async fn start(
+        response: Response,
+        auth: Option<Credentials>,
+    ) -> (HttpServer, SocketAddr, mpsc::UnboundedReceiver<Request>) {
         let (calls, mut questions) = mpsc::channel::<Call>(1);
+        let (asking, asked) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            while let Some(Call::Request(_, answer)) = questions.recv().await {
+            while let Some(Call::Request(request, answer)) = questions.recv().await {
+                let _ = asking.send(request);
                 let _ = answer.send(response.clone());
             }
         });
@@ -174,13 +261,103 @@ mod tests {
         let probe = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = probe.local_addr().expect("its number");
         drop(probe);
-        let _server = HttpServer::start(address, calls).await.expect("it listens");
+        let events = EventLog::default();
+        events.publish(Event::default());
+        let server = HttpServer::start(address, calls, events, auth)
+            .await
+            .expect("it listens");
+        (server, address, asked)
+    }
+
+    /// Sends a request's first line, headers and body, and returns the whole answer.
+    async fn send(address: SocketAddr, line: &str, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.0\r\nHost: director:9101\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("an answer");
         text
+    }
+
+    async fn answer(path: &str, response: Response) -> String {
+        let (_server, address, _) = start(response, None).await;
+        send(address, &format!("GET {path}"), "", "").await
+    }
+
+    const ORDER: &str = "POST /api/v1/orders";
+    const JSON: &str = "Content-Type: application/json\r\n";
+    /// admin:secret
+    const PASSWORD: &str = "Authorization: Basic YWRtaW46c2VjcmV0\r\n";
+
+    #[tokio::test]
+    async fn an_order_needs_the_password_and_the_own_page() {
+        let auth = Credentials {
+            username: "admin".to_owned(),
+            password: "secret".to_owned(),
+        };
+        let done = Response::Done(vec!["drained".to_owned()]);
+        let (_server, address, mut asked) = start(done, Some(auth)).await;
+        let drain = r#"{"server": "172.16.1.211", "order": "drained"}"#;
+        let foreign = "Origin: http://elsewhere:9101\r\n";
+        let other_site = "Sec-Fetch-Site: cross-site\r\n";
+        for (headers, body, status) in [
+            (JSON.to_owned(), drain, 401),
+            (format!("{PASSWORD}{JSON}{foreign}"), drain, 403),
+            (format!("{PASSWORD}{JSON}{other_site}"), drain, 403),
+            (PASSWORD.to_owned(), drain, 415),
+            (
+                format!("{PASSWORD}{JSON}"),
+                r#"{"server": "172.16.1.211"}"#,
+                422,
+            ),
+            (format!("{PASSWORD}{JSON}"), "{", 400),
+        ] {
+            let text = send(address, ORDER, &headers, body).await;
+            assert!(
+                text.starts_with(&format!("HTTP/1.0 {status}")),
+                "{headers}{body}: {text}"
+            );
+        }
+        assert!(asked.try_recv().is_err(), "the agent has not heard of them");
+        for (body, order) in [
+            (drain, Some(Order::Drained)),
+            (
+                r#"{"server": "172.16.1.211", "order": {"weight": 3}}"#,
+                Some(Order::Weight(3)),
+            ),
+            (r#"{"server": "172.16.1.211", "order": null}"#, None),
+        ] {
+            let own = "Origin: http://director:9101\r\nSec-Fetch-Site: same-origin\r\n";
+            let text = send(address, ORDER, &format!("{PASSWORD}{JSON}{own}"), body).await;
+            assert!(text.ends_with(r#"{"done":["drained"]}"#), "{text}");
+            let server = "172.16.1.211".to_owned();
+            assert_eq!(asked.recv().await, Some(Request::Order { server, order }));
+        }
+        let text = send(address, "GET /metrics", "", "").await;
+        assert!(text.starts_with("HTTP/1.0 401"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn without_a_password_the_page_is_there_and_no_order_is_taken() {
+        let (_server, address, mut asked) = start(Response::Done(Vec::new()), None).await;
+        let drain = r#"{"server": "172.16.1.211", "order": "drained"}"#;
+        let text = send(address, ORDER, JSON, drain).await;
+        assert!(text.starts_with("HTTP/1.0 403"), "{text}");
+        assert!(asked.try_recv().is_err(), "the agent has not heard of it");
+        let text = send(address, "GET /", "", "").await;
+        assert!(
+            text.contains("content-security-policy: default-src 'none'"),
+            "{text}"
+        );
+        let text = send(address, "GET /page/director.js", "", "").await;
+        assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+        let text = send(address, "GET /api/v1/agent", "", "").await;
+        assert!(text.contains(r#""orders":false"#), "{text}");
+        let text = send(address, "GET /api/v1/events?after=0", "", "").await;
+        assert!(text.contains(r#""kind":"agent""#), "{text}");
     }
 
     #[tokio::test]

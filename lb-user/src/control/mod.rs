@@ -3,11 +3,13 @@
 
 mod calls;
 mod client;
+pub(crate) mod credentials;
 mod entries;
 mod error;
 pub(crate) mod event_log;
 pub(crate) mod http;
 mod metrics;
+mod orders;
 pub mod protocol;
 #[cfg(test)]
 pub(crate) mod sample;

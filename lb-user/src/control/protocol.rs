@@ -85,12 +85,39 @@ pub enum Response {
 }
 
 /// Something that has changed; `lb-user events --json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Milliseconds since 1970.
     pub time_ms: u64,
+    /// What it is about.
+    #[serde(default)]
+    pub kind: EventKind,
+    /// True if an operator should look at it.
+    #[serde(default)]
+    pub warning: bool,
     /// The change and its reason, in words.
     pub message: String,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A server's checks, or its share of new connections.
+    Server,
+    /// Connections of a server that is gone were reset.
+    Reset,
+    /// An operator's order.
+    Order,
+    /// A service's quorum.
+    Quorum,
+    /// The path that frames take to a server.
+    Path,
+    /// A virtual router.
+    Vrrp,
+    /// The agent itself, its interfaces and its data plane.
+    #[default]
+    Agent,
 }
 
 /// The listing that `lb-user list --json` prints.
@@ -232,6 +259,9 @@ pub struct ListedServer {
     pub state: ServerState,
     /// Why it does not.
     pub reason: Option<String>,
+    /// The operator's order for it, if any.
+    #[serde(default)]
+    pub order: Option<Order>,
     /// MAC address that its frames go to.
     pub mac: Option<String>,
     /// Interface that its frames leave by.

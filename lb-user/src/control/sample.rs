@@ -14,6 +14,7 @@ pub(crate) fn server(last: u8, state: ServerState, reason: Option<&str>) -> List
         weight: u32::from(state == ServerState::Up),
         state,
         reason: reason.map(str::to_owned),
+        order: None,
         mac: Some(format!("02:00:00:00:00:{last:02x}")),
         interface: Some("eth2".to_owned()),
         active_connections: 250,

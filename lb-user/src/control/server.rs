@@ -305,6 +305,7 @@ mod tests {
             let event = Event {
                 time_ms: 1,
                 message: message.to_owned(),
+                ..Event::default()
             };
             events.publish(event.clone());
             let told = client.receive().await.expect("an answer");
@@ -320,6 +321,7 @@ mod tests {
         let event = |message: &str| Event {
             time_ms: 1,
             message: message.to_owned(),
+            ..Event::default()
         };
         events.publish(event("before"));
         let calls = agent(Response::Done(Vec::new()));

@@ -8,6 +8,7 @@ fn event(time_ms: u64, message: &str) -> Update {
     Update::Event(Event {
         time_ms,
         message: message.to_owned(),
+        ..Event::default()
     })
 }
 

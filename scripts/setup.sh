@@ -23,7 +23,7 @@ Options:
 
 What it may install:
   with apt        a C compiler and linker; debhelper; ffmpeg, iproute2 and the servers that
-                  the tests compare with; chromium, python3 and npm, for tests and
+                  the tests compare with; chromium and python3, for tests and
                   demo with a browser; where no Rust toolchain carries the source of
                   `core`, Debian's rustc-web, for the XDP program;
                   for the tests on Debian's own kernels qemu and busybox (17 MB
@@ -31,8 +31,6 @@ What it may install:
                   left out where that would remove something
   with rustup     rustfmt and clippy
   with pip        typos, into a virtual environment within the build's folder
-  with npm        mpegts.js and hls.js, which examples/player/player.html loads, into
-                  the build's folder
   with cargo      bpf-linker and cargo-nextest, into the cargo of the user behind
                   sudo
 No service is started or enabled by it.
@@ -97,8 +95,6 @@ wanted_packages() {
     [ "$purpose" = demo ] || say debhelper
     if $browser; then
         printf '%s\n' chromium python3
-        # Debian's brings hundreds of packages; a Node.js from elsewhere has its own.
-        command -v npm >/dev/null || say npm
     fi
     [ "$purpose" != tests ] || printf '%s\n' \
         curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
@@ -246,22 +242,6 @@ if [ "$purpose" = tests ] && [ ! -x "$typos" ]; then
         as_builder python3 -m venv "$tools" || fail "python3 could not make $tools"
         as_builder "$tools/bin/pip" install --quiet --disable-pip-version-check 'typos==1.52.*' ||
             fail "pip could not install typos"
-    fi
-    done_something=true
-fi
-
-# Versions and checksums are those of examples/player/package-lock.json. npm writes its own
-# list at the end.
-player=$(target_dir)/tools/player
-lock=$source_root/examples/player/package-lock.json
-if $browser && ! { cmp -s "$lock" "$player/package-lock.json" &&
-    [ -e "$player/node_modules/.package-lock.json" ]; }; then
-    say "missing: mpegts.js and hls.js, by which browsers play"
-    if ! $dry_run; then
-        as_builder mkdir -p "$player"
-        as_builder cp "$source_root/examples/player/package.json" "$lock" "$player"
-        as_builder npm ci --prefix "$player" --ignore-scripts --no-audit --no-fund \
-            --loglevel=error --no-progress >/dev/null || fail "npm could not install mpegts.js and hls.js"
     fi
     done_something=true
 fi

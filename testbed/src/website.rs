@@ -1,15 +1,14 @@
 //! A web server with the page to copy (`examples/player/player.html`) and the libraries that
 //! it loads.
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use netbed::{Host, wait_for};
 
+use crate::binaries::source_root;
 use crate::config::{VIP, WEBSITE};
 use crate::server::{HTTP_PORT, HTTPS_PORT};
 
@@ -17,11 +16,11 @@ const PORT: u16 = 80;
 const DIRECTORY: &str = "site";
 const PAGE: &str = include_str!("../../examples/player/player.html");
 
-/// The libraries, below where npm puts packages.
-const LIBRARIES: [&str; 2] = ["mpegts.js/dist/mpegts.js", "hls.js/dist/hls.light.min.js"];
-
-/// Where scripts/setup.sh has npm put packages, below the folder that cargo builds in.
-const PACKAGES: &str = "tools/player/node_modules";
+/// The libraries that it loads, below the root of the source tree.
+const LIBRARIES: [&str; 2] = [
+    "crates/page/vendor/mpegts.js",
+    "crates/page/vendor/hls.light.min.js",
+];
 
 /// Serves the page on a host.
 pub(crate) fn start(host: &Host) -> Result<()> {
@@ -41,7 +40,7 @@ pub(crate) fn start(host: &Host) -> Result<()> {
         host.write_file(&format!("{DIRECTORY}/{name}.html"), page)?;
     }
     for library in LIBRARIES {
-        let library = packages()?.join(library);
+        let library = source_root().join(library);
         let name = library.file_name().context("a library is a file")?;
         symlink(&library, directory.join(name))
             .with_context(|| format!("cannot link to {}", library.display()))?;
@@ -63,23 +62,4 @@ pub(crate) fn start(host: &Host) -> Result<()> {
 /// A page, for a stream `live/NAME` by a protocol.
 pub(crate) fn page_url(page: &str, name: &str, by: &str) -> String {
     format!("http://{WEBSITE}/{page}.html?stream=live/{name}&by={by}")
-}
-
-/// Where the libraries' packages are.
-fn packages() -> Result<PathBuf> {
-    let running = env::current_exe().context("cannot tell where the running program is")?;
-    let mut folders = running.ancestors().map(|folder| folder.join(PACKAGES));
-    folders
-        .find(|folder| {
-            LIBRARIES
-                .iter()
-                .all(|library| folder.join(library).is_file())
-        })
-        .with_context(|| {
-            let name = Path::new(PACKAGES).display();
-            format!(
-                "no folder above {} has {name}; scripts/setup.sh makes it",
-                running.display()
-            )
-        })
 }

@@ -40,6 +40,7 @@ pub struct Builder {
     health_checks: HealthChecks,
     browsers: bool,
     tls: bool,
+    pages: bool,
     others: Vec<(String, Ipv4Addr)>,
 }
 
@@ -108,6 +109,16 @@ impl Builder {
     #[must_use]
     pub fn browsers_by_tls(mut self) -> Self {
         self.tls = true;
+        self.browsers()
+    }
+
+    /// As [`Builder::browsers`]; the origin serves HTTP, too, and everybody has the page for
+    /// operators: servers at [`API_PORT`](crate::API_PORT), directors at
+    /// [`DIRECTOR_PORT`](crate::DIRECTOR_PORT). Origin and directors ask for the user and the
+    /// password `admin:secret`.
+    #[must_use]
+    pub fn pages(mut self) -> Self {
+        self.pages = true;
         self.browsers()
     }
 
@@ -229,6 +240,7 @@ impl Cluster {
             health_checks: HealthChecks::default(),
             browsers: false,
             tls: false,
+            pages: false,
             others: Vec::new(),
         }
     }
@@ -308,6 +320,7 @@ impl Cluster {
         };
 
         let kind = builder.servers;
+        let mut origin_conf = config::DEPLOYED_ORIGIN_CONF.to_owned();
         let mut edge_conf = config::DEPLOYED_EDGE_CONF.to_owned();
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
         let mut balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
@@ -326,20 +339,19 @@ impl Cluster {
                     &config::virtual_server(port, builder.health_checks, &real_servers);
             }
         }
+        if builder.pages {
+            origin_conf = config::with_page(&config::with_http(&origin_conf, None), true);
+            edge_conf = config::with_page(&edge_conf, false);
+        }
         let balancer_conf = (builder.edit_director_conf)(balancer_conf);
         let standby = standby.map(|host| {
             let conf = config::with_role(&balancer_conf, "BACKUP", STANDBY_PRIORITY);
-            Director::new(host, conf, XdpMode::Generic)
+            Director::new(host, conf, XdpMode::Generic, builder.pages)
         });
         Ok(Self {
-            director: Director::new(director, balancer_conf, builder.xdp_mode),
+            director: Director::new(director, balancer_conf, builder.xdp_mode, builder.pages),
             standby,
-            origin: Server::new(
-                origin,
-                Role::Origin,
-                kind,
-                config::DEPLOYED_ORIGIN_CONF.to_owned(),
-            ),
+            origin: Server::new(origin, Role::Origin, kind, origin_conf),
             edges: edges
                 .into_iter()
                 .map(|host| Server::new(host, Role::Edge, kind, edge_conf.clone()))

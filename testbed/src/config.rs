@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::server::{HTTP_PORT, HTTPS_PORT, RTMP_PORT};
+use crate::server::{API_PORT, HTTP_PORT, HTTPS_PORT, RTMP_PORT};
 
 /// The virtual address of the deployment.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
@@ -125,16 +125,16 @@ pub const HLS_TS_VHOST: &str = "hls-ts";
 /// Likewise with segments of fMP4.
 pub const HLS_FMP4_VHOST: &str = "hls-fmp4";
 
-/// The configuration of an edge that serves browsers, too; by TLS with a key and its
+/// The configuration of a server that serves browsers, too; by TLS with a key and its
 /// certificate.
 ///
 /// # Panics
 /// When the deployment's file is no longer what it was.
-pub(crate) fn with_http(edge_conf: &str, tls: Option<(&Path, &Path)>) -> String {
+pub(crate) fn with_http(conf: &str, tls: Option<(&Path, &Path)>) -> String {
     let begin = "vhost __defaultVhost__ {\n";
-    let (head, vhost) = edge_conf
+    let (head, vhost) = conf
         .split_once(begin)
-        .unwrap_or_else(|| panic!("no `{begin}` in:\n{edge_conf}"));
+        .unwrap_or_else(|| panic!("no `{begin}` in:\n{conf}"));
     let hls = "        enabled on;\n        hls_fragment 1;\n        hls_window 10;\n";
     let vhosts = [
         ("__defaultVhost__", "        hls_low_latency on;\n"),
@@ -157,6 +157,17 @@ pub(crate) fn with_http(edge_conf: &str, tls: Option<(&Path, &Path)>) -> String 
     });
     let http = format!("http_server {{\n    enabled on;\n    listen {HTTP_PORT};\n{https}}}\n");
     head.to_owned() + &http + &vhosts.concat()
+}
+
+/// The configuration of a server that has the page for operators, too.
+pub(crate) fn with_page(conf: &str, has_password: bool) -> String {
+    let auth = match has_password {
+        true => {
+            "    auth {\n        enabled on;\n        username admin;\n        password secret;\n    }\n"
+        }
+        false => "",
+    };
+    format!("http_api {{\n    enabled on;\n    listen {API_PORT};\n{auth}}}\n{conf}")
 }
 
 /// A `keepalived.conf` for a second director of the deployment, of which only

@@ -1,6 +1,8 @@
 //! The balancer's machine.
 
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,6 +14,12 @@ use crate::program::Program;
 use netbed::Host;
 use netbed::Process;
 use netbed::wait_for;
+
+/// The port of the page for operators, where there is one.
+pub const DIRECTOR_PORT: u16 = 9101;
+
+/// The file with the user and the password that the page asks for.
+const AUTH_FILE: &str = "http.auth";
 
 const CONFIG_FILE: &str = "keepalived.conf";
 
@@ -32,14 +40,16 @@ pub struct Director {
     program: Program,
     config: String,
     xdp_mode: XdpMode,
+    has_page: bool,
 }
 
 impl Director {
-    pub(crate) fn new(host: Arc<Host>, config: String, xdp_mode: XdpMode) -> Self {
+    pub(crate) fn new(host: Arc<Host>, config: String, xdp_mode: XdpMode, has_page: bool) -> Self {
         Self {
             program: Program::new(host, "balancer"),
             config,
             xdp_mode,
+            has_page,
         }
     }
 
@@ -69,6 +79,14 @@ impl Director {
         self.host().write_file(CONFIG_FILE, &self.config)?;
         let mut command = Command::new(binaries::program("lb-user")?);
         command.args(["run", "-c", CONFIG_FILE, "--xdp-mode", mode]);
+        if self.has_page {
+            let auth = self.host().write_file(AUTH_FILE, "admin:secret\n")?;
+            fs::set_permissions(auth, Permissions::from_mode(0o600))?;
+            command
+                .arg("--http")
+                .arg(format!("0.0.0.0:{DIRECTOR_PORT}"));
+            command.args(["--http-auth", AUTH_FILE]);
+        }
         self.program.start("lb-user", command).map(drop)
     }
 

@@ -22,6 +22,9 @@ pub const HTTP_PORT: u16 = 8080;
 /// The port at which they serve HTTPS, where they do.
 pub(crate) const HTTPS_PORT: u16 = 8443;
 
+/// The port of the HTTP API and of the page for operators, where there is one.
+pub const API_PORT: u16 = 1985;
+
 /// Which programs serve as origin and as edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerKind {

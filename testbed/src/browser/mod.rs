@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use data_encoding::BASE64;
 use netbed::{Host, Process, wait_for};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -209,10 +210,49 @@ impl Page<'_> {
         events.filter_map(complaint).collect()
     }
 
-    fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Result<T> {
+    /// Makes the window so wide, in CSS pixels, in a system that is light or dark.
+    ///
+    /// # Errors
+    /// When the browser has ended.
+    pub fn resize(&self, width: u32, dark: bool) -> Result<()> {
+        let metrics = json!({
+            "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        self.call("Emulation.setDeviceMetricsOverride", metrics)?;
+        let scheme = if dark { "dark" } else { "light" };
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features}))?;
+        Ok(())
+    }
+
+    /// The page from top to bottom as it looks now, as PNG.
+    ///
+    /// # Errors
+    /// When the browser has ended.
+    pub fn screenshot(&self) -> Result<Vec<u8>> {
+        let options = json!({"format": "png", "captureBeyondViewport": true});
+        let answer = self.call("Page.captureScreenshot", options)?;
+        let data = answer["data"].as_str().context("no picture")?;
+        BASE64.decode(data.as_bytes()).context("not base64")
+    }
+
+    /// Waits until a JavaScript expression is true.
+    ///
+    /// # Errors
+    /// When it throws, or is not true within [`netbed::TIME_LIMIT`].
+    pub fn wait_until(&self, expression: &str) -> Result<()> {
+        wait_for(expression, || self.evaluate::<bool>(expression))
+            .with_context(|| format!("complaints: {:?}", self.complaints()))
+    }
+
+    /// The value of a JavaScript expression, or of its promise.
+    ///
+    /// # Errors
+    /// When it throws, or gives another type.
+    pub fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Result<T> {
         let answer = self.call(
             "Runtime.evaluate",
-            json!({"expression": expression, "returnByValue": true}),
+            json!({"expression": expression, "returnByValue": true, "awaitPromise": true}),
         )?;
         if let Some(exception) = answer.get("exceptionDetails") {
             bail!("{expression}: {exception}");

@@ -61,6 +61,7 @@
 
   addEventListener("DOMContentLoaded", () => {
     video = document.querySelector("video");
+    if (!video) return;
     video.addEventListener("timeupdate", count);
     video.addEventListener("emptied", leave);
     video.addEventListener("loadeddata", () => connections++);

@@ -13,6 +13,7 @@ mod interoperation;
 mod life_cycle;
 mod migration;
 mod packages;
+mod page;
 mod privileges;
 mod scripts;
 mod streaming;

@@ -253,6 +253,7 @@ fn defaults() -> Globals {
             queue_bytes: 256 << 20,
             min_latency: false,
             mw_latency: Duration::from_millis(350),
+            max_pacing_rate: 0,
             mr: None,
             mr_latency: MR_LATENCY,
             tcp_nodelay: false,

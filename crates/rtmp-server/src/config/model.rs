@@ -144,6 +144,8 @@ pub struct Vhost {
     /// Time for which messages are gathered otherwise.
     #[serde(serialize_with = "milliseconds")]
     pub mw_latency: Duration,
+    /// Rate at which a player is sent to at most, in kbit/s; 0: no limit.
+    pub max_pacing_rate: u32,
     /// Time for which a publisher's input is gathered before it is read.
     #[serde(serialize_with = "optional_milliseconds")]
     pub mr: Option<Duration>,

@@ -26,6 +26,8 @@ settings! { Vhost {
     QUEUE_LENGTH: "queue_length", |vhost, it| vhost.queue_length = it.seconds_within(1..=3_600)?;
     QUEUE_BYTES: "queue_bytes", |vhost, it| vhost.queue_bytes = it.number(1 << 20..=u32::MAX)?;
     MW_LATENCY: "mw_latency", |vhost, it| vhost.mw_latency = it.milliseconds(0..=10_000)?;
+    MAX_PACING_RATE: "max_pacing_rate",
+        |vhost, it| vhost.max_pacing_rate = it.number(0..=100_000_000)?;
     KEYFRAME_TIMEOUT: "keyframe_timeout",
         |vhost, it| vhost.keyframe_timeout = it.milliseconds(0..=3_600_000)?;
     PLAY_WAIT_TIMEOUT: "play_wait_timeout",
@@ -70,6 +72,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     QUEUE_LENGTH,
     QUEUE_BYTES,
     MW_LATENCY,
+    MAX_PACING_RATE,
     KEYFRAME_TIMEOUT,
     PLAY_WAIT_TIMEOUT,
     SEND_TIMEOUT,
@@ -186,6 +189,7 @@ const PLAY: &[Setting<Vhost>] = &[
     QUEUE_LENGTH,
     QUEUE_BYTES,
     MW_LATENCY,
+    MAX_PACING_RATE,
     KEYFRAME_TIMEOUT,
     PLAY_WAIT_TIMEOUT,
     SEND_TIMEOUT,

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::libc::EOPNOTSUPP;
+use nix::errno::Errno;
+use nix::libc::{self, EOPNOTSUPP};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::transport::Transport;
@@ -72,16 +74,42 @@ pub(super) fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
 /// takes the place of `TCP_USER_TIMEOUT`.
 ///
 /// That one also counts the time in which a peer's window is closed, though the peer
-/// is there and reads, slowly.
+/// is there and reads, slowly. `max_pacing_rate`, in kbit/s, limits the rate; 0 does not.
 ///
 /// # Errors
 /// The connection has ended already.
-pub(super) fn prepare_playing(socket: &std::net::TcpStream) -> io::Result<()> {
+pub(super) fn prepare_playing(
+    socket: &std::net::TcpStream,
+    max_pacing_rate: u32,
+) -> io::Result<()> {
+    set_max_pacing_rate(socket, max_pacing_rate)?;
     match SockRef::from(socket).set_tcp_user_timeout(None) {
         // The other end is in this process: a request of HTTP/2.
         Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(()),
         set => set,
     }
+}
+
+/// Sets `SO_MAX_PACING_RATE` (socket(7), Linux 4.20 for 64 bits): TCP sends segments with
+/// pauses between them, at `kbps` kbit/s at most; 0: as fast as it may.
+fn set_max_pacing_rate(socket: &std::net::TcpStream, kbps: u32) -> io::Result<()> {
+    let bytes_per_second = match kbps {
+        0 => u64::MAX,
+        kbps => u64::from(kbps) * 1_000 / 8,
+    };
+    // SAFETY: the descriptor is an open socket, as long as `socket` is borrowed; the kernel
+    // reads the eight bytes of the number, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const bytes_per_second).cast(),
+            size_of::<u64>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
 }
 
 /// Closes a connection gracefully: sends `out`, its last words, then reads what the peer
@@ -112,7 +140,7 @@ mod tests {
             Some(USER_TIMEOUT)
         );
         let socket = socket.into_std().unwrap();
-        prepare_playing(&socket).unwrap();
+        prepare_playing(&socket, 0).unwrap();
         let socket = SockRef::from(&socket);
         assert_eq!(socket.tcp_user_timeout().unwrap(), None);
         // A peer that is gone is noticed though nothing is sent to it.

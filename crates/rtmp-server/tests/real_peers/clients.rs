@@ -1,12 +1,17 @@
 //! Real clients against our server session.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
+use netbed::wait_for;
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
 
-use crate::common::program::{Program, require, require_ffmpeg, require_gstreamer};
+use crate::common::program::{Program, output, require, require_ffmpeg, require_gstreamer};
+use crate::http_flv::{PICTURES, decoded, publish_to};
+use crate::origin::Origin;
 use crate::relay::{Relay, Reply};
 
 /// Nothing here takes a second; this is for machines that are busy.
@@ -282,4 +287,38 @@ fn gstreamers_own_source_plays_to_the_end() {
     let tags = flv_tags(&file);
     assert_eq!(picture_sizes(tags), picture_sizes(as_tags(&stream)));
     relay.record("gstreamer-play");
+}
+
+/// The rates, in bit/s, at which the kernel sends from the port of `server` at most, of each
+/// connection that has such a limit (`pacing_rate RATE/MAXbps` of ss(8)).
+fn max_pacing_rates(server: SocketAddr) -> Vec<u64> {
+    let port = format!("( sport = :{} )", server.port());
+    let text = output(Command::new("ss").args(["-tinH", "state", "established", &port]));
+    let words = text.split_whitespace();
+    let limits = words.filter_map(|word| word.split_once('/')?.1.strip_suffix("bps"));
+    limits.filter_map(|limit| limit.parse().ok()).collect()
+}
+
+#[test]
+fn ffmpeg_plays_from_a_connection_with_max_pacing_rate() {
+    require_ffmpeg();
+    let vhost = "play_wait_timeout 60000; publish_return_timeout 0; play { max_pacing_rate 4000; }";
+    let origin = Origin::with(vhost);
+    let urls = [
+        origin.url("live/s"),
+        format!("http://{}", origin.flv("live/s")),
+    ];
+    for (url, server) in urls.iter().zip([origin.rtmp(), origin.http()]) {
+        let playing = thread::spawn({
+            let url = url.clone();
+            move || decoded(&[], &url)
+        });
+        origin.wait_for_player();
+        let _publisher = publish_to(&origin.url("live/s"));
+        wait_for("a connection with a limit", || {
+            max_pacing_rates(server) == [4_000_000]
+        });
+        assert_eq!(playing.join().unwrap(), PICTURES, "{url}");
+        wait_for("the end of the stream", || origin.is_idle());
+    }
 }

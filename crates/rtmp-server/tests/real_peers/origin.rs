@@ -57,6 +57,21 @@ impl Origin {
         wait_for("a player", || !self.server.streams().is_empty());
     }
 
+    /// True if there is no stream any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.server.streams().is_empty()
+    }
+
+    /// Where it takes RTMP.
+    pub(crate) fn rtmp(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it serves HTTP.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// The URL of what is called `path` there.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)

@@ -11,13 +11,29 @@ use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Command, Control};
-use rtmp_proto::wire::{Limits, Message};
+use rtmp_proto::wire::{Limits, Message, MessageType};
 use rtmp_server::config::{self, Role, conf};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, TestServer, keyframe, picture, sound, until};
+use crate::support::{Client, TestServer, keyframe, message, picture, sound, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn max_pacing_rate_spreads_what_a_player_gets_when_it_joins() {
+    // A million bytes at 8000 kbit/s are a second.
+    let origin = TestServer::origin("play { max_pacing_rate 8000; }");
+    let mut publisher = origin.publisher("s").await;
+    let mut payload = vec![0x55; 1_000_000];
+    payload[..5].copy_from_slice(&[0x17, 1, 0, 0, 0]);
+    let large = message(MessageType::VIDEO, 0, &payload);
+    publisher.publish(std::slice::from_ref(&large)).await;
+    origin.arrived("s", 1).await;
+    let begun = Instant::now();
+    let mut player = origin.player("s").await;
+    assert_eq!(player.frame().await, large);
+    assert!(begun.elapsed() >= KEPT_BACK, "sent in a burst");
+}
 
 /// Long enough to be told from a loaded machine's delays only by what waits
 /// for it.

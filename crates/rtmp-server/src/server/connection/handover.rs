@@ -122,7 +122,10 @@ impl Connection {
         };
         let mut requests = options.requests();
         let socket = self.socket.into_std();
-        let socket = socket.and_then(|socket| prepare_playing(socket.tcp()).map(|()| socket));
+        // Another server's players share its connection.
+        let max_pacing_rate = if at_once { 0 } else { vhost.max_pacing_rate };
+        let socket = socket
+            .and_then(|socket| prepare_playing(socket.tcp(), max_pacing_rate).map(|()| socket));
         let received = dialogue.receive(&self.input, &mut unsent, &mut requests);
         let socket = match (socket, received) {
             (Ok(socket), Ok(())) => socket,

@@ -193,7 +193,7 @@ impl Play {
             audio: remux.has_audio || !remux.drop_if_not_match,
             video: remux.has_video || !remux.drop_if_not_match,
         };
-        let send_timeout = self.vhost.send_timeout;
+        let (send_timeout, max_pacing_rate) = (self.vhost.send_timeout, self.vhost.max_pacing_rate);
         let player = FlvPlayer {
             client: client.clone(),
             vhost: self.vhost,
@@ -205,7 +205,9 @@ impl Play {
             closed: false,
         };
         let socket = socket.into_std();
-        let socket = match socket.and_then(|it| prepare_playing(it.tcp()).map(|()| it)) {
+        let prepared =
+            socket.and_then(|it| prepare_playing(it.tcp(), max_pacing_rate).map(|()| it));
+        let socket = match prepared {
             Ok(socket) => socket,
             Err(error) => {
                 player.notify_stop(&server);

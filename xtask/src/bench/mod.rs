@@ -7,6 +7,7 @@ mod goal;
 mod kernel_tls;
 mod process;
 mod rtmp;
+mod scrape;
 mod setup;
 mod start;
 mod viewers;
@@ -30,6 +31,8 @@ pub(crate) enum Bench {
     Rtmp(rtmp::Options),
     /// From the start of each program to "ready".
     Start(start::Options),
+    /// What a scrape of `/metrics` costs, and whether players notice.
+    Scrape(scrape::Options),
     /// What viewers by HTTP-FLV, WebSocket-FLV and HLS cost beside players of
     /// RTMP, and beside nginx that serves the same files.
     Viewers(viewers::Options),
@@ -52,6 +55,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::KernelTls(options) => kernel_tls::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Start(options) => start::run(options),
+        Bench::Scrape(options) => scrape::run(options),
         Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),

@@ -13,7 +13,7 @@ use netbed::{Bed, Cable, Host, Process, Segment, wait_for};
 use crate::binaries;
 use crate::client::Client;
 use crate::config::{self, HealthChecks, VIP};
-use crate::director::{Director, XdpMode};
+use crate::director::{Director, OperatorHttp, XdpMode};
 use crate::media::{self, Source};
 use crate::native;
 use crate::server::{HTTP_PORT, HTTPS_PORT, RTMP_PORT, Role, Server, ServerKind};
@@ -40,7 +40,7 @@ pub struct Builder {
     health_checks: HealthChecks,
     browsers: bool,
     tls: bool,
-    pages: bool,
+    http: OperatorHttp,
     others: Vec<(String, Ipv4Addr)>,
 }
 
@@ -112,13 +112,19 @@ impl Builder {
         self.browsers()
     }
 
-    /// As [`Builder::browsers`]; the origin serves HTTP, too, and everybody has the page for
-    /// operators: servers at [`API_PORT`](crate::API_PORT), directors at
-    /// [`DIRECTOR_PORT`](crate::DIRECTOR_PORT). Origin and directors ask for the user and the
-    /// password `admin:secret`.
+    /// Has every program show its metrics and its page for operators: the director at
+    /// [`AGENT_HTTP_PORT`](crate::AGENT_HTTP_PORT), the servers at [`HTTP_API_PORT`](crate::HTTP_API_PORT).
+    #[must_use]
+    pub fn metrics(mut self) -> Self {
+        self.http = OperatorHttp::Open;
+        self
+    }
+
+    /// As [`Builder::browsers`] and [`Builder::metrics`]; the origin serves HTTP, too, and origin
+    /// and directors ask for the user and the password `admin:secret`.
     #[must_use]
     pub fn pages(mut self) -> Self {
-        self.pages = true;
+        self.http = OperatorHttp::WithPassword;
         self.browsers()
     }
 
@@ -240,7 +246,7 @@ impl Cluster {
             health_checks: HealthChecks::default(),
             browsers: false,
             tls: false,
-            pages: false,
+            http: OperatorHttp::default(),
             others: Vec::new(),
         }
     }
@@ -339,17 +345,21 @@ impl Cluster {
                     &config::virtual_server(port, builder.health_checks, &real_servers);
             }
         }
-        if builder.pages {
-            origin_conf = config::with_page(&config::with_http(&origin_conf, None), true);
-            edge_conf = config::with_page(&edge_conf, false);
+        if builder.http != OperatorHttp::Off {
+            let has_password = builder.http == OperatorHttp::WithPassword;
+            if has_password {
+                origin_conf = config::with_http(&origin_conf, None);
+            }
+            origin_conf = config::with_api(&origin_conf, has_password);
+            edge_conf = config::with_api(&edge_conf, false);
         }
         let balancer_conf = (builder.edit_director_conf)(balancer_conf);
         let standby = standby.map(|host| {
             let conf = config::with_role(&balancer_conf, "BACKUP", STANDBY_PRIORITY);
-            Director::new(host, conf, XdpMode::Generic, builder.pages)
+            Director::new(host, conf, XdpMode::Generic, builder.http)
         });
         Ok(Self {
-            director: Director::new(director, balancer_conf, builder.xdp_mode, builder.pages),
+            director: Director::new(director, balancer_conf, builder.xdp_mode, builder.http),
             standby,
             origin: Server::new(origin, Role::Origin, kind, origin_conf),
             edges: edges

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::server::{API_PORT, HTTP_PORT, HTTPS_PORT, RTMP_PORT};
+use crate::server::{HTTP_API_PORT, HTTP_PORT, HTTPS_PORT, RTMP_PORT};
 
 /// The virtual address of the deployment.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
@@ -160,14 +160,14 @@ pub(crate) fn with_http(conf: &str, tls: Option<(&Path, &Path)>) -> String {
 }
 
 /// The configuration of a server that has the page for operators, too.
-pub(crate) fn with_page(conf: &str, has_password: bool) -> String {
+pub(crate) fn with_api(conf: &str, has_password: bool) -> String {
     let auth = match has_password {
         true => {
             "    auth {\n        enabled on;\n        username admin;\n        password secret;\n    }\n"
         }
         false => "",
     };
-    format!("http_api {{\n    enabled on;\n    listen {API_PORT};\n{auth}}}\n{conf}")
+    format!("http_api {{\n    enabled on;\n    listen {HTTP_API_PORT};\n{auth}}}\n{conf}")
 }
 
 /// A `keepalived.conf` for a second director of the deployment, of which only

@@ -1,7 +1,7 @@
 //! The balancer's machine.
 
 use std::fs::{self, Permissions};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use netbed::Host;
 use netbed::Process;
 use netbed::wait_for;
 
-/// The port of the page for operators, where there is one.
-pub const DIRECTOR_PORT: u16 = 9101;
+/// The port at which the agent shows its metrics and the page for operators, where it does.
+pub const AGENT_HTTP_PORT: u16 = 9101;
 
 /// The file with the user and the password that the page asks for.
 const AUTH_FILE: &str = "http.auth";
@@ -34,22 +34,39 @@ pub enum XdpMode {
     Native,
 }
 
+/// What the programs show operators over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OperatorHttp {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Metrics, API and page.
+    Open,
+    /// The same; the origin and the directors ask for a password and take orders.
+    WithPassword,
+}
+
 /// The machine that spreads viewers over edges.
 #[derive(Debug)]
 pub struct Director {
     program: Program,
     config: String,
     xdp_mode: XdpMode,
-    has_page: bool,
+    http: OperatorHttp,
 }
 
 impl Director {
-    pub(crate) fn new(host: Arc<Host>, config: String, xdp_mode: XdpMode, has_page: bool) -> Self {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        config: String,
+        xdp_mode: XdpMode,
+        http: OperatorHttp,
+    ) -> Self {
         Self {
             program: Program::new(host, "balancer"),
             config,
             xdp_mode,
-            has_page,
+            http,
         }
     }
 
@@ -79,12 +96,13 @@ impl Director {
         self.host().write_file(CONFIG_FILE, &self.config)?;
         let mut command = Command::new(binaries::program("lb-user")?);
         command.args(["run", "-c", CONFIG_FILE, "--xdp-mode", mode]);
-        if self.has_page {
+        if self.http != OperatorHttp::Off {
+            let address = SocketAddrV4::new(self.host().address(), AGENT_HTTP_PORT);
+            command.args(["--http", &address.to_string()]);
+        }
+        if self.http == OperatorHttp::WithPassword {
             let auth = self.host().write_file(AUTH_FILE, "admin:secret\n")?;
             fs::set_permissions(auth, Permissions::from_mode(0o600))?;
-            command
-                .arg("--http")
-                .arg(format!("0.0.0.0:{DIRECTOR_PORT}"));
             command.args(["--http-auth", AUTH_FILE]);
         }
         self.program.start("lb-user", command).map(drop)

@@ -34,10 +34,10 @@ pub use config::{
     DEPLOYED_EDGE_CONF, DEPLOYED_KEEPALIVED_CONF, DEPLOYED_ORIGIN_CONF, HLS_FMP4_VHOST,
     HLS_TS_VHOST, HealthChecks, ORIGIN, STANDBY, VIP, keepalived_conf, virtual_router_conf,
 };
-pub use director::{DIRECTOR_PORT, Director, XdpMode};
+pub use director::{AGENT_HTTP_PORT, Director, XdpMode};
 pub use flood::Flood;
 pub use keep::Kept;
 pub use machine::{Machine, PACKAGES, SOURCE};
 pub use media::{Frames, GENERATED_FPS, Source, Viewer};
-pub use server::{API_PORT, HTTP_PORT, RTMP_PORT, Server, ServerKind};
+pub use server::{HTTP_API_PORT, HTTP_PORT, RTMP_PORT, Server, ServerKind};
 pub use tap::{Passage, Tap};

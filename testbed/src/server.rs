@@ -19,11 +19,11 @@ pub const RTMP_PORT: u16 = 1935;
 /// The port at which edges serve browsers, where they do.
 pub const HTTP_PORT: u16 = 8080;
 
+/// The port of their HTTP API and of the page for operators, where there is one.
+pub const HTTP_API_PORT: u16 = 1985;
+
 /// The port at which they serve HTTPS, where they do.
 pub(crate) const HTTPS_PORT: u16 = 8443;
-
-/// The port of the HTTP API and of the page for operators, where there is one.
-pub const API_PORT: u16 = 1985;
 
 /// Which programs serve as origin and as edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

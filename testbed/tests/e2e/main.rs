@@ -1,5 +1,6 @@
 //! The deployment end to end: real ffmpeg, real packets, in namespaces.
 
+mod alerts;
 mod balancing;
 mod browser;
 mod checks;

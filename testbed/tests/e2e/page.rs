@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 use netbed::wait_for;
-use testbed::{API_PORT, Cluster, DIRECTOR_PORT, Page, Source};
+use testbed::{AGENT_HTTP_PORT, Cluster, HTTP_API_PORT, Page, Source};
 
 use crate::on;
 
@@ -86,7 +86,7 @@ fn the_page_of_an_origin_plays_and_dismisses_with_the_password_alone() {
         let at_edge = client.pull(&format!("rtmp://{edge}/live/livestream"))?;
         at_edge.wait_for_more(5)?;
         let browser = client.browser()?;
-        let page = browser.open(&format!("http://admin:secret@{origin}:{API_PORT}/"))?;
+        let page = browser.open(&format!("http://admin:secret@{origin}:{HTTP_API_PORT}/"))?;
         page.wait_until(&format!(
             "document.getElementById('relays').textContent.includes('{edge}:')"
         ))?;
@@ -152,7 +152,7 @@ fn the_page_of_an_edge_tells_where_streams_come_from_and_dismisses_nobody() {
         let viewer = client.pull(&format!("rtmp://{edge}/live/livestream"))?;
         viewer.wait_for_more(5)?;
         let browser = client.browser()?;
-        let page = browser.open(&format!("http://{edge}:{API_PORT}/"))?;
+        let page = browser.open(&format!("http://{edge}:{HTTP_API_PORT}/"))?;
         let origin = cluster.origin().address();
         page.wait_until(&format!(
             "document.getElementById('streams').textContent.includes('from {origin}')"
@@ -182,7 +182,7 @@ fn the_page_of_the_director_shows_the_cluster_and_takes_orders() {
         let director = cluster.director();
         let browser = cluster.client(0).browser()?;
         let address = director.host().address();
-        let page = browser.open(&format!("http://admin:secret@{address}:{DIRECTOR_PORT}/"))?;
+        let page = browser.open(&format!("http://admin:secret@{address}:{AGENT_HTTP_PORT}/"))?;
         let row = "document.querySelector('#services tbody tr')";
         page.wait_until(&format!("Boolean({row}?.textContent.includes('up'))"))?;
         page.wait_until("document.getElementById('addresses').textContent.includes('master')")?;

@@ -22,6 +22,7 @@ const VERSION: &str = match option_env!("MILLRACE_VERSION") {
   rtmp-edge -c edge.conf               as an SRS configuration says
   rtmp-edge -t -c edge.conf            only check it
   rtmp-edge sign -c edge.conf rtmp://HOST/live/livestream
+  rtmp-edge top -c edge.conf           streams and viewers of one that runs
   rtmp-edge --listen 19350 --origin a:1935 --origin b:1935
 
 Signals:

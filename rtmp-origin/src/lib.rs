@@ -22,6 +22,7 @@ const VERSION: &str = match option_env!("MILLRACE_VERSION") {
   rtmp-origin -c origin.conf           as an SRS configuration says
   rtmp-origin -t -c origin.conf        only check it
   rtmp-origin sign -c origin.conf rtmp://HOST/live/livestream
+  rtmp-origin top -c origin.conf       streams and viewers of one that runs
   rtmp-origin --listen 19350 --min-latency on --http-api 127.0.0.1:1985
 
 Signals:

@@ -17,6 +17,7 @@ mod daemon;
 mod http;
 mod server;
 mod stream;
+mod top;
 mod transport;
 
 pub use daemon::{Options, run};

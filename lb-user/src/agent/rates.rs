@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::control::protocol::Rates;
+use crate::control::protocol::{RateHistory, Rates};
 use lb_dataplane::{Statistics, Traffic};
 use lb_model::ServiceKey;
 
@@ -14,13 +14,23 @@ pub(super) const WINDOW: Duration = Duration::from_secs(5);
 /// Interval at which the counters are read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Interval of the samples of the history.
+const HISTORY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Number of samples that are kept: those of ten minutes.
+const MAX_HISTORY: usize = 120;
+
 /// Whose counters: a service's, or those of one of its servers.
 type Counted = (ServiceKey, Option<SocketAddr>);
 
-/// Readings of the counters over the last [`WINDOW`].
+/// Readings of the counters over the last [`WINDOW`], and the rates of a longer time.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     readings: VecDeque<Reading>,
+    /// Bits per second, the oldest first.
+    history: HashMap<Counted, VecDeque<f64>>,
+    /// Time of the newest sample of the history.
+    sampled: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,45 @@ impl Meter {
         {
             self.readings.pop_front();
         }
+        let is_due = |last: Instant| now + INTERVAL / 2 >= last + HISTORY_INTERVAL;
+        if self.sampled.is_none_or(is_due) {
+            self.sampled = Some(now);
+            self.sample();
+        }
+    }
+
+    /// Adds the present rates to the history. What is counted no more is forgotten.
+    fn sample(&mut self) {
+        let Some(newest) = self.readings.back() else {
+            return;
+        };
+        let counted: Vec<Counted> = newest.traffic.keys().copied().collect();
+        let mut former = std::mem::take(&mut self.history);
+        for counted in counted {
+            let mut samples = former.remove(&counted).unwrap_or_default();
+            if let Some(rates) = self.of(counted) {
+                if samples.len() == MAX_HISTORY {
+                    samples.pop_front();
+                }
+                samples.push_back(rates.bits_per_s);
+            }
+            self.history.insert(counted, samples);
+        }
+    }
+
+    /// The rates of the last ten minutes, in a fixed order.
+    pub(super) fn history(&self) -> Vec<RateHistory> {
+        let mut all: Vec<_> = self.history.iter().collect();
+        all.sort_by_key(|(counted, _)| **counted);
+        let history = all
+            .into_iter()
+            .map(|((service, server), samples)| RateHistory {
+                protocol: service.protocol,
+                service: service.address,
+                server: *server,
+                bits_per_s: samples.iter().copied().collect(),
+            });
+        history.collect()
     }
 
     /// The rates of a service; `None` while it has not been read twice.
@@ -182,6 +231,21 @@ mod tests {
         assert_eq!(meter(&readings[..6]).of_service(service()), rates(208.0));
         assert_eq!(meter(&readings).of_service(service()), rates(10.0));
         assert_eq!(meter(&readings).readings.len(), 6);
+    }
+
+    #[test]
+    fn rates_are_kept_for_ten_minutes_of_what_is_there() {
+        let start = Instant::now();
+        let mut meter = Meter::default();
+        for second in 0..700 {
+            let server = (second < 650).then_some(second * 10);
+            let now = start + Duration::from_secs(second);
+            meter.record(&statistics(second * 10, server), now);
+        }
+        let history = meter.history();
+        assert_eq!(history.len(), 1, "{history:?}");
+        assert_eq!(history[0].server, None);
+        assert_eq!(history[0].bits_per_s, [80_000.0; MAX_HISTORY]);
     }
 
     #[test]

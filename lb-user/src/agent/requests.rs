@@ -37,6 +37,7 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::Health => self.health(),
+            Request::History => Response::History(self.enforcer.meter().history()),
             Request::Order { server, order } => self.on_order(&server, order),
             Request::Reload => match self.reload().await {
                 Ok(warnings) => Response::Done(warnings),

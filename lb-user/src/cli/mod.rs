@@ -150,10 +150,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show services, servers, rates and events live, in a terminal
+    /// Show services, servers, rates of ten minutes and events live, in a terminal
+    ///
+    /// Without one everything is printed every second.
     Watch {
         #[command(flatten)]
         socket: SocketArgument,
+        #[command(flatten)]
+        options: watch::WatchOptions,
     },
     /// Make the running agent read its configuration file again
     Reload {
@@ -428,7 +432,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             runtime.block_on(order::give(&socket.path, &server.name, None))
         }
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
-        Command::Watch { socket } => runtime.block_on(watch::watch(&socket.path)),
+        Command::Watch { socket, options } => runtime.block_on(watch::watch(&socket.path, options)),
         Command::Reload { socket } => {
             response::finish(runtime.block_on(control::request(&socket.path, &Request::Reload))?)
         }

@@ -1,8 +1,9 @@
 //! `lb-user drain`, `undrain`, `disable`, `weight`: orders for real servers.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
+
+use terminal_kit::Progress;
 
 use crate::control;
 use crate::control::protocol::{ListedServer, Listing, Order, Request, Response};
@@ -29,25 +30,24 @@ pub(super) async fn give(socket: &Path, server: &str, order: Option<Order>) -> a
 /// No agent answers.
 pub(super) async fn wait_until_drained(socket: &Path, server: &str) -> anyhow::Result<()> {
     let name: Endpoint = server.parse().map_err(anyhow::Error::msg)?;
-    let terminal = io::stderr().is_terminal();
-    let mut before = None;
+    let mut progress: Option<Progress> = None;
+    let (mut before, mut most) = (None, None);
     loop {
         let response = control::request(socket, &Request::List).await?;
         let Response::Listing(listing) = response else {
             return super::response::finish(response);
         };
         let left = connections(&listing, name);
-        if terminal {
-            eprint!("\r{left} connection(s) left \x1b[K");
-            io::stderr().flush()?;
-        } else if before != Some(left) {
+        // Further ones may come, of clients that persistence ties to it.
+        let most = *most.get_or_insert(left);
+        let progress = progress.get_or_insert_with(|| Progress::new("draining", most));
+        progress.set(most.saturating_sub(left));
+        progress.say(format!("{left} connection(s) left"));
+        if progress.is_hidden() && before != Some(left) {
             eprintln!("{left} connection(s) left");
         }
         before = Some(left);
         if left == 0 {
-            if terminal {
-                eprintln!();
-            }
             return Ok(());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;

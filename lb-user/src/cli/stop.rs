@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use terminal_kit::Progress;
 
 use super::process::RunningProcess;
 use crate::agent::cleanup::Cleanup;
@@ -62,6 +63,8 @@ pub(super) async fn stop(socket: &Path, pins: Option<&Path>) -> anyhow::Result<(
 pub(super) async fn upgrade(socket: &Path) -> anyhow::Result<()> {
     let agent = last_request(socket, &Request::Upgrade).await?;
     let start = Instant::now();
+    // Carrying a million connections over takes seconds.
+    let progress = Progress::new("the new program takes over", 0);
     while start.elapsed() < ANSWER_TIMEOUT {
         // Another that answers would be one that was started since.
         if agent.is_some_and(|agent| !agent.lives()) {
@@ -73,6 +76,7 @@ pub(super) async fn upgrade(socket: &Path) -> anyhow::Result<()> {
             );
         }
         if let Ok(Response::Listing(listing)) = control::request(socket, &Request::List).await {
+            drop(progress);
             return match listing.not_upgraded {
                 None => say("upgraded"),
                 Some(reason) => bail!("not upgraded, the former program goes on: {reason}"),

@@ -15,6 +15,8 @@ use lb_model::{Protocol, Scheduler};
 pub enum Request {
     /// Services, servers, counters.
     List,
+    /// The rates of the last ten minutes.
+    History,
     /// Connections: one [`Response::Connections`] after another, and
     /// [`Response::Done`] behind the last.
     Connections(Selection),
@@ -72,6 +74,8 @@ impl Order {
 pub enum Response {
     /// To [`Request::List`].
     Listing(Listing),
+    /// To [`Request::History`].
+    History(Vec<RateHistory>),
     /// Some of what [`Request::Connections`] asks for.
     Connections(Vec<Connection>),
     /// Some of what [`Request::PersistentClients`] asks for.
@@ -244,6 +248,19 @@ pub struct Rates {
     pub packets_per_s: f64,
     /// Bits forwarded per second, from the IP header on.
     pub bits_per_s: f64,
+}
+
+/// The rates of a service, or of one of its servers, every five seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RateHistory {
+    /// The service's protocol.
+    pub protocol: Protocol,
+    /// The service's address and port.
+    pub service: SocketAddr,
+    /// The server's; none for the service as a whole.
+    pub server: Option<SocketAddr>,
+    /// Bits forwarded per second, as in [`Rates`], the oldest first.
+    pub bits_per_s: Vec<f64>,
 }
 
 /// A real server of a service.

@@ -1,6 +1,7 @@
 //! The origin as a process: configuration, signals, files, real ffmpeg.
 
 mod hooks;
+mod top;
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};

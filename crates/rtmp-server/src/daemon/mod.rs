@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{Config, Loaded, Role, TlsListener};
 use crate::http;
 use crate::server::{Activity, EventKind, Protocol, Server, check_certificates, listen};
+use crate::top::TopOptions;
 use logging::LogOutput;
 use options::Command;
 pub use options::Options;
@@ -42,8 +43,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// signed URL, 1 if it could not run or sign, 2 for a wrong configuration.
 #[must_use]
 pub fn run(role: Role, options: &Options) -> ExitCode {
-    if let Some(Command::Sign(sign)) = &options.command {
-        return print_signed(role, sign);
+    match &options.command {
+        Some(Command::Sign(sign)) => return print_signed(role, sign),
+        Some(Command::Top(top)) => return show_top(role, top),
+        None => {}
     }
     let loaded = match options.load(role) {
         Ok(loaded) => loaded,
@@ -90,6 +93,34 @@ fn print_signed(role: Role, sign: &SignOptions) -> ExitCode {
         .sign(&config)
         .and_then(|url| writeln!(std::io::stdout(), "{url}").context("cannot print the URL"));
     match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            systemd::print_error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows a running server.
+fn show_top(role: Role, top: &TopOptions) -> ExitCode {
+    let options = Options {
+        conf: top.conf.clone(),
+        ..Options::default()
+    };
+    let config = match top.conf.as_ref().map(|_| options.load(role)).transpose() {
+        Ok(loaded) => loaded.map(|loaded| loaded.config),
+        Err(mistakes) => {
+            systemd::print_error(&mistakes.to_string());
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let shown = runtime
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(top.show(config.as_ref())));
+    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&format!("{error:#}"));

@@ -7,11 +7,13 @@ use clap::{Args, Subcommand};
 
 use super::sign::SignOptions;
 use crate::config::{self, ConfigError, DEFAULT_VHOST, Directive, Loaded, Location, Role, conf};
+use crate::top::TopOptions;
 
 /// What may be done instead of serving.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum Command {
     Sign(SignOptions),
+    Top(TopOptions),
 }
 
 /// Options that both servers have.

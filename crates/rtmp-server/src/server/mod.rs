@@ -66,7 +66,7 @@ use memory::StreamMemory;
 use quotas::Quotas;
 pub(crate) use refusal::Refusals;
 pub use socket::listen;
-use tls::TlsClient;
+pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
 use viewer::Viewer;

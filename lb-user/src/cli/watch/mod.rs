@@ -1,93 +1,122 @@
-//! `lb-user watch`: services, servers and events in a terminal, live.
+//! `lb-user watch`: services, servers and events, live: in a terminal, as lines or as JSON.
 
 mod screen;
+mod servers;
 
-use std::io::{self, IsTerminal};
-use std::ops::ControlFlow;
+use std::collections::HashMap;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crossterm::event::EventStream;
-use futures_util::StreamExt as _;
-use ratatui::DefaultTerminal;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::Args;
+use lb_model::Protocol;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::agent::UsageError;
-use crate::control::protocol::{Request, Response};
+use crate::control::protocol::{Listing, RateHistory, Request, Response};
 use crate::control::{self, Client};
-use screen::{Screen, Update};
+use screen::{Update, WatchScreen};
 
 /// Interval at which the agent is asked, and pause before one that has gone is asked
 /// again.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Number of looks after which the history has another sample.
+const HISTORY_LOOKS: u32 = 5;
+/// Width of the lines where there is no terminal.
+const PLAIN_WIDTH: u16 = 120;
 
-/// Shows what there is until `q`, Ctrl-C or a signal. An agent that goes
-/// meanwhile is waited for.
+/// The form of what is watched.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct WatchOptions {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Show everything once, and exit
+    #[arg(long)]
+    once: bool,
+}
+
+/// The traffic of ten minutes, by service and server.
+type History = HashMap<(Protocol, std::net::SocketAddr, Option<std::net::SocketAddr>), Vec<f64>>;
+
+fn by_name(history: Vec<RateHistory>) -> History {
+    let named = history
+        .into_iter()
+        .map(|it| ((it.protocol, it.service, it.server), it.bits_per_s));
+    named.collect()
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Watched<'a> {
+    #[serde(flatten)]
+    listing: &'a Listing,
+    history: &'a [RateHistory],
+}
+
+/// Shows what there is until `q`, Ctrl-C or a signal: in a terminal live, elsewhere and
+/// with `--json` again and again. An agent that goes meanwhile is waited for.
 ///
 /// # Errors
-/// [`UsageError`] without a terminal; no agent answers at first; the terminal fails.
-pub(super) async fn watch(socket: &Path) -> anyhow::Result<()> {
-    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return Err(UsageError(
-            "`lb-user watch` needs a terminal; without one there are `lb-user list --json` \
-             and `lb-user events --json`"
-                .to_owned(),
-        )
-        .into());
-    }
-    let response = control::request(socket, &Request::List).await?;
-    let Response::Listing(listing) = response else {
-        return super::response::finish(response);
+/// No agent answers at first; the terminal fails.
+pub(super) async fn watch(socket: &Path, options: WatchOptions) -> anyhow::Result<()> {
+    let listing = match control::request(socket, &Request::List).await? {
+        Response::Listing(listing) => listing,
+        response => return super::response::finish(response),
     };
+    let history = history(socket).await;
+    if options.json || options.once || !terminal_kit::has_terminal() {
+        return print(socket, options, listing, history).await;
+    }
     let (sender, updates) = mpsc::channel(16);
     tokio::spawn(poll(socket.to_owned(), sender.clone()));
     tokio::spawn(follow(socket.to_owned(), sender));
-    let _restore = Restore;
-    // A panic restores the terminal, too, before its message is printed.
-    let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
-    show(&mut terminal, Screen::new(listing), updates).await
+    let screen = WatchScreen::new(listing, by_name(history));
+    let shown = terminal_kit::run(screen, updates).await;
+    shown.context("cannot draw on this terminal")
 }
 
-/// Leaves the terminal as it was found.
-struct Restore;
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        ratatui::restore();
+/// Prints everything once, or at each interval.
+async fn print(
+    socket: &Path,
+    options: WatchOptions,
+    mut listing: Listing,
+    mut history: Vec<RateHistory>,
+) -> anyhow::Result<()> {
+    loop {
+        let text = if options.json {
+            let (listing, history) = (&listing, &*history);
+            serde_json::to_string(&Watched { listing, history })?
+        } else {
+            let mut screen = WatchScreen::new(listing.clone(), by_name(history));
+            terminal_kit::plain(&mut screen, PLAIN_WIDTH)?
+        };
+        writeln!(io::stdout(), "{}", text.trim_end())?;
+        if options.once {
+            return Ok(());
+        }
+        sleep(INTERVAL).await;
+        listing = match control::request(socket, &Request::List).await? {
+            Response::Listing(listing) => listing,
+            response => return super::response::finish(response),
+        };
+        history = self::history(socket).await;
     }
 }
 
-async fn show(
-    terminal: &mut DefaultTerminal,
-    mut screen: Screen,
-    mut updates: mpsc::Receiver<Update>,
-) -> anyhow::Result<()> {
-    let mut input = EventStream::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        // This also follows the size of the terminal.
-        terminal.draw(|frame| screen.draw(frame))?;
-        tokio::select! {
-            Some(update) = updates.recv() => screen.take(update),
-            input = input.next() => match input {
-                Some(input) => if screen.handle(&input?) == ControlFlow::Break(()) {
-                    return Ok(());
-                },
-                None => return Ok(()),
-            },
-            _ = terminate.recv() => return Ok(()),
-            _ = hang_up.recv() => return Ok(()),
-        }
+/// The rates of ten minutes; none where an agent does not know them.
+async fn history(socket: &Path) -> Vec<RateHistory> {
+    match control::request(socket, &Request::History).await {
+        Ok(Response::History(history)) => history,
+        _ => Vec::new(),
     }
 }
 
 /// Keeps asking the agent how things are.
 async fn poll(socket: PathBuf, sender: mpsc::Sender<Update>) {
-    loop {
+    for look in 1_u32.. {
         sleep(INTERVAL).await;
         let update = match control::request(&socket, &Request::List).await {
             Ok(Response::Listing(listing)) => Update::Listing(listing),
@@ -97,6 +126,12 @@ async fn poll(socket: PathBuf, sender: mpsc::Sender<Update>) {
         };
         if sender.send(update).await.is_err() {
             return;
+        }
+        if look.is_multiple_of(HISTORY_LOOKS) {
+            let history = by_name(history(&socket).await);
+            if sender.send(Update::History(history)).await.is_err() {
+                return;
+            }
         }
     }
 }

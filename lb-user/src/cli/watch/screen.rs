@@ -1,15 +1,16 @@
 //! The screen of `lb-user watch`, and the keys that change it. No I/O.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 
-use crossterm::event::{Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::KeyCode;
 use ratatui::Frame;
-use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Text};
-use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Block, Borders, Paragraph, Table};
+use terminal_kit::{Column, Content, Screen, Scroll, table};
 
+use super::{History, servers};
 use crate::cli::list::scaled;
 use crate::control::event_log::LATEST_KEPT;
 use crate::control::protocol::{Event, ListedServer, ListedService, Listing, Rates, ServerState};
@@ -18,26 +19,19 @@ use lb_model::Protocol;
 /// Lines that events get, their heading included, where there is room.
 const EVENTS_HEIGHT: u16 = 9;
 
-const HEADINGS: [&str; 9] = [
-    "Service / server",
-    "State",
-    "Weight",
-    "Active",
-    "Inact",
-    "Conn/s",
-    "Pkt/s",
-    "Mbit/s",
-    "",
+/// The columns of the traffic, its history last.
+const COLUMNS: [Column; 8] = [
+    Column::words("Service / server"),
+    Column::words("State").of_width(8),
+    Column::number("Weight", 6, 90),
+    Column::number("Active", 7, 50),
+    Column::number("Conn/s", 6, 60),
+    Column::number("Pkt/s", 6, 68),
+    Column::number("Mbit/s", 8, 0),
+    Column::rest("", 56),
 ];
 
-/// Columns of `HEADINGS` that hold numbers.
-const NUMBERS: std::ops::Range<usize> = 2..8;
-
-/// Widths of the columns between the first, which is as wide as it needs to be,
-/// and the last, which gets the rest.
-const WIDTHS: [u16; 7] = [9, 6, 7, 7, 6, 6, 8];
-
-/// A message of the agent's.
+/// News of the agent.
 #[derive(Debug)]
 pub(super) enum Update {
     /// The listing of now.
@@ -46,35 +40,35 @@ pub(super) enum Update {
     Unreachable(String),
     /// Something has happened.
     Event(Event),
+    /// The rates of ten minutes.
+    History(History),
+}
+
+/// What the table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// Services with their servers, and what they are sent.
+    Traffic,
+    /// Servers with their services, and the connections.
+    Servers,
 }
 
 /// The screen's content.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(super) struct WatchScreen {
     listing: Listing,
+    history: History,
     trouble: Option<String>,
     /// The latest one first.
     events: VecDeque<Event>,
-    /// Services and servers above the first one shown.
-    skipped: usize,
-    /// Number of those that were shown last.
-    page: usize,
+    view: View,
+    scroll: Scroll,
 }
 
-impl Screen {
-    /// A screen without events yet.
-    pub(super) fn new(listing: Listing) -> Self {
-        Self {
-            listing,
-            trouble: None,
-            events: VecDeque::new(),
-            skipped: 0,
-            page: 0,
-        }
-    }
+impl Screen for WatchScreen {
+    type Update = Update;
 
-    /// Takes note of what the agent says.
-    pub(super) fn take(&mut self, update: Update) {
+    fn take(&mut self, update: Update) {
         match update {
             Update::Listing(listing) => {
                 self.listing = listing;
@@ -85,60 +79,106 @@ impl Screen {
                 self.events.truncate(LATEST_KEPT - 1);
                 self.events.push_front(event);
             }
+            Update::History(history) => self.history = history,
         }
     }
 
-    /// Does what a key says; breaks off if that is to quit.
-    pub(super) fn handle(&mut self, input: &Input) -> ControlFlow<()> {
-        let Input::Key(KeyEvent {
-            code,
-            modifiers,
-            kind: KeyEventKind::Press | KeyEventKind::Repeat,
-            ..
-        }) = input
-        else {
-            return ControlFlow::Continue(());
-        };
+    fn handle(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Char('q') => return ControlFlow::Break(()),
-            KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => {
-                return ControlFlow::Break(());
-            }
-            KeyCode::Up => self.skipped = self.skipped.saturating_sub(1),
-            KeyCode::Down => self.skipped += 1,
-            KeyCode::PageUp => self.skipped = self.skipped.saturating_sub(self.page),
-            KeyCode::PageDown => self.skipped += self.page,
-            KeyCode::Home => self.skipped = 0,
-            KeyCode::End => self.skipped = self.rows_count(),
-            _ => {}
+            KeyCode::Char('s') => self.show(View::Servers),
+            KeyCode::Char('t') => self.show(View::Traffic),
+            code => self.scroll.handle(code),
         }
-        ControlFlow::Continue(())
     }
 
-    /// Draws everything.
-    pub(super) fn draw(&mut self, frame: &mut Frame) {
-        let height = frame.area().height;
+    fn draw(&mut self, frame: &mut Frame) {
+        let area = frame.area();
         let [top, table, events, bottom] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Fill(1),
-            Constraint::Length(EVENTS_HEIGHT.min(height / 3)),
+            Constraint::Length(self.events_height(area.height)),
             Constraint::Length(1),
         ])
-        .areas(frame.area());
+        .areas(area);
         // One line is the heading.
-        self.page = usize::from(table.height.saturating_sub(1));
-        self.skipped = self
-            .skipped
-            .min(self.rows_count().saturating_sub(self.page));
+        let page = usize::from(table.height.saturating_sub(1));
+        self.scroll.fit(self.rows_count(), page);
         frame.render_widget(self.top(), top);
-        frame.render_widget(self.table(), table);
+        frame.render_widget(self.table(table.width), table);
         self.draw_events(frame, events);
         frame.render_widget(self.bottom(), bottom);
     }
 
+    fn height(&self) -> usize {
+        // The first line, the headings and the last line.
+        3 + self.rows_count()
+    }
+}
+
+impl WatchScreen {
+    /// A screen without events yet.
+    pub(super) fn new(listing: Listing, history: History) -> Self {
+        Self {
+            listing,
+            history,
+            trouble: None,
+            events: VecDeque::new(),
+            view: View::Traffic,
+            scroll: Scroll::default(),
+        }
+    }
+
+    fn show(&mut self, view: View) {
+        self.view = view;
+        self.scroll = Scroll::default();
+    }
+
+    /// Lines for events, of `height`; none where there are none.
+    fn events_height(&self, height: u16) -> u16 {
+        match self.events.is_empty() {
+            true => 0,
+            false => EVENTS_HEIGHT.min(height / 3),
+        }
+    }
+
     fn rows_count(&self) -> usize {
-        let services = self.listing.services.iter();
-        services.map(|service| 1 + service.servers.len()).sum()
+        match self.view {
+            View::Traffic => {
+                let services = self.listing.services.iter();
+                services.map(|service| 1 + service.servers.len()).sum()
+            }
+            View::Servers => servers::rows(&self.listing).len(),
+        }
+    }
+
+    fn table(&self, width: u16) -> Table<'static> {
+        match self.view {
+            View::Traffic => {
+                let rows = self.traffic_rows();
+                table(&COLUMNS, &rows, self.scroll.shown(&rows), width)
+            }
+            View::Servers => {
+                let rows = servers::rows(&self.listing);
+                table(&servers::COLUMNS, &rows, self.scroll.shown(&rows), width)
+            }
+        }
+    }
+
+    fn traffic_rows(&self) -> Vec<Cells> {
+        let mut rows = Vec::new();
+        for service in &self.listing.services {
+            let history = |server: Option<&ListedServer>| {
+                let server = server.map(|server| server.address);
+                let known = self
+                    .history
+                    .get(&(service.protocol, service.address, server));
+                Content::History(known.cloned().unwrap_or_default())
+            };
+            rows.push(service_cells(service, history(None)));
+            let servers = service.servers.iter();
+            rows.extend(servers.map(|server| server_cells(server, history(Some(server)))));
+        }
+        rows
     }
 
     /// The interfaces with XDP and the virtual routers; or why nothing is known.
@@ -163,36 +203,6 @@ impl Screen {
         Line::from(all.join("   "))
     }
 
-    fn table(&self) -> Table<'_> {
-        let services = self.listing.services.iter();
-        let (mut rows, mut width) = (Vec::new(), HEADINGS[0].len());
-        for service in services {
-            let of_service = std::iter::once(service_cells(service));
-            for (cells, style) in of_service.chain(service.servers.iter().map(server_cells)) {
-                width = width.max(cells[0].chars().count());
-                rows.push((cells, style));
-            }
-        }
-        let rows = rows
-            .into_iter()
-            .skip(self.skipped)
-            .take(self.page)
-            .map(|(cells, style)| {
-                let cells = cells.into_iter().enumerate();
-                Row::new(cells.map(|(column, text)| {
-                    let cell = aligned(column, text);
-                    if column == 1 { cell.style(style) } else { cell }
-                }))
-            });
-        let width = u16::try_from(width).unwrap_or(u16::MAX);
-        let widths = std::iter::once(width).chain(WIDTHS);
-        let widths = widths.map(Constraint::Length).chain([Constraint::Fill(1)]);
-        let headings = HEADINGS.iter().enumerate();
-        Table::new(rows, widths).header(
-            Row::new(headings.map(|(column, text)| aligned(column, (*text).to_owned()))).bold(),
-        )
-    }
-
     fn draw_events(&self, frame: &mut Frame, area: Rect) {
         let lines = self.events.iter().map(|event| {
             let at = jiff::Timestamp::from_millisecond(event.time_ms.cast_signed())
@@ -206,74 +216,92 @@ impl Screen {
     }
 
     fn bottom(&self) -> Line<'_> {
-        let (all, first) = (self.rows_count(), self.skipped + 1);
-        let last = all.min(self.skipped + self.page);
-        let mut text = "q: quit".to_owned();
-        if all > self.page {
-            text += &format!("   arrows, page up, page down: lines {first} to {last} of {all}");
-        }
-        Line::from(text).dim()
+        let other = match self.view {
+            View::Traffic => "s: connections by server",
+            View::Servers => "t: traffic",
+        };
+        let position = self.scroll.position();
+        let position = position.map(|it| format!("arrows, page up, page down: {it}"));
+        let parts = ["q: quit".to_owned(), other.to_owned()];
+        Line::from(
+            parts
+                .into_iter()
+                .chain(position)
+                .collect::<Vec<_>>()
+                .join("   "),
+        )
+        .dim()
     }
 }
 
-fn aligned(column: usize, text: String) -> Cell<'static> {
-    let alignment = if NUMBERS.contains(&column) {
-        Alignment::Right
-    } else {
-        Alignment::Left
-    };
-    Cell::from(Text::from(text).alignment(alignment))
+/// A line's cells, each with how it is drawn.
+type Cells = [(Content, Style); COLUMNS.len()];
+
+fn cells(texts: [String; COLUMNS.len() - 1], state: Style, last: Content) -> Cells {
+    let [name, condition, weight, active, connections, packets, bits] = texts.map(Content::Words);
+    let plain = |content| (content, Style::new());
+    [
+        plain(name),
+        (condition, state),
+        plain(weight),
+        plain(active),
+        plain(connections),
+        plain(packets),
+        plain(bits),
+        plain(last),
+    ]
 }
 
-/// A line's cells, and how its state is drawn.
-type Cells = ([String; HEADINGS.len()], Style);
-
-fn service_cells(service: &ListedService) -> Cells {
-    let protocol = match service.protocol {
+pub(super) fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
-    };
-    let sum = |count: fn(&ListedServer) -> u64| {
-        let counts = service.servers.iter().map(count);
-        counts.sum::<u64>().to_string()
-    };
-    let state = if service.quorum { "" } else { "no quorum" };
-    let [connections, packets, bits] = rates(service.rates);
-    let how = service.scheduling();
-    let cells = [
-        format!("{protocol} {}", service.address),
-        state.to_owned(),
-        String::new(),
-        sum(|server| server.active_connections),
-        sum(|server| server.inactive_connections),
-        connections,
-        packets,
-        bits,
-        how,
-    ];
-    (cells, Style::new().fg(Color::Red))
+    }
 }
 
-fn server_cells(server: &ListedServer) -> Cells {
-    let color = match server.state {
+/// How a server's state is drawn.
+pub(super) fn state_style(state: ServerState) -> Style {
+    Style::new().fg(match state {
         ServerState::Up => Color::Green,
         ServerState::Down | ServerState::NoMac | ServerState::Disabled => Color::Red,
         ServerState::Quiesced | ServerState::Full | ServerState::Standby => Color::Yellow,
-    };
+    })
+}
+
+fn service_cells(service: &ListedService, history: Content) -> Cells {
+    let active = service
+        .servers
+        .iter()
+        .map(|server| server.active_connections);
+    let state = if service.quorum { "" } else { "no quorum" };
+    let [connections, packets, bits] = rates(service.rates);
+    let texts = [
+        format!("{} {}", protocol_name(service.protocol), service.address),
+        state.to_owned(),
+        String::new(),
+        active.sum::<u64>().to_string(),
+        connections,
+        packets,
+        bits,
+    ];
+    cells(texts, Style::new().fg(Color::Red), history)
+}
+
+/// The cells of a server; the reason why it is out is more than its history.
+fn server_cells(server: &ListedServer, history: Content) -> Cells {
     let arrow = if server.sorry { "~>" } else { "->" };
     let [connections, packets, bits] = rates(server.rates);
-    let cells = [
+    let texts = [
         format!(" {arrow} {}", server.address),
         server.state.to_string(),
         server.weight.to_string(),
         server.active_connections.to_string(),
-        server.inactive_connections.to_string(),
         connections,
         packets,
         bits,
-        server.reason.clone().unwrap_or_default(),
     ];
-    (cells, Style::new().fg(color))
+    let last = server.reason.clone().map_or(history, Content::Words);
+    cells(texts, state_style(server.state), last)
 }
 
 fn rates(rates: Option<Rates>) -> [String; 3] {

@@ -14,7 +14,7 @@ use crate::stream::lock;
 
 /// The TLS clients, each with the authorities that it trusts.
 #[derive(Default)]
-pub(in crate::server) struct TlsClient {
+pub(crate) struct TlsClient {
     /// Made when first needed, since it reads the system's certificates.
     system: OnceLock<Result<TlsConnector, String>>,
     /// By the file of the certificates.
@@ -33,10 +33,7 @@ impl TlsClient {
     ///
     /// # Errors
     /// There are none, or they cannot be read.
-    pub(in crate::server) fn connector(
-        &self,
-        authorities: Option<&Path>,
-    ) -> Result<TlsConnector, String> {
+    pub(crate) fn connector(&self, authorities: Option<&Path>) -> Result<TlsConnector, String> {
         let Some(file) = authorities else {
             return self.system.get_or_init(system).clone();
         };

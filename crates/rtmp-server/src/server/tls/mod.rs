@@ -27,7 +27,7 @@ use crate::transport::handshake::{self, Accepted, HandshakeError};
 use crate::transport::kernel::KernelSupport;
 pub(super) use certificates::watch;
 use certificates::{Certificates, Owner, Resolver};
-pub(super) use client::TlsClient;
+pub(crate) use client::TlsClient;
 
 /// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
 pub(super) const HTTP_2: &[u8] = b"h2";

@@ -12,7 +12,7 @@ use crate::headers::{Ethernet, NetworkHeader};
 use crate::packet::{Kind, Packet};
 use crate::parse::fast::PacketHandler;
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
-use crate::{clock, count, fragments, peers, transmit};
+use crate::{clock, count, fragments, peers, protection, transmit};
 
 /// Handles packets of established connections that change nothing but when the
 /// connection was last seen, and packets that are for no service. For these it does what
@@ -81,6 +81,7 @@ fn backend(
         if let Some(service) = table.service_without_ports(packet) {
             check_not_balanced_before(frame, table, service, packet)?;
         }
+        protection::check_source(frame, packet)?;
         let backend = fragments::follow(table, packet, now_ns).resolve(table)?;
         return check_hops(packet).map(|()| backend);
     }
@@ -95,10 +96,11 @@ fn backend(
     check_hops(packet)?;
     let context = FlowContext::new(frame, packet, table, service, now_ns);
     if packet.kind == Kind::IcmpError {
-        context.related().resolve(table)
-    } else {
-        context.backend()
+        return context.related().resolve(table);
     }
+    protection::check_source(frame, packet)?;
+    protection::check_handshake(frame, packet, now_ns)?;
+    context.backend()
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use lb_abi::Reason;
 
-use crate::maps::{REASONS, SERVER_COUNTERS};
+use crate::maps::{HANDSHAKES, REASONS, SERVER_COUNTERS};
 
 /// Counts a verdict.
 #[inline(always)]
@@ -32,5 +32,23 @@ pub(crate) fn scheduled(slot: u32) {
     if let Some(counters) = SERVER_COUNTERS.get_ptr_mut(slot) {
         // SAFETY: as above.
         unsafe { (*counters).connections += 1 };
+    }
+}
+
+/// Counts a TCP connection that has been entered.
+#[inline(always)]
+pub(crate) fn opened() {
+    if let Some(counters) = HANDSHAKES.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { (*counters).opened += 1 };
+    }
+}
+
+/// Counts a TCP connection whose handshake is complete.
+#[inline(always)]
+pub(crate) fn completed() {
+    if let Some(counters) = HANDSHAKES.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { (*counters).completed += 1 };
     }
 }

@@ -9,7 +9,7 @@ use crate::headers::Ethernet;
 use crate::maps::{FLOWS, HALF_OPEN};
 use crate::packet::Packet;
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
-use crate::{count, flow, interface, load, persistence, reply, schedule, trace};
+use crate::{count, flow, interface, load, persistence, protection, reply, schedule, trace};
 
 /// A packet for a service, with what is needed to look up its flow.
 ///
@@ -191,7 +191,11 @@ impl<'a> FlowContext<'a> {
         if may_open {
             EncodedOption::NONE
         } else {
-            Decision::Refuse(Reason::NoConnection).into()
+            Decision::Refuse(protection::reason_without_connection(
+                self.frame,
+                self.packet,
+            ))
+            .into()
         }
     }
 
@@ -200,8 +204,11 @@ impl<'a> FlowContext<'a> {
     #[inline(always)]
     fn continue_half_open(&self, flow: &mut Flow, backend: Backend) -> Decision {
         self.update_state(flow);
-        if !self.packet.is_udp() && flow.state != FlowState::Established as u32 {
-            return Decision::Forward(backend.slot);
+        if !self.packet.is_udp() {
+            if flow.state != FlowState::Established as u32 {
+                return Decision::Forward(backend.slot);
+            }
+            count::completed();
         }
         flow.rearm_ns = persistence::rearm_after(self.service, self.now_ns);
         // From one map's value into the other map: a copy would take up stack.
@@ -230,6 +237,9 @@ impl<'a> FlowContext<'a> {
         };
         if !self.is_ours(backend) {
             return Decision::Refuse(Reason::OtherHost).into();
+        }
+        if !service.has(ServiceFlags::ONE_PACKET) && !protection::admits(packet, self.now_ns) {
+            return Decision::Refuse(Reason::RateLimited).into();
         }
         if let Some(sticky) = sticky {
             sticky.rearm(service, self.now_ns);
@@ -265,6 +275,9 @@ impl<'a> FlowContext<'a> {
     /// Enters a connection to `backend`.
     #[inline(never)]
     fn insert_half_open(&self, backend: Backend) {
+        if !self.packet.is_udp() {
+            count::opened();
+        }
         let flow = flow::new(self.packet, backend, self.now_ns);
         // The table evicts when it is full. Should the kernel refuse all the same, this
         // packet is forwarded, and the next one belongs to no connection.

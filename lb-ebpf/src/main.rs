@@ -25,6 +25,7 @@ mod packet;
 mod parse;
 mod peers;
 mod persistence;
+mod protection;
 mod reply;
 mod schedule;
 mod service_table;

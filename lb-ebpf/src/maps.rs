@@ -4,12 +4,13 @@
 //! The sizes here are those of the object file. The agent replaces them at load by those
 //! that its operator chose, and tells the program those that it needs in [`GEOMETRY`].
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_abi::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry, Interface, Layout, Load,
-    MAX_INTERFACES, PeerKey, REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner,
-    ServiceOwner, TABLE_GENERATIONS, TableHeader, Template, TemplateKey,
+    Address, DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, Geometry,
+    HandshakeCounters, Interface, Layout, Load, MAX_INTERFACES, PeerKey, Protection,
+    REASONS as ALL_REASONS, Server, ServerCounters, ServerOwner, ServiceOwner, TABLE_GENERATIONS,
+    TableHeader, Template, TemplateKey,
 };
 
 /// Sizes of a generation of the table of services; fixed at load, so that the
@@ -60,6 +61,19 @@ pub(crate) static CURSORS: Array<u64, 1> = Array::new();
 
 #[btf_map]
 pub(crate) static PEERS: HashMap<PeerKey, u32, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static PROTECTION: Array<Protection, 1> = Array::new();
+#[btf_map]
+pub(crate) static DENIED_V4: LpmTrie<u32, u32, 1> = LpmTrie::new();
+#[btf_map]
+pub(crate) static DENIED_V6: LpmTrie<Address, u32, 1> = LpmTrie::new();
+#[btf_map]
+pub(crate) static PROVEN: LruHashMap<Address, u64, 1> = LruHashMap::new();
+#[btf_map]
+pub(crate) static RATES: LruHashMap<Address, u64, 1> = LruHashMap::new();
+#[btf_map]
+pub(crate) static HANDSHAKES: PerCpuArray<HandshakeCounters, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, 1> = LruHashMap::new();

@@ -37,6 +37,8 @@ pub(crate) struct Packet {
     pub(crate) bytes: u32,
     /// The TCP flags; 0 for UDP.
     pub(crate) tcp_flags: u8,
+    /// The TCP sequence number; 0 for UDP.
+    pub(crate) sequence: u32,
     /// The TCP acknowledgement number; 0 for UDP.
     pub(crate) acknowledged: u32,
     /// Identification that the fragments of a packet share; 0 in a whole packet.
@@ -64,6 +66,7 @@ impl Packet {
         service_port: 0,
         bytes: 0,
         tcp_flags: 0,
+        sequence: 0,
         acknowledged: 0,
         identification: 0,
         tag_count: 0,
@@ -84,6 +87,7 @@ impl Packet {
         self.client_port = 0;
         self.service_port = 0;
         self.tcp_flags = 0;
+        self.sequence = 0;
         self.acknowledged = 0;
         self.identification = 0;
         self.is_ipv6 = false;
@@ -118,6 +122,13 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_reset(&self) -> bool {
         self.tcp_flags & RST != 0
+    }
+
+    /// True for a TCP RST without ACK, FIN or SYN: a reset that answers a segment with ACK
+    /// has no other form (RFC 9293 §3.10.7.1, §3.10.7.3).
+    #[inline(always)]
+    pub(crate) fn is_bare_reset(&self) -> bool {
+        self.tcp_flags & (FIN | SYN | RST | ACK) == RST
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use lb_abi::{Reason, TCP};
 
 use crate::frame::Frame;
-use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, TCP_RST, Tcp, checksum};
+use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, TCP_ACK, TCP_RST, TCP_SYN, Tcp, checksum};
 use crate::packet::Packet;
 
 /// Turns a segment of a connection that no longer exists into the reset that its
@@ -11,48 +11,84 @@ use crate::packet::Packet;
 /// one that it has just acknowledged (RFC 9293 §3.10.7.1, RFC 5961 §3.2).
 #[inline(never)]
 pub(crate) fn reset(frame: &Frame, packet: &Packet) -> Reason {
-    let network = packet.network_offset();
-    let transport = network
-        + if packet.is_ipv6 {
-            size_of::<Ipv6>()
-        } else {
-            size_of::<Ipv4>()
-        };
-    // A segment has at least these headers, so that the frame never grows.
-    if frame.cut(transport + size_of::<Tcp>()).is_none() {
-        return Reason::NoRoom;
-    }
-    match write_reset(frame, packet, transport) {
+    let segment = Segment {
+        sequence: packet.acknowledged,
+        acknowledged: 0,
+        flags: TCP_RST,
+        window: 0,
+    };
+    match segment.write(frame, packet) {
         Some(()) => Reason::Reset,
         None => Reason::NoRoom,
     }
 }
 
-#[inline(always)]
-fn write_reset(frame: &Frame, packet: &Packet, transport: usize) -> Option<()> {
-    swap_macs(frame)?;
-    let length = size_of::<Tcp>() as u16;
-    write_network(frame, packet, packet.network_offset(), TCP, length)?;
+/// Turns a SYN into a challenge to its sender: a SYN-ACK that acknowledges `number`, which
+/// it has not sent. Who has sent the SYN answers with a reset of that sequence number (RFC
+/// 9293 §3.10.7.3, state SYN-SENT).
+#[inline(never)]
+pub(crate) fn challenge(frame: &Frame, packet: &Packet, number: u32, sequence: u32) -> Reason {
+    let segment = Segment {
+        sequence,
+        acknowledged: number,
+        flags: TCP_SYN | TCP_ACK,
+        // Connection tracking takes the reset for one within the window, which must
+        // therefore reach from `number` to the SYN.
+        window: u16::MAX,
+    };
+    match segment.write(frame, packet) {
+        Some(()) => Reason::Challenged,
+        None => Reason::NoRoom,
+    }
+}
 
-    let tcp: &mut Tcp = frame.header_mut(transport)?;
-    let sequence = packet.acknowledged.to_be();
-    tcp.source_port = packet.service_port;
-    tcp.destination_port = packet.client_port;
-    tcp.sequence = sequence;
-    tcp.acknowledged = 0;
-    tcp.data_offset = (size_of::<Tcp>() as u8 / 4) << 4;
-    tcp.flags = TCP_RST;
-    tcp.window = 0;
-    tcp.urgent = 0;
-    let offset_and_flags = u16::from_ne_bytes([(size_of::<Tcp>() as u8 / 4) << 4, TCP_RST]);
-    tcp.checksum = checksum(
-        pseudo_header(packet, TCP, length)
-            + u64::from(packet.service_port)
-            + u64::from(packet.client_port)
-            + u64::from(sequence)
-            + u64::from(offset_and_flags),
-    );
-    Some(())
+/// A TCP header without options or payload.
+struct Segment {
+    sequence: u32,
+    acknowledged: u32,
+    flags: u8,
+    window: u16,
+}
+
+impl Segment {
+    /// Turns the frame of `packet` into one with this segment, from the service to the
+    /// client.
+    #[inline(always)]
+    fn write(&self, frame: &Frame, packet: &Packet) -> Option<()> {
+        const OFFSET: u8 = (size_of::<Tcp>() as u8 / 4) << 4;
+        let network_bytes = if packet.is_ipv6 {
+            size_of::<Ipv6>()
+        } else {
+            size_of::<Ipv4>()
+        };
+        let transport = packet.network_offset() + network_bytes;
+        // A segment has at least these headers, so that the frame never grows.
+        frame.cut(transport + size_of::<Tcp>())?;
+        swap_macs(frame)?;
+        let length = size_of::<Tcp>() as u16;
+        write_network(frame, packet, packet.network_offset(), TCP, length)?;
+
+        let tcp: &mut Tcp = frame.header_mut(transport)?;
+        let (sequence, acknowledged) = (self.sequence.to_be(), self.acknowledged.to_be());
+        tcp.source_port = packet.service_port;
+        tcp.destination_port = packet.client_port;
+        tcp.sequence = sequence;
+        tcp.acknowledged = acknowledged;
+        tcp.data_offset = OFFSET;
+        tcp.flags = self.flags;
+        tcp.window = self.window.to_be();
+        tcp.urgent = 0;
+        tcp.checksum = checksum(
+            pseudo_header(packet, TCP, length)
+                + u64::from(packet.service_port)
+                + u64::from(packet.client_port)
+                + u64::from(sequence)
+                + u64::from(acknowledged)
+                + u64::from(u16::from_ne_bytes([OFFSET, self.flags]))
+                + u64::from(self.window.to_be()),
+        );
+        Some(())
+    }
 }
 
 /// RFC 792 (3, 4) with the MTU of RFC 1191 §4.

@@ -15,6 +15,7 @@ mod link;
 pub mod maps;
 mod owner;
 mod peer;
+mod protection;
 mod reason;
 mod service_table;
 
@@ -28,6 +29,10 @@ pub use owner::{
     Layout, ORPHANS_DROP, ORPHANS_RESCHEDULE, ORPHANS_RESET, OwnerFlags, ServerOwner, ServiceOwner,
 };
 pub use peer::{PeerFilter, PeerKey};
+pub use protection::{
+    CookieKey, HandshakeCounters, PROVEN_NS, Protection, ProtectionFlags, answers_challenge,
+    challenge_number, cookie_hash,
+};
 pub use reason::{Action, REASONS, Reason};
 pub use service_table::{
     ACTIVE_OVERHEAD, ALL_PORTS, DirectoryEntry, Geometry, MAX_COMPARED, MAX_FALLBACKS, MAX_PROBES,
@@ -40,7 +45,7 @@ pub use service_table::{
 /// Version of the layout: of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. Raise it whenever the size or the meaning
 /// of a key or value changes, or a map is added or removed.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 /// Version of the maps that are carried over when maps are replaced ([`maps::MEMORY`]).
 /// Raise it whenever the size or the meaning of their keys or values changes; connections

@@ -37,6 +37,21 @@ pub const FULL: &str = "FULL";
 pub const SERVER_COUNTERS: &str = "SERVER_COUNTERS";
 /// [`PeerKey`](crate::PeerKey) → 0: hosts whose frames have been balanced already.
 pub const PEERS: &str = "PEERS";
+/// [`Protection`](crate::Protection): one record.
+pub const PROTECTION: &str = "PROTECTION";
+/// Networks whose packets are dropped: a longest-prefix-match trie of the word of an IPv4
+/// [`Address`](crate::Address) → 0.
+pub const DENIED_V4: &str = "DENIED_V4";
+/// As [`DENIED_V4`], of an IPv6 [`Address`](crate::Address).
+pub const DENIED_V6: &str = "DENIED_V6";
+/// Client's [`Address`](crate::Address) → the time until which it is proven, one `u64`
+/// (CLOCK_MONOTONIC, coarse).
+pub const PROVEN: &str = "PROVEN";
+/// Network of clients → the time at which it has used up its rate of new connections, one
+/// `u64` (CLOCK_MONOTONIC, coarse).
+pub const RATES: &str = "RATES";
+/// [`HandshakeCounters`](crate::HandshakeCounters) per CPU: one record.
+pub const HANDSHAKES: &str = "HANDSHAKES";
 /// Packets, one `u64` per CPU and [`Reason`](crate::Reason).
 pub const REASONS: &str = "REASONS";
 /// Interface index → [`Interface`](crate::Interface), where the program is
@@ -54,7 +69,7 @@ pub const SERVER_OWNERS: &str = "SERVER_OWNERS";
 
 /// The maps that are pinned: all but the program's scratch maps, its log and
 /// [`INTERFACES`].
-pub const PINNED: [&str; 19] = [
+pub const PINNED: [&str; 25] = [
     LAYOUT,
     HEAD,
     DIRECTORY,
@@ -62,6 +77,12 @@ pub const PINNED: [&str; 19] = [
     RINGS,
     CURSORS,
     PEERS,
+    PROTECTION,
+    DENIED_V4,
+    DENIED_V6,
+    PROVEN,
+    RATES,
+    HANDSHAKES,
     FLOWS,
     HALF_OPEN,
     TEMPLATES,

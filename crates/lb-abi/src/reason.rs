@@ -79,6 +79,16 @@ reasons! {
     Reset = "reset", Transmit;
     /// A dead server's connection, dropped as configured.
     Dropped = "dropped", Drop;
+    /// From a network on the deny list.
+    Denied = "denied", Drop;
+    /// A SYN of a source that is not proven, answered by a challenge.
+    Challenged = "challenged", Transmit;
+    /// The right answer to a challenge: its source is proven now.
+    SourceProven = "source-proven", Drop;
+    /// A reset that belongs to no connection and answers no challenge.
+    WrongCookie = "wrong-cookie", Drop;
+    /// A new connection of a network that has reached its rate.
+    RateLimited = "rate-limited", Drop;
     /// Neither IPv4 nor IPv6.
     NotIp = "not-ip", Pass;
     /// Carries more than two VLAN tags.

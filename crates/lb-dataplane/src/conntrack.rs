@@ -14,6 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::changes::ServerId;
 use super::error::Error;
 use super::maps::Tables;
+use super::protection::DeniedNetworks;
 use super::registry::Registry;
 use super::service_table::timeouts;
 use super::table::Overwrite;
@@ -30,6 +31,7 @@ use lb_model::{DesiredState, ServiceKey};
 pub struct ConntrackSnapshot {
     pub(super) tables: Arc<Tables>,
     pub(super) ids: Arc<IdResolver>,
+    pub(super) denied: Arc<DeniedNetworks>,
 }
 
 /// The services and servers that the numbers in the tables stand for.
@@ -57,6 +59,8 @@ pub(super) struct ResolvedService {
 pub struct SweepResult {
     /// Connections removed because they were silent for too long.
     pub connections_expired: usize,
+    /// Connections removed because their client is on the deny list.
+    pub connections_denied: usize,
     /// Templates removed because their time was over.
     pub templates_expired: usize,
     /// Templates re-armed for connections that live but are silent.
@@ -151,8 +155,8 @@ impl ConntrackSnapshot {
         self.scan(Purpose::Count).map(|(_, counts)| counts)
     }
 
-    /// Removes what has expired, re-arms the templates of silent connections, and
-    /// counts what is left.
+    /// Removes what has expired, and connections of denied clients; re-arms the templates
+    /// of silent connections, and counts what is left.
     ///
     /// # Errors
     ///
@@ -173,7 +177,10 @@ impl ConntrackSnapshot {
         } = &*self.tables;
         for (table, lasting) in [(flows, true), (half_open, false)] {
             table.for_each(|key, flow| {
-                if !self.is_expired(&flow, now_ns) {
+                if sweeps && self.denied.contains(key.client.into()) {
+                    table.remove(&key)?;
+                    swept.connections_denied += 1;
+                } else if !self.is_expired(&flow, now_ns) {
                     counts.add_flow(&flow);
                     // A UDP flow of one datagram keeps its template as one of many
                     // does; a TCP connection with only a SYN does not.

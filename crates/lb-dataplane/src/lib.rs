@@ -25,6 +25,7 @@ mod owners;
 mod peers;
 mod pins;
 mod program;
+mod protection;
 mod refusal;
 mod registry;
 mod rings;
@@ -43,7 +44,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::xdp::XdpLink;
-use lb_abi::Load;
+use lb_abi::{Load, Reason};
 
 pub use attach::Attachment;
 pub use changes::{Changes, RemovedServer};
@@ -53,6 +54,7 @@ pub use error::Error;
 pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
 pub use orphans::Orphan;
 pub use pins::remove_leftovers;
+pub use protection::{ConnectionRate, DeniedNetworks, Handshakes};
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics};
 pub use traffic::Traffic;
 
@@ -62,6 +64,7 @@ use lb_model::{DesiredState, Forwarding, NextHop, Service};
 use maps::{FlowTables, ServiceTableMaps};
 use owners::Owners;
 use pins::{PinDirectory, PinnedSet};
+use protection::ProtectionMaps;
 use registry::Registry;
 use service_table::ServiceTable;
 use trace::Trace;
@@ -76,6 +79,7 @@ pub struct Dataplane {
     maps: ServiceTableMaps,
     interfaces: Interfaces,
     flow_tables: FlowTables,
+    protection: ProtectionMaps,
     options: Options,
     registry: Registry,
     desired: DesiredState,
@@ -315,7 +319,73 @@ impl Dataplane {
         ConntrackSnapshot {
             tables: Arc::clone(&self.flow_tables.tables),
             ids: Arc::new(IdResolver::new(&self.desired, &self.registry)),
+            denied: Arc::clone(self.protection.denied()),
         }
+    }
+
+    /// Drops the packets to services that come from these networks, and from no others.
+    ///
+    /// A connection that is established goes on until the next
+    /// [sweep](ConntrackSnapshot::sweep) removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TableFull`], and nothing has changed; [`Error::Map`].
+    pub fn deny(&mut self, denied: &DeniedNetworks) -> Result<(), Error> {
+        denied.admit(&self.options.tables)?;
+        self.protection.deny(denied)
+    }
+
+    /// The networks whose packets are dropped.
+    pub fn denied(&self) -> &DeniedNetworks {
+        self.protection.denied()
+    }
+
+    /// Has SYNs of sources that are not proven challenged, or not. A key must have been
+    /// set before ([`Self::replace_cookie_key`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn validate_sources(&mut self, validates: bool) -> Result<(), Error> {
+        self.protection.validate(validates)
+    }
+
+    /// Makes challenges with another key, a random one. Answers to challenges of the key
+    /// before are accepted until the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn replace_cookie_key(&mut self, key: [u64; 2]) -> Result<(), Error> {
+        self.protection.replace_key(key)
+    }
+
+    /// Limits the new connections of each network of clients.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn limit_connections(&mut self, rate: Option<ConnectionRate>) -> Result<(), Error> {
+        self.protection.limit(rate)
+    }
+
+    /// TCP connections entered so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn handshakes(&self) -> Result<Handshakes, Error> {
+        self.protection.handshakes()
+    }
+
+    /// Number of packets with a verdict.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn packets_with(&self, reason: Reason) -> Result<u64, Error> {
+        self.flow_tables.packets_with(reason)
     }
 
     /// Reads every counter, and joins them with the numbers of connections.

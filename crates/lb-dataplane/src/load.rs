@@ -6,6 +6,7 @@ use super::interfaces::Interfaces;
 use super::maps::{self, FlowTables, ServiceTableMaps};
 use super::owners::Owners;
 use super::pins::{NoPins, PinDirectory, PinnedSet};
+use super::protection::ProtectionMaps;
 use super::registry::Registry;
 use super::trace::Trace;
 use super::{
@@ -177,6 +178,7 @@ impl Dataplane {
             maps: ServiceTableMaps::take(&mut ebpf, new_maps)?,
             interfaces: Interfaces::take(&mut ebpf)?,
             flow_tables: FlowTables::take(&mut ebpf)?,
+            protection: ProtectionMaps::take(&mut ebpf)?,
             ebpf,
             options: options.clone(),
             registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),

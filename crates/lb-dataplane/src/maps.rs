@@ -293,11 +293,14 @@ impl FlowTables {
     pub(crate) fn reasons(&self) -> Result<Vec<(Reason, u64)>, Error> {
         REASONS
             .iter()
-            .map(|reason| {
-                let per_cpu = read(maps::REASONS, self.reasons.get(&(*reason as u32), 0))?;
-                Ok((*reason, per_cpu.iter().sum()))
-            })
+            .map(|reason| Ok((*reason, self.packets_with(*reason)?)))
             .collect()
+    }
+
+    /// Packets with one reason, over all CPUs.
+    pub(crate) fn packets_with(&self, reason: Reason) -> Result<u64, Error> {
+        let per_cpu = read(maps::REASONS, self.reasons.get(&(reason as u32), 0))?;
+        Ok(per_cpu.iter().sum())
     }
 }
 

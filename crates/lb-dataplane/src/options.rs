@@ -54,6 +54,12 @@ pub struct TableSizes {
     pub ring_places: u32,
     /// First fragments of packets whose others may follow.
     pub fragments: u32,
+    /// Networks on the deny list, of each address family.
+    pub denied: u32,
+    /// Sources that have answered a challenge.
+    pub proven: u32,
+    /// Networks whose rate of new connections is known.
+    pub rates: u32,
     /// Places in the Maglev table of every `mh` service: a prime, the same on
     /// all directors, a hundred times the number of servers at least.
     pub maglev_places: u32,
@@ -69,6 +75,9 @@ impl Default for TableSizes {
             servers: 4096,
             ring_places: 1 << 18,
             fragments: 1 << 13,
+            denied: 1 << 16,
+            proven: 1 << 16,
+            rates: 1 << 16,
             maglev_places: 4093,
         }
     }

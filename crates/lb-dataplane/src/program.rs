@@ -5,13 +5,15 @@ use std::io;
 use std::time::Duration;
 
 use aya::maps::MapError;
+use aya::maps::lpm_trie::Key;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_abi::{
-    DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, LAYOUT_VERSION, Layout, Load,
-    MEMORY_VERSION, PeerKey, REASONS, Server, ServerCounters, ServerOwner, ServiceOwner,
-    TABLE_GENERATIONS, TableHeader, Template, TemplateKey, maps,
+    Address, DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HandshakeCounters,
+    LAYOUT_VERSION, Layout, Load, MEMORY_VERSION, PeerKey, Protection, REASONS, Server,
+    ServerCounters, ServerOwner, ServiceOwner, TABLE_GENERATIONS, TableHeader, Template,
+    TemplateKey, maps,
 };
 use nix::time::{ClockId, clock_getres};
 
@@ -182,6 +184,15 @@ pub(crate) fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED
             maps::PEERS,
             Shape::of::<PeerKey, u32>(max_keys(sizes.servers)),
         ),
+        (maps::PROTECTION, Shape::of::<u32, Protection>(1)),
+        (maps::DENIED_V4, Shape::of::<Key<u32>, u32>(sizes.denied)),
+        (
+            maps::DENIED_V6,
+            Shape::of::<Key<Address>, u32>(sizes.denied),
+        ),
+        (maps::PROVEN, Shape::of::<Address, u64>(sizes.proven)),
+        (maps::RATES, Shape::of::<Address, u64>(sizes.rates)),
+        (maps::HANDSHAKES, Shape::of::<u32, HandshakeCounters>(1)),
         (maps::FLOWS, Shape::of::<FlowKey, Flow>(sizes.connections)),
         (maps::HALF_OPEN, Shape::of::<FlowKey, Flow>(sizes.half_open)),
         (

@@ -28,6 +28,9 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
         servers: 4,
         ring_places: 64,
         fragments: 64,
+        denied: 64,
+        proven: 64,
+        rates: 64,
         maglev_places: 61,
     };
     Dataplane::load(&Options {

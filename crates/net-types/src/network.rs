@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An IPv4 or IPv6 network, written `ADDRESS/LENGTH`, or `ADDRESS` for a single
 /// address. The address is kept as it was written, with the bits beyond the prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpNet);
 
 impl Network {
@@ -34,6 +34,12 @@ impl Network {
     /// The first of its addresses: all bits beyond the prefix are 0.
     pub fn first(self) -> IpAddr {
         self.0.network()
+    }
+
+    /// This network, written with its first address.
+    #[must_use]
+    pub fn truncated(self) -> Self {
+        Self(self.0.trunc())
     }
 
     /// Returns true if `address` is in the network.

@@ -1,12 +1,34 @@
 //! What the data plane says to clients, taken apart and checked.
 
-use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use etherparse::{NetHeaders, PacketHeaders, TcpHeader, TransportHeader};
 
 use super::Verdict;
 
 /// Checks that `answer` is a whole and correct reset of the connection that
 /// `frame` belongs to.
 pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
+    let tcp = segment(frame, answer);
+    assert!(tcp.rst && !tcp.syn && !tcp.ack && !tcp.fin && !tcp.psh);
+    Verdict::Reset(tcp.sequence_number)
+}
+
+/// Checks that `answer` is a whole and correct SYN-ACK to `frame`, a SYN, with a number that
+/// its sender cannot accept.
+pub fn challenge(frame: &[u8], answer: &[u8]) -> Verdict {
+    let tcp = segment(frame, answer);
+    assert!(tcp.syn && tcp.ack && !tcp.rst && !tcp.fin && !tcp.psh);
+    let Some(TransportHeader::Tcp(sent)) = headers(frame).transport else {
+        panic!("a SYN is challenged");
+    };
+    let right = sent.sequence_number.wrapping_add(1);
+    let below = right.wrapping_sub(tcp.acknowledgment_number);
+    assert!((1..66_000).contains(&below), "{below} below the right one");
+    assert_eq!(tcp.window_size, u16::MAX);
+    Verdict::Challenged(tcp.acknowledgment_number)
+}
+
+/// Checks that `answer` is one whole TCP segment, without payload, to the sender of `frame`.
+fn segment(frame: &[u8], answer: &[u8]) -> TcpHeader {
     let (sent, got) = (headers(frame), headers(answer));
     check_addresses(frame, answer, &sent, &got);
     let (Some(TransportHeader::Tcp(sent_tcp)), Some(TransportHeader::Tcp(tcp))) =
@@ -16,8 +38,7 @@ pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
     };
     assert_eq!(tcp.source_port, sent_tcp.destination_port);
     assert_eq!(tcp.destination_port, sent_tcp.source_port);
-    assert!(tcp.rst && !tcp.syn && !tcp.ack && !tcp.fin && !tcp.psh);
-    assert!(got.payload.slice().is_empty(), "a reset carries nothing");
+    assert!(got.payload.slice().is_empty(), "it carries nothing");
     let headers = if matches!(got.net, Some(NetHeaders::Ipv4(..))) {
         40
     } else {
@@ -34,7 +55,7 @@ pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
         checksum.expect("short enough"),
         "TCP checksum"
     );
-    Verdict::Reset(tcp.sequence_number)
+    tcp.clone()
 }
 
 /// Checks that `answer` tells the sender of `frame` that it was too big.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
 use lb_abi::{
-    Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OwnerFlags, ServerOwner, Template,
-    TemplateKey, maps,
+    Address, Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OwnerFlags, ServerOwner,
+    Template, TemplateKey, maps,
 };
 use lb_dataplane::{AttachMode, Dataplane, Error, Options, Statistics, SweepResult, TableSizes};
 use lb_model::{
@@ -51,8 +51,10 @@ pub enum Verdict {
     Reset(u32),
     /// The client was told that packets of more than so many bytes do not fit.
     TooBig(u32),
-    /// It was dropped.
-    Dropped,
+    /// The client was answered by a SYN-ACK that acknowledges this number.
+    Challenged(u32),
+    /// It was dropped, for the named reason.
+    Dropped(&'static str),
     /// The host's own stack got it untouched, for the named reason.
     Stack(&'static str),
 }
@@ -153,6 +155,7 @@ impl Bed {
                 maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
                 maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
                 maps::FRAGMENTS => clear::<FragmentKey, FragmentTarget>(data),
+                maps::PROVEN | maps::RATES => clear::<Address, u64>(data),
                 maps::CURSORS => {
                     let mut cursors: Array<_, u64> =
                         Map::Array(data).try_into().expect("an array of cursors");
@@ -218,11 +221,11 @@ impl Bed {
         match reason {
             "reset" => return answers::reset(frame, &run.frame),
             "too-big" => return answers::too_big(frame, &run.frame),
+            "challenged" => return answers::challenge(frame, &run.frame),
             _ => {}
         }
         if run.action == XDP_DROP {
-            assert_eq!(reason, "dropped");
-            return Verdict::Dropped;
+            return Verdict::Dropped(reason);
         }
         let expected = match reason {
             "forwarded" | "tunnelled" => XDP_TX,
@@ -345,6 +348,11 @@ impl Bed {
                         target.expires_ns = target.expires_ns.saturating_sub(older);
                     });
                 }
+                maps::PROVEN | maps::RATES => {
+                    rewrite::<Address, u64>(data, |time_ns| {
+                        *time_ns = time_ns.saturating_sub(older);
+                    });
+                }
                 _ => {}
             }
         }
@@ -435,6 +443,9 @@ pub fn small_tables() -> TableSizes {
         servers: 64,
         ring_places: 1 << 14,
         fragments: 64,
+        denied: 64,
+        proven: 1024,
+        rates: 64,
         maglev_places: 251,
     }
 }

@@ -28,6 +28,7 @@ impl ParseTransport for Tcp {
         packet.client_port = self.source_port;
         packet.service_port = self.destination_port;
         packet.tcp_flags = self.flags;
+        packet.sequence = u32::from_be(self.sequence);
         packet.acknowledged = u32::from_be(self.acknowledged);
         Ok(())
     }

@@ -15,7 +15,7 @@ pub(super) struct Capacity {
 type Table = (&'static str, fn(&mut TableSizes) -> &mut u32);
 
 /// By the names of the fields of [`TableSizes`], which messages mention.
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 11] = [
     ("connections", |sizes| &mut sizes.connections),
     ("half_open", |sizes| &mut sizes.half_open),
     ("templates", |sizes| &mut sizes.templates),
@@ -23,6 +23,9 @@ const TABLES: [Table; 8] = [
     ("servers", |sizes| &mut sizes.servers),
     ("ring_places", |sizes| &mut sizes.ring_places),
     ("fragments", |sizes| &mut sizes.fragments),
+    ("denied", |sizes| &mut sizes.denied),
+    ("proven", |sizes| &mut sizes.proven),
+    ("rates", |sizes| &mut sizes.rates),
     ("maglev_places", |sizes| &mut sizes.maglev_places),
 ];
 

@@ -306,7 +306,9 @@ fn happens(
             };
             let [first, later] = fragments(*service, &packet, number);
             let service = &mut services[*service];
-            let foreseen = service.clone().packet(packet, *now, &Verdict::Dropped);
+            let foreseen = service
+                .clone()
+                .packet(packet, *now, &Verdict::Dropped("dropped"));
             if matches!(foreseen, Verdict::Reset(_)) {
                 // The bed cannot parse a reply to a fragment.
                 return Ok(());

@@ -23,6 +23,7 @@ mod mtu;
 mod one_packet;
 mod other_hosts;
 mod persistence;
+mod protection;
 mod refusal;
 mod scheduling;
 mod thresholds;
@@ -91,7 +92,7 @@ impl Case {
     }
 
     fn vanishes(mut self) -> Self {
-        self.verdict = Verdict::Dropped;
+        self.verdict = Verdict::Dropped("dropped");
         self
     }
 

@@ -261,7 +261,7 @@ impl Service {
             let reschedules = self.is_udp && self.orphans == OrphanPolicy::Reschedule;
             if !is_syn && !reschedules {
                 match self.orphans {
-                    OrphanPolicy::Drop => return Verdict::Dropped,
+                    OrphanPolicy::Drop => return Verdict::Dropped("dropped"),
                     _ if self.sloppy && !is_reset => {}
                     _ if self.is_udp || is_reset || !packet.has('.') => {
                         return Verdict::Stack("server-gone");

@@ -1,0 +1,176 @@
+//! Protection from floods: denied sources, validation of sources, rates of new connections.
+//!
+//! A source is validated by its answer to a SYN-ACK with an acknowledgement number that it
+//! cannot accept: a real client resets that connection, with the number as the reset's
+//! sequence number (RFC 9293 §3.10.7.3), and sends its SYN again. The number is a cookie, so
+//! that nothing is kept for a source that does not answer, and real servers see nothing of
+//! it.
+//!
+//! Only packets of the slow path are looked at: established connections are none of this. Of
+//! a source that is denied, the agent removes them.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use lb_abi::{
+    Address, CookieKey, PROVEN_NS, Protection, ProtectionFlags, Reason, answers_challenge,
+    challenge_number, cookie_hash,
+};
+
+use crate::frame::Frame;
+use crate::interface;
+use crate::maps::{DENIED_V4, DENIED_V6, PROTECTION, PROVEN, RATES};
+use crate::packet::Packet;
+use crate::reply;
+
+/// The settings, if one of `flags` is set.
+#[inline(always)]
+fn settings(flags: ProtectionFlags) -> Option<&'static Protection> {
+    PROTECTION.get(0).filter(|it| it.flags.intersects(flags))
+}
+
+/// Refuses packets of denied networks.
+#[inline(always)]
+pub(crate) fn check_source(frame: &Frame, packet: &Packet) -> Result<(), Reason> {
+    if settings(ProtectionFlags::DENIES).is_some() && is_denied(packet) {
+        check_is_ours(frame)?;
+        return Err(Reason::Denied);
+    }
+    Ok(())
+}
+
+/// Leaves frames for other hosts alone, which a bridge may have to deliver.
+#[inline(always)]
+fn check_is_ours(frame: &Frame) -> Result<(), Reason> {
+    if interface::is_addressed_to_interface(frame) {
+        Ok(())
+    } else {
+        Err(Reason::OtherHost)
+    }
+}
+
+#[inline(never)]
+fn is_denied(packet: &Packet) -> bool {
+    if packet.is_ipv6 {
+        DENIED_V6.get(&Key::new(128, packet.client)).is_some()
+    } else {
+        DENIED_V4
+            .get(&Key::new(32, packet.client.ipv4_word()))
+            .is_some()
+    }
+}
+
+/// Challenges a SYN of a source that is not proven, and takes answers to challenges.
+///
+/// An answer goes on to the connection tables: the client may have closed a connection from
+/// the same port before, whose entry the next SYN replaces.
+#[inline(always)]
+pub(crate) fn check_handshake(frame: &Frame, packet: &Packet, now_ns: u64) -> Result<(), Reason> {
+    let is_concerned = packet.is_syn() || packet.is_bare_reset();
+    if is_concerned && let Some(settings) = settings(ProtectionFlags::VALIDATES) {
+        return validate(frame, packet, settings, now_ns);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn validate(
+    frame: &Frame,
+    packet: &Packet,
+    settings: &Protection,
+    now_ns: u64,
+) -> Result<(), Reason> {
+    if !packet.is_syn() {
+        if answers(packet, settings) {
+            let proven_until_ns = now_ns + PROVEN_NS;
+            // Should the kernel refuse, the client's next SYN is challenged once more.
+            let _ = PROVEN.insert(&packet.client, &proven_until_ns, 0);
+        }
+        return Ok(());
+    }
+    if is_proven(&packet.client, now_ns) || packet.is_martian() {
+        return Ok(());
+    }
+    check_is_ours(frame)?;
+    let hash = hash(packet, settings.keys[(settings.active_key & 1) as usize]);
+    let number = challenge_number(packet.sequence, hash);
+    Err(reply::challenge(frame, packet, number, (hash >> 32) as u32))
+}
+
+#[inline(always)]
+fn is_proven(client: &Address, now_ns: u64) -> bool {
+    PROVEN
+        .get_ptr(client)
+        // SAFETY: a map value, read as a whole.
+        .is_some_and(|until_ns| unsafe { until_ns.read_volatile() } > now_ns)
+}
+
+/// True if the packet, a reset, answers a challenge.
+#[inline(always)]
+fn answers(packet: &Packet, settings: &Protection) -> bool {
+    let answers = |key| answers_challenge(packet.sequence, hash(packet, key));
+    answers(settings.keys[0]) || answers(settings.keys[1])
+}
+
+#[inline(always)]
+fn hash(packet: &Packet, key: CookieKey) -> u64 {
+    cookie_hash(
+        key,
+        &packet.client,
+        packet.client_port,
+        packet.service_port,
+        &packet.virtual_address,
+    )
+}
+
+/// The reason why a packet that belongs to no connection, and opens none, is refused.
+#[inline(never)]
+pub(crate) fn reason_without_connection(frame: &Frame, packet: &Packet) -> Reason {
+    if packet.is_bare_reset()
+        && let Some(settings) = settings(ProtectionFlags::VALIDATES)
+        && interface::is_addressed_to_interface(frame)
+    {
+        return if answers(packet, settings) {
+            Reason::SourceProven
+        } else {
+            Reason::WrongCookie
+        };
+    }
+    Reason::NoConnection
+}
+
+/// True if the packet's network may open another connection; then it counts as opened.
+///
+/// A token bucket in one number, the time at which it will be full again: the generic cell
+/// rate algorithm (ITU-T I.371, annex A). Two CPUs may count one connection for two.
+#[inline(never)]
+pub(crate) fn admits(packet: &Packet, now_ns: u64) -> bool {
+    let Some(settings) = PROTECTION.get(0).filter(|it| it.interval_ns != 0) else {
+        return true;
+    };
+    let network = network_of(packet);
+    let Some(full_at_ns) = RATES.get_ptr_mut(&network) else {
+        let full_at_ns = now_ns + settings.interval_ns;
+        // Should the kernel refuse, one connection is not counted.
+        let _ = RATES.insert(&network, &full_at_ns, 0);
+        return true;
+    };
+    // SAFETY: a map value, read and written as a whole.
+    let before_ns = unsafe { full_at_ns.read_volatile() }.max(now_ns);
+    if before_ns - now_ns > settings.burst_ns {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { full_at_ns.write_volatile(before_ns + settings.interval_ns) };
+    true
+}
+
+/// The /24 of an IPv4 client, the /64 of an IPv6 client.
+#[inline(always)]
+fn network_of(packet: &Packet) -> Address {
+    const FIRST_THREE_BYTES: u32 = 0xFFFF_FF00_u32.to_be();
+    let Address([a, b, c, d]) = packet.client;
+    if packet.is_ipv6 {
+        Address([a, b, 0, 0])
+    } else {
+        Address([a, b, c, d & FIRST_THREE_BYTES])
+    }
+}

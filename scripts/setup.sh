@@ -98,8 +98,8 @@ wanted_packages() {
     fi
     [ "$purpose" != tests ] || printf '%s\n' \
         curl ethtool gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-        gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived \
-        libnginx-mod-rtmp lintian mpv nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
+        gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived libnginx-mod-rtmp \
+        lintian mpv nftables nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump
 }
 
 # What the tests on Debian's own kernels and those of metrics need, which are

@@ -14,7 +14,7 @@ use crate::schema::schema;
 use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
-const OURS: [&str; 13] = [
+const OURS: [&str; 19] = [
     "slow_start",
     "flap_limit",
     "flap_window",
@@ -28,6 +28,12 @@ const OURS: [&str; 13] = [
     "lb_tunnel_source4",
     "lb_tunnel_source6",
     "lb_reset_rate",
+    "lb_syn_validation",
+    "lb_syn_validation_rate",
+    "lb_syn_validation_half_open",
+    "lb_connection_rate",
+    "lb_connection_burst",
+    "lb_deny_file",
 ];
 
 /// A table in Markdown for each kind of block, and for keywords that several have.

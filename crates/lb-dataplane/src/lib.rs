@@ -351,6 +351,11 @@ impl Dataplane {
         self.protection.validate(validates)
     }
 
+    /// True if SYNs of sources that are not proven are challenged.
+    pub fn validates_sources(&self) -> bool {
+        self.protection.validates()
+    }
+
     /// Makes challenges with another key, a random one. Answers to challenges of the key
     /// before are accepted until the next call.
     ///

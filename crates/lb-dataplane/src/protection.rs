@@ -219,6 +219,11 @@ impl ProtectionMaps {
         self.write(settings)
     }
 
+    /// True if SYNs of unproven sources are challenged.
+    pub(crate) fn validates(&self) -> bool {
+        self.written.flags.contains(ProtectionFlags::VALIDATES)
+    }
+
     /// Limits new connections.
     pub(crate) fn limit(&mut self, rate: Option<ConnectionRate>) -> Result<(), Error> {
         const SECOND: Duration = Duration::from_secs(1);

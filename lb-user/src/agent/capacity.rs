@@ -17,6 +17,7 @@ pub(crate) fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageE
     let largest = largest(plan);
     let sizes = given.raised_for(&largest);
     fit(&largest, &sizes)?;
+    admit_protection(plan, &sizes)?;
     Ok(sizes)
 }
 
@@ -25,7 +26,13 @@ pub(crate) fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageE
 /// # Errors
 /// It does not, or asks for more than the packet path can do.
 pub(crate) fn admit(plan: &Plan, sizes: &TableSizes) -> Result<(), UsageError> {
-    fit(&largest(plan), sizes)
+    fit(&largest(plan), sizes)?;
+    admit_protection(plan, sizes)
+}
+
+fn admit_protection(plan: &Plan, sizes: &TableSizes) -> Result<(), UsageError> {
+    let admitted = plan.protection.admit(sizes);
+    admitted.map_err(|error| UsageError(error.to_string()))
 }
 
 fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), UsageError> {

@@ -14,7 +14,9 @@ use super::client_resets::ClientResets;
 use super::confirmation_probe::ConfirmationProbes;
 use super::partition_guard::{Awaited, GuardEvent, PartitionGuard, Watched};
 use super::plan::{Plan, ServerPlan};
+use super::protection::Protection;
 use super::rates::{self, Meter};
+use super::saved::Saved;
 use super::server_path::{self, ServerPath};
 use super::state::State;
 use super::table_scan::{TableScan, TableScans, Waiter};
@@ -47,6 +49,7 @@ pub(super) struct Enforcer {
     /// Run for the services that `guard` has in doubt.
     probes: ConfirmationProbes,
     resets: ClientResets,
+    protection: Protection,
     /// Scans through the tables of connections, at most one at a time.
     scans: TableScans,
     /// When the next scan removes what has expired.
@@ -92,7 +95,9 @@ impl Enforcer {
         log_origin(&dataplane, options);
         let mut readings = interval(rates::INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let validates = dataplane.validates_sources();
         Ok(Self {
+            protection: Protection::new(validates, &options.tables),
             sweep_at: Instant::now() + dataplane.sweep_interval(),
             dataplane,
             refusal: None,
@@ -181,6 +186,8 @@ impl Enforcer {
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
+        self.protection.replace_plan(&state.plan().protection);
+        self.protect()?;
         Ok(self.refusal.take().map(|_| {
             let message = "the data plane is in sync again".to_owned();
             log::info!("{message}");
@@ -316,12 +323,53 @@ impl Enforcer {
         (scan.counts, scan.waiting)
     }
 
-    /// Has the rates of traffic follow the counters.
-    pub(super) fn read_counters(&mut self) {
+    /// Has the rates of traffic, and the protection from floods, follow the counters.
+    /// Returns what operators are to know.
+    pub(super) fn read_counters(&mut self) -> Vec<String> {
         match self.dataplane.statistics(&ConnectionCounts::default()) {
             Ok(statistics) => self.meter.record(&statistics, now()),
             Err(error) => log::debug!("cannot read the counters: {error}"),
         }
+        let updated = self.protection.update(&self.dataplane);
+        match updated.and_then(|messages| self.protect().map(|()| messages)) {
+            Ok(messages) => messages,
+            Err(error) => {
+                log::error!("the protection from floods stays as it is: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The protection from floods.
+    pub(super) fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// Changes the protection from floods.
+    ///
+    /// # Errors
+    /// The data plane refuses it; then it is as before.
+    pub(super) fn change_protection(
+        &mut self,
+        change: impl FnOnce(&mut Protection),
+    ) -> Result<(), Error> {
+        let former = self.protection.orders().clone();
+        change(&mut self.protection);
+        self.protect()
+            .inspect_err(|_| self.protection.set_orders(former))
+    }
+
+    /// Takes up the orders about the protection that an earlier agent has saved.
+    pub(super) fn inherit_protection(&mut self, saved: &Saved) {
+        self.protection.inherit(saved);
+    }
+
+    fn protect(&mut self) -> Result<(), Error> {
+        if self.protection.enforce(&mut self.dataplane)? {
+            // It removes the connections of networks that are denied now.
+            self.sweep();
+        }
+        Ok(())
     }
 
     /// Attaches the program to interfaces that have come, and forgets those that have

@@ -22,6 +22,7 @@ mod operators;
 mod options;
 mod partition_guard;
 pub mod plan;
+pub(crate) mod protection;
 mod rates;
 pub mod recovery;
 mod reload;

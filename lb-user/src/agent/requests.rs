@@ -1,15 +1,19 @@
 //! Requests on the control socket, and over HTTP.
 
+use std::time::Duration;
+
 use lb_dataplane::{ConnectionCounts, Statistics};
 use tokio::sync::oneshot;
 
 use super::interfaces::mode_name;
 use super::listing;
+use super::protection::Protection;
 use super::serve::{Agent, Exit};
 use super::table_scan::TableScan;
 use crate::control::Call;
-use crate::control::protocol::{ListedInterface, Listing, Order, Request, Response};
+use crate::control::protocol::{ListedInterface, Listing, Order, RateOrder, Request, Response};
 use crate::control::selection::Endpoint;
+use net_types::Network;
 
 impl Agent {
     /// Answers a request, now or as soon as it is done; returns the exit that it
@@ -43,6 +47,35 @@ impl Agent {
                 Ok(warnings) => Response::Done(warnings),
                 Err(error) => Response::Refused(format!("{error:#}")),
             },
+            Request::Deny { network, timeout_s } => {
+                let timeout = timeout_s.map(Duration::from_secs);
+                let order = |it: &mut Protection| it.deny(network, timeout);
+                let message = match timeout_s {
+                    Some(timeout_s) => format!("{network} is denied for {timeout_s} s"),
+                    None => format!("{network} is denied"),
+                };
+                self.change_protection(order, message)
+            }
+            Request::Allow { network } => self.on_allow(network),
+            Request::Denials => Response::Denials(self.enforcer.protection().listed_denials()),
+            Request::LimitConnections { order } => {
+                let message = match order {
+                    None => "new connections are limited as configured".to_owned(),
+                    Some(RateOrder::Off) => "new connections are not limited".to_owned(),
+                    Some(RateOrder::Limit(rate)) => format!(
+                        "each network may open {} connections per second, {} at once",
+                        rate.per_second, rate.burst
+                    ),
+                };
+                self.change_protection(|it| it.order_rate(order), message)
+            }
+            Request::ValidateSources { order } => {
+                let message = match order {
+                    None => "SYN validation is as configured".to_owned(),
+                    Some(mode) => format!("SYN validation: {mode}"),
+                };
+                self.change_protection(|it| it.order_validation(order), message)
+            }
             Request::List
             | Request::Stop
             | Request::Upgrade
@@ -65,6 +98,38 @@ impl Agent {
         let sentences = changes.iter().map(ToString::to_string).collect();
         self.apply_changes(changes);
         Response::Done(sentences)
+    }
+
+    fn on_allow(&mut self, network: Network) -> Response {
+        let mut had_order = false;
+        let order = |it: &mut Protection| had_order = it.allow(network);
+        let message = format!("{network} is not denied any more");
+        let response = self.change_protection(order, message);
+        let is_denied_by_file = self.enforcer.protection().is_denied_by_file(network);
+        match (had_order, is_denied_by_file) {
+            (_, true) => Response::Refused(format!(
+                "{network} is denied by the file of lb_deny_file: take it out there and reload"
+            )),
+            (false, false) => Response::Refused(format!(
+                "no order denies {network}; `lb-user deny list` shows those that there are"
+            )),
+            (true, false) => response,
+        }
+    }
+
+    /// Changes the protection from floods, and tells everybody.
+    fn change_protection(
+        &mut self,
+        change: impl FnOnce(&mut Protection),
+        message: String,
+    ) -> Response {
+        if let Err(error) = self.enforcer.change_protection(change) {
+            return Response::Refused(error.to_string());
+        }
+        log::info!("{message}");
+        self.operators.publish(message.clone());
+        self.save();
+        Response::Done(vec![message])
     }
 
     /// Done if the data plane is in sync and answers. A loop that hangs gives no
@@ -120,6 +185,7 @@ impl Agent {
                 self.enforcer.connections_reset(),
             ),
             reasons: statistics.reasons.clone(),
+            protection: self.enforcer.protection().listed(),
             path_warnings: self.enforcer.path_warnings(state).into_iter().collect(),
             refused: self.enforcer.refusal().map(str::to_owned),
             not_upgraded: self.operators.upgrade_failure().map(str::to_owned),

@@ -17,9 +17,10 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::control::protocol::Order;
-use lb_model::config::Route;
+use crate::control::protocol::{Order, RateOrder};
+use lb_model::config::{Route, SynValidation};
 use lb_model::{Protocol, ServiceKey};
+use net_types::Network;
 use vrrp::{InstanceSettings, Settings};
 
 /// Maximum number of a master's adverts that a hand-over may take, however many the
@@ -34,6 +35,12 @@ const MAX_ADVERTS_MISSED: u32 = 3;
 pub struct Saved {
     /// The operator's orders.
     pub orders: Vec<SavedOrder>,
+    /// The operator's deny list.
+    pub denied: Vec<SavedDenial>,
+    /// The operator's order about new connections.
+    pub connection_rate: Option<RateOrder>,
+    /// The operator's order about the validation of sources.
+    pub syn_validation: Option<SynValidation>,
     /// The last result of each check.
     pub checks: Vec<SavedCheck>,
     /// The quorum of each service.
@@ -90,6 +97,15 @@ pub struct SavedOrder {
     pub server: SocketAddr,
     /// The order.
     pub order: Order,
+}
+
+/// A network that an operator has denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDenial {
+    /// The network.
+    pub network: Network,
+    /// Time at which it is not denied any more, in seconds since 1970.
+    pub until_s: Option<u64>,
 }
 
 /// The result of a server's check.

@@ -105,7 +105,11 @@ impl Agent {
             enforcer::Event::Scan(scan) => self.on_scan(scan).await,
             enforcer::Event::SweepDue => self.enforcer.sweep(),
             enforcer::Event::ReadingDue => {
-                self.enforcer.read_counters();
+                for message in self.enforcer.read_counters() {
+                    self.operators.publish(message);
+                    // An order may have come to its end.
+                    self.save();
+                }
                 // A loop that hangs is restarted by systemd.
                 if systemd::watchdog().is_some() {
                     systemd::alive();
@@ -214,7 +218,7 @@ impl Agent {
     }
 
     /// Saves for a later agent, and for `systemctl status`, how things stand now.
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         systemd::status(&self.status_line());
         let saved = self.to_save();
         self.saved.write(saved);
@@ -234,10 +238,12 @@ impl Agent {
             prefix_length: held.prefix_length,
             interface: held.interface,
         });
-        Saved {
+        let mut saved = Saved {
             addresses: addresses.collect(),
             routes,
             ..state.to_save()
-        }
+        };
+        self.enforcer.protection().save(&mut saved);
+        saved
     }
 }

@@ -6,9 +6,11 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedInterface, ListedServer, ListedService, Listing, Rates, ServerState,
+    Counters, ListedInterface, ListedProtection, ListedServer, ListedService, Listing, Rates,
+    ServerState,
 };
 use lb_model::Protocol;
+use lb_model::config::SynValidation;
 
 const HEADINGS: [&str; 13] = [
     "Prot",
@@ -48,6 +50,9 @@ pub(super) fn table(listing: &Listing) -> String {
     for interface in &listing.interfaces {
         line(interface_line(interface));
     }
+    if let Some(sentence) = protection_line(&listing.protection) {
+        line(sentence);
+    }
     for warning in &listing.path_warnings {
         line(format!("WARNING: {warning}"));
     }
@@ -83,6 +88,28 @@ fn interface_line(interface: &ListedInterface) -> String {
         (None, None) => format!("{name}: XDP {xdp_mode}"),
         (None, Some(reason)) => format!("{name}: XDP {xdp_mode} (native refused: {reason})"),
     }
+}
+
+/// The protection from floods, where it is not off.
+fn protection_line(protection: &ListedProtection) -> Option<String> {
+    let mut parts = Vec::new();
+    if protection.syn_validation != SynValidation::Off {
+        let now = if protection.validating { "" } else { "not " };
+        parts.push(format!(
+            "SYN validation {} ({now}active; {} SYN/s, {} half-open)",
+            protection.syn_validation, protection.syns_per_s, protection.half_open
+        ));
+    }
+    if let Some(rate) = &protection.connection_rate {
+        parts.push(format!(
+            "each network limited to {} new connections per second, {} at once",
+            rate.per_second, rate.burst
+        ));
+    }
+    if protection.denied > 0 {
+        parts.push(format!("{} network(s) denied", protection.denied));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The verdicts over packets with their reasons, those never met left out.

@@ -8,6 +8,7 @@ mod list;
 mod log_lines;
 mod order;
 mod process;
+mod protection;
 mod response;
 mod stop;
 mod tables;
@@ -50,6 +51,8 @@ Examples:
   lb-user list --json | jq '.services[].servers[]'   The same for programs
   lb-user drain --wait 172.16.1.211                  No new viewers there; wait for the last to go
   lb-user undrain 172.16.1.211                       As configured again
+  lb-user deny add 192.0.2.0/24 --timeout 10m        Drop what comes from there
+  lb-user validate automatic                         Have sources prove themselves during floods
   lb-user watch                                      All of it, live; q quits
   lb-user events                                     What happens, as it happens
   lb-user reload                                     Read the file again
@@ -142,6 +145,13 @@ enum Command {
         #[command(flatten)]
         socket: SocketArgument,
     },
+    /// Drop the packets of networks, show which are dropped, or take that back
+    #[command(subcommand)]
+    Deny(protection::DenyCommand),
+    /// Limit the new connections of each network of clients
+    Limit(protection::LimitArguments),
+    /// Have SYNs of sources that are not proven answered by a challenge, or not
+    Validate(protection::ValidateArguments),
     /// Tell of every change of state as it happens, until interrupted
     Events {
         #[command(flatten)]
@@ -431,6 +441,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Undrain { server, socket } => {
             runtime.block_on(order::give(&socket.path, &server.name, None))
         }
+        Command::Deny(command) => runtime.block_on(command.execute()),
+        Command::Limit(arguments) => runtime.block_on(arguments.execute()),
+        Command::Validate(arguments) => runtime.block_on(arguments.execute()),
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),
         Command::Watch { socket, options } => runtime.block_on(watch::watch(&socket.path, options)),
         Command::Reload { socket } => {

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use service_kit::metrics::{Exposition, Kind, Labels};
 
 use super::protocol::{
-    Counters, ListedInterface, ListedServer, ListedService, Listing, ServerState,
+    Counters, ListedInterface, ListedProtection, ListedServer, ListedService, Listing, ServerState,
 };
 use lb_model::Protocol;
 
@@ -94,6 +94,33 @@ const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
     |interface| u64::from(interface.lost.is_none()),
 )];
 
+const PROTECTION_FAMILIES: [Family<ListedProtection>; 4] = [
+    (
+        "syn_validation_active",
+        Kind::Gauge,
+        "Whether SYNs of sources that are not proven are challenged",
+        |protection| u64::from(protection.validating),
+    ),
+    (
+        "syns_per_second",
+        Kind::Gauge,
+        "SYNs of connections that are not known, as last measured",
+        |protection| protection.syns_per_s,
+    ),
+    (
+        "half_open_connections",
+        Kind::Gauge,
+        "Connections of the last minute whose handshake is not complete",
+        |protection| protection.half_open,
+    ),
+    (
+        "denied_networks",
+        Kind::Gauge,
+        "Networks on the deny list",
+        |protection| protection.denied as u64,
+    ),
+];
+
 /// The state in the text format of Prometheus.
 pub(super) fn render(listing: &Listing) -> String {
     let mut metrics = Exposition::default();
@@ -139,6 +166,8 @@ pub(super) fn render(listing: &Listing) -> String {
         })
         .collect();
     families(&mut metrics, "interface", &INTERFACE_FAMILIES, &interfaces);
+    let protection = [(Labels::new(&[]), &listing.protection)];
+    families(&mut metrics, "flood", &PROTECTION_FAMILIES, &protection);
     let help = "Packets by the reason of their verdict";
     let mut packets = metrics.family("millrace_packets_total", Kind::Counter, help);
     for reason in &listing.reasons {

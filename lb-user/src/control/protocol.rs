@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::selection::Selection;
-use lb_dataplane::{Connection, PersistentClient, ReasonCount};
+use lb_dataplane::{Connection, ConnectionRate, PersistentClient, ReasonCount};
+use lb_model::config::SynValidation;
 use lb_model::{Protocol, Scheduler};
+use net_types::Network;
 
 /// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,31 @@ pub enum Request {
         server: String,
         /// The order; `None` for as configured.
         order: Option<Order>,
+    },
+    /// Drop the packets of a network.
+    Deny {
+        /// The network.
+        network: Network,
+        /// Time after which it is not denied any more, in seconds; `None`: never.
+        #[serde(default)]
+        timeout_s: Option<u64>,
+    },
+    /// Take an order to drop them back.
+    Allow {
+        /// The network.
+        network: Network,
+    },
+    /// The deny list: [`Response::Denials`].
+    Denials,
+    /// Limit new connections otherwise than configured, or take that back.
+    LimitConnections {
+        /// The order; `None` for as configured.
+        order: Option<RateOrder>,
+    },
+    /// Validate sources otherwise than configured, or take that back.
+    ValidateSources {
+        /// The order; `None` for as configured.
+        order: Option<SynValidation>,
     },
     /// Take everything away and end; the connection is closed at the very end.
     Stop,
@@ -68,6 +95,16 @@ impl Order {
     }
 }
 
+/// An operator's order about new connections while the agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateOrder {
+    /// No limit.
+    Off,
+    /// This limit per network.
+    Limit(ConnectionRate),
+}
+
 /// An answer of the agent's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,6 +117,8 @@ pub enum Response {
     Connections(Vec<Connection>),
     /// Some of what [`Request::PersistentClients`] asks for.
     PersistentClients(Vec<PersistentClient>),
+    /// To [`Request::Denials`].
+    Denials(Vec<ListedDenial>),
     /// It has been done; what there is to say about it.
     Done(Vec<String>),
     /// To [`Request::Follow`] and [`Request::Watch`]: something has changed.
@@ -135,6 +174,9 @@ pub struct Listing {
     pub services: Vec<ListedService>,
     /// Number of packets for each verdict, with its meaning.
     pub reasons: Vec<ReasonCount>,
+    /// The protection from floods.
+    #[serde(default)]
+    pub protection: ListedProtection,
     /// Warnings about the paths that packets take to the servers, and what to do about
     /// them.
     #[serde(default, rename = "doubts")]
@@ -146,6 +188,34 @@ pub struct Listing {
     /// new one was to take over.
     #[serde(default)]
     pub not_upgraded: Option<String>,
+}
+
+/// The protection from floods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedProtection {
+    /// When sources are validated.
+    pub syn_validation: SynValidation,
+    /// True if they are now.
+    pub validating: bool,
+    /// SYNs per second of connections that are not known, as last measured.
+    pub syns_per_s: u64,
+    /// Connections of the last minute whose handshake is not complete.
+    pub half_open: u64,
+    /// Limit of new connections per network, if any.
+    pub connection_rate: Option<ConnectionRate>,
+    /// Number of networks on the deny list.
+    pub denied: usize,
+}
+
+/// A network on the deny list; `lb-user deny list --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedDenial {
+    /// The network.
+    pub network: Network,
+    /// True if the configured file denies it, false if an operator has ordered it.
+    pub by_file: bool,
+    /// Seconds until it is not denied any more, if that is so.
+    pub remaining_s: Option<u64>,
 }
 
 /// An interface that the XDP program is attached to.

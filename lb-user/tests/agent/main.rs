@@ -4,6 +4,7 @@
 mod circles;
 mod cut_off;
 mod director;
+mod floods;
 mod hitless;
 mod ipv6;
 mod keepalived_tools;

@@ -14,7 +14,7 @@ const HTTP: &str = "127.0.0.1:9101";
 
 /// Opens connections from the client to the virtual address and keeps them;
 /// returns once all are there.
-fn connect(network: &Network, count: usize) -> Process {
+pub(crate) fn connect(network: &Network, count: usize) -> Process {
     const PROGRAM: &str = "
 import resource, socket, sys
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

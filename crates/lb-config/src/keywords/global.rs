@@ -1,10 +1,10 @@
 //! The top of the file, and `global_defs`.
 
-use crate::argument::{Address, NetworkOf, Number, Own, Switch, Text, Time};
+use crate::argument::{Address, Choice, NetworkOf, Number, Own, Switch, Text, Time};
 use crate::keyword::{Block, Explained, rows};
 use crate::vocabulary::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, PROCESSES, VIRTUAL_MAC};
 use crate::writer::joined;
-use lb_model::config::{GlobalDefs, LvsTimeouts, bounds};
+use lb_model::config::{GlobalDefs, LvsTimeouts, SynValidation, bounds};
 
 const FIREWALL: &str = "Millrace needs no firewall rules";
 const OBSERVATION: &str = "Millrace has no SNMP or D-Bus; see `lb-user list --json`";
@@ -16,6 +16,17 @@ pub(crate) static GLOBAL_DEFS: Block<GlobalDefs> = Block {
             default_interface: Text,
             lvs_timeouts: TIMEOUTS,
             lb_reset_rate: Number(0..=u32::MAX),
+            lb_syn_validation: Choice {
+                names: &SynValidation::NAMES,
+                read: |reader, item| {
+                    reader.choice(item, &SynValidation::NAMES, "off, automatic or always")
+                },
+            },
+            lb_syn_validation_rate: Number(bounds::CONNECTION_RATE),
+            lb_syn_validation_half_open: Number(bounds::PERCENT),
+            lb_connection_rate: Number(bounds::CONNECTION_RATE),
+            lb_connection_burst: Number(bounds::CONNECTION_RATE),
+            lb_deny_file: Text,
             lb_tunnel_source4: NetworkOf::Ipv4,
             lb_tunnel_source6: NetworkOf::Ipv6,
             script_user: USER,

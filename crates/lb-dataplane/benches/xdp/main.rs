@@ -16,6 +16,7 @@ mod scans;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ use aya::maps::MapData;
 use aya::programs::{ProgramError, Xdp};
 use aya::{EbpfLoader, VerifierLogLevel};
 use lb_abi::maps;
-use lb_dataplane::TableSizes;
+use lb_dataplane::{DeniedNetworks, TableSizes};
 use lb_model::DesiredState;
 use lb_model::{Forwarding, OrphanPolicy, Protocol, Service};
+use net_types::Network;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use packet_bed::frames::{A, RTMP, S, VIP, patched, tcp, tcp_to, tcp6, udp};
 use packet_bed::{Bed, persistent, service, state};
@@ -60,9 +62,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Some(flooded) = Bed::with_tables(deployment(), flooded_tables()) else {
         return Err("BPF_PROG_TEST_RUN needs root".into());
     };
+    let Some(mut validating) = Bed::with_tables(deployment(), tables()) else {
+        return Err("BPF_PROG_TEST_RUN needs root".into());
+    };
+    validating.dataplane.replace_cookie_key([1, 2])?;
+    validating.dataplane.validate_sources(true)?;
+    validating.dataplane.deny(&denied())?;
     let mut bench = Bench {
         bed,
         flooded,
+        validating,
         baselines: Baselines::load()?,
         clients: 0,
         attackers: 0,
@@ -151,6 +160,8 @@ struct Bench {
     bed: Bed,
     /// Another data plane, whose table of half-open connections is full.
     flooded: Bed,
+    /// One more, which challenges sources that are not proven, and denies some.
+    validating: Bed,
     baselines: Baselines,
     /// Clients that have been given addresses so far.
     clients: u32,
@@ -229,6 +240,15 @@ impl Bench {
             figures.insert(name, again - own_share + bare_pass);
         }
 
+        let challenging = self.validating.program().fd()?;
+        for (name, program, syn) in [
+            ("challenge", &challenging, frame(0, S)),
+            ("denied", &challenging, tcp(DENIED, PORT, S)),
+        ] {
+            let again = self.baselines.again_with(program, &syn)?;
+            figures.insert(name, again - bare_again + bare_pass);
+        }
+
         let mut pass = Vec::new();
         let mut single: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
         for _ in 0..DRAWS {
@@ -252,6 +272,13 @@ impl Bench {
                 .push(self.run(&syn, 1)?);
             let flood = self.flood()?;
             single.entry("single_syn_flood").or_default().push(flood);
+            let syn = frame(self.attackers, S);
+            let run = self.validating.dataplane.test_run(&syn, 1)?;
+            let challenge = nanoseconds(run.duration);
+            single
+                .entry("single_challenge")
+                .or_default()
+                .push(challenge);
         }
         let own_share = median(pass);
         figures.insert("single_bare_pass", own_share);
@@ -348,6 +375,18 @@ fn workspace() -> &'static Path {
         .ancestors()
         .nth(2)
         .expect("in the workspace")
+}
+
+/// A source that is denied.
+const DENIED: [u8; 4] = [192, 168, 0, 1];
+
+/// As many networks as the table holds, among them that of [`DENIED`].
+fn denied() -> DeniedNetworks {
+    let network = |number: u32| {
+        let address = (u32::from_be_bytes(DENIED) + 2 * number).to_be_bytes();
+        Network::new(IpAddr::from(address), 32)
+    };
+    (0..TableSizes::default().denied).map(network).collect()
 }
 
 /// Every client has one connection, from this port.

@@ -3,7 +3,7 @@
 use crate::{Facts, Figures, scans};
 
 /// A figure, the figure that it is compared with, and the ratio or difference to reach.
-const GOALS: [(&str, &str, &str, Goal); 10] = [
+const GOALS: [(&str, &str, &str, Goal); 13] = [
     (
         "A packet that is not IP",
         "arp",
@@ -63,6 +63,24 @@ const GOALS: [(&str, &str, &str, Goal); 10] = [
         "single_syn_flood",
         "single_syn",
         Goal::AtMostTimes(2.0),
+    ),
+    (
+        "SYN that is challenged",
+        "challenge",
+        "bare_pass",
+        Goal::AtMostMore(250.0),
+    ),
+    (
+        "SYN of a flood that is challenged (single)",
+        "single_challenge",
+        "single_syn_flood",
+        Goal::AtMostTimes(1.0),
+    ),
+    (
+        "SYN of a denied source, one of 65536",
+        "denied",
+        "bare_pass",
+        Goal::AtMostMore(250.0),
     ),
 ];
 

@@ -21,6 +21,12 @@ pub const PERSISTENCE_GRANULARITY: RangeInclusive<u8> = 0..=128;
 /// Counts that 0 would make meaningless: `quorum`, `rise`, `fall`.
 pub const COUNT: RangeInclusive<u32> = 1..=u32::MAX;
 
+/// `lb_syn_validation_rate`, `lb_connection_rate` and `lb_connection_burst`.
+pub const CONNECTION_RATE: RangeInclusive<u32> = 1..=1_000_000_000;
+
+/// `lb_syn_validation_half_open`, in per cent.
+pub const PERCENT: RangeInclusive<u8> = 1..=100;
+
 /// `flap_limit`
 pub const FLAP_LIMIT: RangeInclusive<u32> = 1..=1000;
 

@@ -7,6 +7,7 @@
 pub mod bounds;
 mod check;
 pub mod hex;
+mod protection;
 mod quoted;
 mod recovery;
 mod route;
@@ -28,6 +29,7 @@ use net_types::MacAddress;
 pub use check::{
     Check, CheckKind, CheckTiming, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
 };
+pub use protection::SynValidation;
 pub use quoted::quoted;
 pub use recovery::Recovery;
 pub use route::{NextHop, Route, RouteKind, RouteScope};

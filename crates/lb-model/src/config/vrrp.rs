@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Route, Script, Seconds, TrackedFile, bounds};
+use super::{Route, Script, Seconds, SynValidation, TrackedFile, bounds};
 use conf_kit::Location;
 use net_types::Network;
 
@@ -20,6 +20,22 @@ pub struct GlobalDefs {
     /// Connections per second, to removed servers, whose clients are sent TCP resets; 0
     /// sends none, and their next packet is answered. Default 50000.
     pub lb_reset_rate: Option<u32>,
+    /// When SYNs of sources that are not proven are answered by a challenge: never,
+    /// during floods, or always. Default `off`.
+    pub lb_syn_validation: Option<SynValidation>,
+    /// SYNs per second at which automatic validation begins. Default 10000.
+    pub lb_syn_validation_rate: Option<u32>,
+    /// Half-open connections at which automatic validation begins, in per cent of their
+    /// table. Default 50.
+    pub lb_syn_validation_half_open: Option<u8>,
+    /// New connections per second of a network of clients: the /24 of an IPv4 address, the
+    /// /64 of an IPv6 address. Default: no limit.
+    pub lb_connection_rate: Option<u32>,
+    /// New connections of such a network at once. Default `lb_connection_rate`.
+    pub lb_connection_burst: Option<u32>,
+    /// File of networks whose packets to services are dropped, one per line; read at start
+    /// and reload.
+    pub lb_deny_file: Option<String>,
     /// Network that the outer IPv4 packets of tunnels (`lb_kind TUN`) come from, each
     /// connection's from an address of its own; default: an address of this host.
     pub lb_tunnel_source4: Option<Network>,

@@ -4,8 +4,10 @@ mod check;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
+use super::protection::{ProtectionPlan, deny_file};
 use super::recovery::{FlapControl, RecoveryPlan};
 use super::statics::StaticPlan;
 use crate::checker::{CheckSpec, Probe};
@@ -30,6 +32,8 @@ pub struct Plan {
     pub reset_rate: Option<NonZeroU32>,
     /// Networks that the outer packets of tunnels come from.
     pub tunnel_sources: Vec<Network>,
+    /// Protection from floods.
+    pub protection: ProtectionPlan,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
 }
@@ -100,12 +104,16 @@ impl Plan {
     /// Fills in keepalived's defaults.
     ///
     /// # Errors
-    /// A virtual router that cannot be.
+    /// A virtual router that cannot be, or a file of denied networks that cannot be read.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let vrrp = vrrp::Settings::from_config(config).map_err(|error| {
             let location = error.location.or(&Location::whole("vrrp"));
             Diagnostic::error(&location, error.to_string())
         })?;
+        let denied = match &config.global_defs.lb_deny_file {
+            Some(path) => deny_file::read(Path::new(path))?,
+            None => Vec::new(),
+        };
         Ok(Self {
             vrrp,
             statics: StaticPlan::new(config),
@@ -123,6 +131,7 @@ impl Plan {
             .into_iter()
             .flatten()
             .collect(),
+            protection: ProtectionPlan::new(&config.global_defs, denied),
             services: config
                 .virtual_server
                 .iter()

@@ -1,0 +1,400 @@
+//! Protection from floods: what is configured, what operators order, and what follows for
+//! the data plane.
+
+mod automatic;
+pub(crate) mod deny_file;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lb_abi::Reason;
+use lb_dataplane::{ConnectionRate, Dataplane, DeniedNetworks, Error, TableSizes};
+use lb_model::config::{GlobalDefs, SynValidation};
+use net_types::Network;
+
+use super::saved::{Saved, SavedDenial};
+use crate::control::protocol::{ListedDenial, ListedProtection, RateOrder};
+use automatic::{Automatic, Reading, Thresholds};
+
+/// Interval at which the key of the challenges is replaced.
+const KEY_TIME: Duration = Duration::from_secs(60);
+
+/// SYNs per second at which automatic validation begins.
+const DEFAULT_SYN_RATE: u32 = 10_000;
+/// Per cent of the table of half-open connections at which automatic validation begins.
+const DEFAULT_HALF_OPEN_PERCENT: u8 = 50;
+
+/// What the configuration says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProtectionPlan {
+    /// When sources are validated.
+    validation: SynValidation,
+    /// SYNs per second at which automatic validation begins.
+    syn_rate: u32,
+    /// Half-open connections at which it begins, in per cent of their table.
+    half_open_percent: u8,
+    /// Limit of new connections per network.
+    rate: Option<ConnectionRate>,
+    /// The networks of the file.
+    denied: Vec<Network>,
+}
+
+impl ProtectionPlan {
+    /// Fills in the defaults. `denied`: the networks of the file.
+    pub(crate) fn new(settings: &GlobalDefs, denied: Vec<Network>) -> Self {
+        let number = |given: Option<u32>| given.and_then(NonZeroU32::new);
+        let per_second = number(settings.lb_connection_rate);
+        Self {
+            validation: settings.lb_syn_validation.unwrap_or_default(),
+            syn_rate: settings.lb_syn_validation_rate.unwrap_or(DEFAULT_SYN_RATE),
+            half_open_percent: settings
+                .lb_syn_validation_half_open
+                .unwrap_or(DEFAULT_HALF_OPEN_PERCENT),
+            rate: per_second.map(|per_second| ConnectionRate {
+                per_second,
+                burst: number(settings.lb_connection_burst).unwrap_or(per_second),
+            }),
+            denied,
+        }
+    }
+
+    /// Refuses a file with more networks than the tables hold.
+    ///
+    /// # Errors
+    /// As of [`DeniedNetworks::admit`].
+    pub(crate) fn admit(&self, sizes: &TableSizes) -> Result<(), Error> {
+        let denied: DeniedNetworks = self.denied.iter().copied().collect();
+        denied.admit(sizes)
+    }
+}
+
+/// What operators have ordered while the agent runs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Orders {
+    /// Networks that they deny, until a time or for good.
+    denials: BTreeMap<Network, Option<SystemTime>>,
+    /// In place of the configured limit.
+    rate: Option<RateOrder>,
+    /// In place of the configured mode.
+    validation: Option<SynValidation>,
+}
+
+/// The protection in force.
+pub(super) struct Protection {
+    plan: ProtectionPlan,
+    orders: Orders,
+    automatic: Automatic,
+    key_due: Option<Instant>,
+    /// Capacity of the table of half-open connections.
+    half_open_entries: u32,
+}
+
+impl Protection {
+    /// Before there is a plan. `validates`: an earlier agent has left validation on.
+    pub(super) fn new(validates: bool, sizes: &TableSizes) -> Self {
+        Self {
+            plan: ProtectionPlan::default(),
+            orders: Orders::default(),
+            automatic: Automatic::new(validates, Instant::now()),
+            key_due: None,
+            half_open_entries: sizes.half_open,
+        }
+    }
+
+    /// Takes up the orders that an earlier agent has saved.
+    pub(super) fn inherit(&mut self, saved: &Saved) {
+        let until = |s| UNIX_EPOCH + Duration::from_secs(s);
+        let denials = saved.denied.iter();
+        self.orders.denials = denials
+            .map(|denial| (denial.network, denial.until_s.map(until)))
+            .collect();
+        self.orders.rate = saved.connection_rate;
+        self.orders.validation = saved.syn_validation;
+    }
+
+    /// Adds the orders to what a later agent is to know.
+    pub(super) fn save(&self, saved: &mut Saved) {
+        let denials = self.orders.denials.iter();
+        saved.denied = denials
+            .map(|(network, until)| SavedDenial {
+                network: *network,
+                until_s: until.map(|until| {
+                    let since = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    since.as_secs()
+                }),
+            })
+            .collect();
+        saved.connection_rate = self.orders.rate;
+        saved.syn_validation = self.orders.validation;
+    }
+
+    /// The orders, to be restored by [`Self::set_orders`] if they are refused.
+    pub(super) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Replaces the orders.
+    pub(super) fn set_orders(&mut self, orders: Orders) {
+        self.orders = orders;
+    }
+
+    /// Puts another configuration in force; orders stay.
+    pub(super) fn replace_plan(&mut self, plan: &ProtectionPlan) {
+        self.plan.clone_from(plan);
+    }
+
+    /// Denies a network, for a time or for good.
+    pub(super) fn deny(&mut self, network: Network, timeout: Option<Duration>) {
+        let until = timeout.and_then(|timeout| SystemTime::now().checked_add(timeout));
+        self.orders.denials.insert(network.truncated(), until);
+    }
+
+    /// Takes an order to deny a network back; false if there was none.
+    pub(super) fn allow(&mut self, network: Network) -> bool {
+        self.orders.denials.remove(&network.truncated()).is_some()
+    }
+
+    /// True if the file denies the network.
+    pub(super) fn is_denied_by_file(&self, network: Network) -> bool {
+        let network = network.truncated();
+        let mut denied = self.plan.denied.iter();
+        denied.any(|denied| denied.truncated() == network)
+    }
+
+    /// Takes the operator's order about the rate, or `None` for as configured.
+    pub(super) fn order_rate(&mut self, order: Option<RateOrder>) {
+        self.orders.rate = order;
+    }
+
+    /// Takes the operator's order about validation, or `None` for as configured.
+    pub(super) fn order_validation(&mut self, order: Option<SynValidation>) {
+        self.orders.validation = order;
+    }
+
+    /// The networks to deny.
+    pub(super) fn denied(&self) -> DeniedNetworks {
+        let by_file = self.plan.denied.iter();
+        by_file.chain(self.orders.denials.keys()).copied().collect()
+    }
+
+    fn rate(&self) -> Option<ConnectionRate> {
+        match self.orders.rate {
+            Some(RateOrder::Off) => None,
+            Some(RateOrder::Limit(rate)) => Some(rate),
+            None => self.plan.rate,
+        }
+    }
+
+    fn validation(&self) -> SynValidation {
+        self.orders.validation.unwrap_or(self.plan.validation)
+    }
+
+    fn validates(&self) -> bool {
+        match self.validation() {
+            SynValidation::Off => false,
+            SynValidation::Automatic => self.automatic.is_active(),
+            SynValidation::Always => true,
+        }
+    }
+
+    /// Has the data plane do what follows. Returns true if other networks than before are
+    /// denied, whose connections are to be removed.
+    ///
+    /// # Errors
+    /// Too many networks, and nothing of these has changed; or a map cannot be written.
+    pub(super) fn enforce(&mut self, dataplane: &mut Dataplane) -> Result<bool, Error> {
+        let denied = self.denied();
+        let has_others = *dataplane.denied() != denied;
+        if has_others {
+            dataplane.deny(&denied)?;
+        }
+        dataplane.limit_connections(self.rate())?;
+        if self.validation() != SynValidation::Automatic {
+            self.automatic.reset();
+        }
+        self.renew_key(dataplane)?;
+        dataplane.validate_sources(self.validates())?;
+        Ok(has_others)
+    }
+
+    /// Replaces the key of the challenges if it is due.
+    fn renew_key(&mut self, dataplane: &mut Dataplane) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.key_due.is_some_and(|due| now < due) {
+            return Ok(());
+        }
+        match random_key() {
+            Ok(key) => dataplane.replace_cookie_key(key)?,
+            Err(error) => log::error!("SYN validation keeps its key: /dev/urandom: {error}"),
+        }
+        self.key_due = Some(now + KEY_TIME);
+        Ok(())
+    }
+
+    /// Reads the counters, and drops denials whose time is over. Returns what operators
+    /// are to know; [`enforce`](Self::enforce) is due.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(super) fn update(&mut self, dataplane: &Dataplane) -> Result<Vec<String>, Error> {
+        let mut messages = self.drop_expired(SystemTime::now());
+        let now = Instant::now();
+        self.automatic.record(reading(dataplane)?, now);
+        if self.validation() == SynValidation::Automatic
+            && let Some(change) = self.automatic.decide(self.thresholds(), now)
+        {
+            log::warn!("{change}");
+            messages.push(change.to_string());
+        }
+        Ok(messages)
+    }
+
+    fn drop_expired(&mut self, now: SystemTime) -> Vec<String> {
+        let mut messages = Vec::new();
+        self.orders.denials.retain(|network, until| {
+            let is_over = until.is_some_and(|until| until <= now);
+            if is_over {
+                let message = format!("{network} is not denied any more: its time is over");
+                log::info!("{message}");
+                messages.push(message);
+            }
+            !is_over
+        });
+        messages
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        let percent = u64::from(self.plan.half_open_percent);
+        Thresholds {
+            syns_per_s: self.plan.syn_rate.into(),
+            half_open: (u64::from(self.half_open_entries) * percent / 100).max(1),
+        }
+    }
+
+    /// The state as operators see it.
+    pub(super) fn listed(&self) -> ListedProtection {
+        let load = self.automatic.load();
+        ListedProtection {
+            syn_validation: self.validation(),
+            validating: self.validates(),
+            syns_per_s: load.syns_per_s,
+            half_open: load.half_open,
+            connection_rate: self.rate(),
+            denied: self.denied().len(),
+        }
+    }
+
+    /// The deny list: first what operators have ordered.
+    pub(super) fn listed_denials(&self) -> Vec<ListedDenial> {
+        let now = SystemTime::now();
+        let ordered = self
+            .orders
+            .denials
+            .iter()
+            .map(|(network, until)| ListedDenial {
+                network: *network,
+                by_file: false,
+                remaining_s: until
+                    .map(|until| until.duration_since(now).unwrap_or_default().as_secs()),
+            });
+        let by_file = self.plan.denied.iter().map(|network| ListedDenial {
+            network: network.truncated(),
+            by_file: true,
+            remaining_s: None,
+        });
+        ordered.chain(by_file).collect()
+    }
+}
+
+fn reading(dataplane: &Dataplane) -> Result<Reading, Error> {
+    let handshakes = dataplane.handshakes()?;
+    Ok(Reading {
+        opened: handshakes.opened,
+        completed: handshakes.completed,
+        refused: dataplane.packets_with(Reason::Challenged)?
+            + dataplane.packets_with(Reason::RateLimited)?,
+        proven: dataplane.packets_with(Reason::SourceProven)?,
+    })
+}
+
+fn random_key() -> io::Result<[u64; 2]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let key = u128::from_ne_bytes(bytes);
+    Ok([key as u64, (key >> 64) as u64])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        text.parse().expect("a network")
+    }
+
+    fn protection(file: &[&str]) -> Protection {
+        let mut protection = Protection::new(false, &TableSizes::default());
+        let denied = file.iter().map(|text| network(text)).collect();
+        protection.replace_plan(&ProtectionPlan::new(&GlobalDefs::default(), denied));
+        protection
+    }
+
+    #[test]
+    fn a_denial_ends_with_its_time_and_the_files_do_not() {
+        let mut protection = protection(&["192.0.2.0/24"]);
+        protection.deny(network("10.1.2.3/8"), Some(Duration::from_secs(60)));
+        protection.deny(network("10.0.0.1"), None);
+        assert_eq!(protection.denied().len(), 3);
+        let later = |s| SystemTime::now() + Duration::from_secs(s);
+        assert!(protection.drop_expired(later(50)).is_empty());
+        assert_eq!(protection.drop_expired(later(61)).len(), 1);
+        assert_eq!(protection.denied().len(), 2);
+        assert!(protection.allow(network("10.0.0.1")));
+        assert!(!protection.allow(network("192.0.2.0/24")), "the file's");
+        assert!(protection.is_denied_by_file(network("192.0.2.7/24")));
+    }
+
+    #[test]
+    fn orders_take_precedence_over_the_configuration_until_they_are_taken_back() {
+        let mut protection = protection(&[]);
+        let settings = GlobalDefs {
+            lb_syn_validation: Some(SynValidation::Always),
+            lb_connection_rate: Some(10),
+            ..GlobalDefs::default()
+        };
+        protection.replace_plan(&ProtectionPlan::new(&settings, Vec::new()));
+        let configured = protection.rate().expect("a limit");
+        assert_eq!(
+            (configured.per_second.get(), configured.burst.get()),
+            (10, 10)
+        );
+        assert!(protection.validates());
+        protection.order_rate(Some(RateOrder::Off));
+        protection.order_validation(Some(SynValidation::Off));
+        assert!(protection.rate().is_none() && !protection.validates());
+        protection.order_rate(None);
+        protection.order_validation(None);
+        assert!(protection.rate() == Some(configured) && protection.validates());
+    }
+
+    #[test]
+    fn a_later_agent_takes_up_the_orders() {
+        let mut protection = protection(&[]);
+        protection.deny(network("10.0.0.0/8"), Some(Duration::from_secs(600)));
+        protection.deny(network("2001:db8::/32"), None);
+        protection.order_rate(Some(RateOrder::Off));
+        protection.order_validation(Some(SynValidation::Automatic));
+        let mut saved = Saved::default();
+        protection.save(&mut saved);
+        let mut later = Protection::new(true, &TableSizes::default());
+        later.inherit(&saved);
+        assert_eq!(later.denied(), protection.denied());
+        let mut again = Saved::default();
+        later.save(&mut again);
+        assert_eq!(again, saved);
+        assert!(later.validates(), "the flood may go on");
+    }
+}

@@ -294,7 +294,7 @@ fn fault(words: &[String]) -> Option<String> {
         .iter()
         .map(String::as_str)
         .take_while(|word| has_subcommands && word.starts_with(|c: char| c.is_ascii_lowercase()))
-        .take(if name == "xtask" { 2 } else { 1 })
+        .take(2)
         .collect();
     // `cargo xtask bench rtmp cost`: `cost` is an argument; `build-ebpf` has none.
     let least = usize::from(!subcommands.is_empty());

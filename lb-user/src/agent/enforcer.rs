@@ -26,7 +26,7 @@ use crate::neighbor::{self, Hop, Hops};
 use crate::resets::ResetReport;
 use lb_dataplane::{
     Attachment, ConnectionCounts, ConntrackSnapshot, Dataplane, Error, Options, Origin,
-    RemovedServer, Statistics,
+    RemovedServer, Statistics, TableSizes,
 };
 use lb_model::{DesiredState, Forwarding, ServiceKey};
 
@@ -50,6 +50,8 @@ pub(super) struct Enforcer {
     probes: ConfirmationProbes,
     resets: ClientResets,
     protection: Protection,
+    /// Capacities of the data plane's tables.
+    tables: TableSizes,
     /// Scans through the tables of connections, at most one at a time.
     scans: TableScans,
     /// When the next scan removes what has expired.
@@ -98,6 +100,7 @@ impl Enforcer {
         let validates = dataplane.validates_sources();
         Ok(Self {
             protection: Protection::new(validates, &options.tables),
+            tables: options.tables,
             sweep_at: Instant::now() + dataplane.sweep_interval(),
             dataplane,
             refusal: None,
@@ -177,6 +180,8 @@ impl Enforcer {
         state: &State,
         routers: &VirtualRouters,
     ) -> Result<Option<String>, Error> {
+        let protection = &state.plan().protection;
+        self.protection.admit(protection, &self.tables)?;
         let (desired, events) = self.desired(state, routers);
         let result = self.dataplane.apply(&desired);
         // Also after a refusal: the guard has changed, and reports each event once.
@@ -186,7 +191,7 @@ impl Enforcer {
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
-        self.protection.replace_plan(&state.plan().protection);
+        self.protection.replace_plan(protection);
         self.protect()?;
         Ok(self.refusal.take().map(|_| {
             let message = "the data plane is in sync again".to_owned();

@@ -60,6 +60,17 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// The operators' orders, and nothing else.
+    fn orders_alone(self) -> Self {
+        Self {
+            orders: self.orders,
+            denied: self.denied,
+            connection_rate: self.connection_rate,
+            syn_validation: self.syn_validation,
+            ..Self::default()
+        }
+    }
+
     /// Addresses that an earlier agent has added, each with its interface.
     pub fn added_addresses(&self) -> impl Iterator<Item = (IpAddr, String)> {
         let addresses = self.addresses.iter();
@@ -280,16 +291,10 @@ impl SavedFile {
     /// Forgets all, or all but orders: they hold until they are taken back, also
     /// if the service is stopped and started.
     pub fn forget(&mut self, keep_orders: bool) {
-        let orders = self
-            .written
-            .take()
-            .filter(|_| keep_orders)
-            .map_or_else(Vec::new, |saved| saved.orders);
-        if !orders.is_empty() {
-            self.write(Saved {
-                orders,
-                ..Saved::default()
-            });
+        let written = self.written.take().filter(|_| keep_orders);
+        let orders = written.map(Saved::orders_alone).unwrap_or_default();
+        if orders != Saved::default() {
+            self.write(orders);
         } else if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -318,6 +323,12 @@ mod tests {
                 service,
                 gained: true,
             }],
+            denied: vec![SavedDenial {
+                network: "192.0.2.0/24".parse().expect("a network"),
+                until_s: None,
+            }],
+            connection_rate: Some(RateOrder::Off),
+            syn_validation: Some(SynValidation::Always),
             handed_over: Some(HandOver::now(vec!["VI_1".to_owned()])),
             ..Saved::default()
         }
@@ -333,7 +344,7 @@ mod tests {
         assert_eq!(SavedFile::beside(&socket).read(), saved_as(&file));
         file.forget(true);
         let after = SavedFile::beside(&socket).read();
-        assert_eq!(after.orders, saved().orders);
+        assert_eq!(after, saved().orders_alone());
         assert_eq!(after.quorums, []);
         file.forget(false);
         assert_eq!(fs::read_dir(&directory).expect("readable").count(), 0);

@@ -240,14 +240,10 @@ impl Bench {
             figures.insert(name, again - own_share + bare_pass);
         }
 
-        let challenging = self.validating.program().fd()?;
-        for (name, program, syn) in [
-            ("challenge", &challenging, frame(0, S)),
-            ("denied", &challenging, tcp(DENIED, PORT, S)),
-        ] {
-            let again = self.baselines.again_with(program, &syn)?;
-            figures.insert(name, again - bare_again + bare_pass);
-        }
+        let validating = self.validating.program().fd()?;
+        let denied = tcp(DENIED, PORT, S);
+        let again = self.baselines.again_with(&validating, &denied)?;
+        figures.insert("denied", again - bare_again + bare_pass);
 
         let mut pass = Vec::new();
         let mut single: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
@@ -272,11 +268,20 @@ impl Bench {
                 .push(self.run(&syn, 1)?);
             let flood = self.flood()?;
             single.entry("single_syn_flood").or_default().push(flood);
-            let syn = frame(self.attackers, S);
-            let run = self.validating.dataplane.test_run(&syn, 1)?;
-            let challenge = nanoseconds(run.duration);
+        }
+        // One flood after the other, as they come. `again` cannot restore a frame that was
+        // turned into a challenge.
+        for _ in 0..DRAWS {
+            let flood = self.flood()?;
             single
-                .entry("single_challenge")
+                .entry("single_flood_in_a_row")
+                .or_default()
+                .push(flood);
+        }
+        for _ in 0..DRAWS {
+            let challenge = self.flood_validating()?;
+            single
+                .entry("single_challenge_in_a_row")
                 .or_default()
                 .push(challenge);
         }
@@ -301,6 +306,14 @@ impl Bench {
         Ok(nanoseconds(
             self.flooded.dataplane.test_run(&syn, 1)?.duration,
         ))
+    }
+
+    /// As [`Self::flood`], to the data plane that challenges.
+    fn flood_validating(&mut self) -> Result<f64, Box<dyn Error>> {
+        let syn = frame(self.attackers, S);
+        self.attackers += 1;
+        let run = self.validating.dataplane.test_run(&syn, 1)?;
+        Ok(nanoseconds(run.duration))
     }
 
     /// A client whose connection is in the tables.

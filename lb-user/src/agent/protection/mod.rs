@@ -86,6 +86,10 @@ pub(super) struct Orders {
 pub(super) struct Protection {
     plan: ProtectionPlan,
     orders: Orders,
+    /// What follows from the two: the networks to deny.
+    denied: DeniedNetworks,
+    /// True once the data plane denies them.
+    is_denied: bool,
     automatic: Automatic,
     key_due: Option<Instant>,
     /// Capacity of the table of half-open connections.
@@ -98,6 +102,8 @@ impl Protection {
         Self {
             plan: ProtectionPlan::default(),
             orders: Orders::default(),
+            denied: DeniedNetworks::default(),
+            is_denied: false,
             automatic: Automatic::new(validates, Instant::now()),
             key_due: None,
             half_open_entries: sizes.half_open,
@@ -113,6 +119,7 @@ impl Protection {
             .collect();
         self.orders.rate = saved.connection_rate;
         self.orders.validation = saved.syn_validation;
+        self.on_denials_changed();
     }
 
     /// Adds the orders to what a later agent is to know.
@@ -139,22 +146,52 @@ impl Protection {
     /// Replaces the orders.
     pub(super) fn set_orders(&mut self, orders: Orders) {
         self.orders = orders;
+        self.on_denials_changed();
+    }
+
+    fn on_denials_changed(&mut self) {
+        self.denied = self.denied_with(&self.plan);
+        self.is_denied = false;
+    }
+
+    /// The networks to deny by the orders and by `plan`.
+    fn denied_with(&self, plan: &ProtectionPlan) -> DeniedNetworks {
+        let by_file = plan.denied.iter();
+        by_file.chain(self.orders.denials.keys()).copied().collect()
+    }
+
+    /// Refuses a configuration that does not fit into the tables beside the orders.
+    ///
+    /// # Errors
+    /// As of [`DeniedNetworks::admit`].
+    pub(super) fn admit(&self, plan: &ProtectionPlan, sizes: &TableSizes) -> Result<(), Error> {
+        if plan.denied == self.plan.denied {
+            return Ok(());
+        }
+        self.denied_with(plan).admit(sizes)
     }
 
     /// Puts another configuration in force; orders stay.
     pub(super) fn replace_plan(&mut self, plan: &ProtectionPlan) {
+        let has_other_file = plan.denied != self.plan.denied;
         self.plan.clone_from(plan);
+        if has_other_file {
+            self.on_denials_changed();
+        }
     }
 
     /// Denies a network, for a time or for good.
     pub(super) fn deny(&mut self, network: Network, timeout: Option<Duration>) {
         let until = timeout.and_then(|timeout| SystemTime::now().checked_add(timeout));
         self.orders.denials.insert(network.truncated(), until);
+        self.on_denials_changed();
     }
 
     /// Takes an order to deny a network back; false if there was none.
     pub(super) fn allow(&mut self, network: Network) -> bool {
-        self.orders.denials.remove(&network.truncated()).is_some()
+        let had_order = self.orders.denials.remove(&network.truncated()).is_some();
+        self.on_denials_changed();
+        had_order
     }
 
     /// True if the file denies the network.
@@ -172,12 +209,6 @@ impl Protection {
     /// Takes the operator's order about validation, or `None` for as configured.
     pub(super) fn order_validation(&mut self, order: Option<SynValidation>) {
         self.orders.validation = order;
-    }
-
-    /// The networks to deny.
-    pub(super) fn denied(&self) -> DeniedNetworks {
-        let by_file = self.plan.denied.iter();
-        by_file.chain(self.orders.denials.keys()).copied().collect()
     }
 
     fn rate(&self) -> Option<ConnectionRate> {
@@ -206,11 +237,11 @@ impl Protection {
     /// # Errors
     /// Too many networks, and nothing of these has changed; or a map cannot be written.
     pub(super) fn enforce(&mut self, dataplane: &mut Dataplane) -> Result<bool, Error> {
-        let denied = self.denied();
-        let has_others = *dataplane.denied() != denied;
+        let has_others = !self.is_denied && *dataplane.denied() != self.denied;
         if has_others {
-            dataplane.deny(&denied)?;
+            dataplane.deny(&self.denied)?;
         }
+        self.is_denied = true;
         dataplane.limit_connections(self.rate())?;
         if self.validation() != SynValidation::Automatic {
             self.automatic.reset();
@@ -263,6 +294,9 @@ impl Protection {
             }
             !is_over
         });
+        if !messages.is_empty() {
+            self.on_denials_changed();
+        }
         messages
     }
 
@@ -283,7 +317,7 @@ impl Protection {
             syns_per_s: load.syns_per_s,
             half_open: load.half_open,
             connection_rate: self.rate(),
-            denied: self.denied().len(),
+            denied: self.denied.len(),
         }
     }
 
@@ -347,11 +381,11 @@ mod tests {
         let mut protection = protection(&["192.0.2.0/24"]);
         protection.deny(network("10.1.2.3/8"), Some(Duration::from_secs(60)));
         protection.deny(network("10.0.0.1"), None);
-        assert_eq!(protection.denied().len(), 3);
+        assert_eq!(protection.denied.len(), 3);
         let later = |s| SystemTime::now() + Duration::from_secs(s);
         assert!(protection.drop_expired(later(50)).is_empty());
         assert_eq!(protection.drop_expired(later(61)).len(), 1);
-        assert_eq!(protection.denied().len(), 2);
+        assert_eq!(protection.denied.len(), 2);
         assert!(protection.allow(network("10.0.0.1")));
         assert!(!protection.allow(network("192.0.2.0/24")), "the file's");
         assert!(protection.is_denied_by_file(network("192.0.2.7/24")));
@@ -391,7 +425,7 @@ mod tests {
         protection.save(&mut saved);
         let mut later = Protection::new(true, &TableSizes::default());
         later.inherit(&saved);
-        assert_eq!(later.denied(), protection.denied());
+        assert_eq!(later.denied, protection.denied);
         let mut again = Saved::default();
         later.save(&mut again);
         assert_eq!(again, saved);

@@ -27,7 +27,7 @@ fn both_families() -> String {
             real_server 2001:db8::d3 1935 {{ TCP_CHECK {{ connect_timeout 1 }} }}
         }}"
     );
-    one_server() + &service6
+    one_server() + "\n" + &service6
 }
 
 /// Connects from each of these addresses to the service, prints the milliseconds that the

@@ -101,6 +101,8 @@ fn linux_clients_prove_themselves_directly_and_through_a_nat() {
     let inside = behind_a_nat(&mut network);
     let direct = add_addresses(&network, "client", "eth2", "172.16.1.120");
     network.finish_packets("nat");
+    // No virtual router has it here.
+    network.ip_on("director", &format!("addr add {VIP6}/128 dev eth2 nodad"));
     let _server = network.serve("edge1");
     let agent = Agent::start(
         &network,

@@ -57,9 +57,11 @@ fn add_addresses(network: &Network, host: &str, interface: &str, first: &str) ->
 fn connect_from(network: &Network, host: &str, to: &str, sources: &[String]) {
     let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
     let words = [&["python3", "-c", CONNECT, to], sources.as_slice()].concat();
-    let said = network.stdout(host, &words);
+    let output = network.output(host, &words);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
     println!("{host}, {} clients: at most {said}", sources.len());
-    assert!(said.contains("to edge1"), "{host}: {said:?}");
+    assert!(said.contains("to edge1"), "{host}: {said:?} {error}");
 }
 
 /// Puts a host `inside` behind a NAT that drops what its connection tracking finds invalid,

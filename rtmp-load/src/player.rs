@@ -12,7 +12,7 @@ use crate::{
     media::{Kind, Unit, VideoKind},
     stamp::Stamp,
     stats::Tally,
-    timeline::{FrameCount, Timeline},
+    timeline::{FrameCount, News, Timeline},
 };
 
 pub(crate) use cause::{EndCause, Progress};
@@ -69,6 +69,8 @@ pub struct Record {
     pub stalled: Duration,
     /// The longest stall.
     pub longest_stall: Duration,
+    /// Times of new stamped pictures.
+    pub news: News,
     /// Spans without video between connections.
     pub outages: Vec<Outage>,
     /// Number of times that each cause ended a connection.
@@ -315,6 +317,9 @@ impl Player {
             playing: self.is_playing(),
             quiet_for: None,
         };
+        if let Some(gap) = self.record.news.longest_gap_up_to(now) {
+            tally.picture_gaps.record(gap);
+        }
         if let Some(session) = self.session.take() {
             self.end_session(&session, now, tally);
             final_state.quiet_for = Some(session.quiet_for(now));
@@ -462,6 +467,7 @@ fn stamped_frame_came(
 ) {
     record.frames.advance(&stamp);
     if stamp.boot == rules.boot {
+        record.news.advance(&stamp, now);
         // What a server had in store when the player came is not late.
         if stamp.sent_at >= session.began {
             tally.latency.record(now.since(stamp.sent_at));

@@ -65,6 +65,8 @@ pub struct Report {
     /// From the publisher's send to the frame's last byte at the player, for
     /// frames sent after the player connected; measured window only.
     pub latency_ms: Option<Percentiles>,
+    /// Of each player the longest time without a new picture of our own publishers.
+    pub picture_gap_ms: Option<Percentiles>,
     /// The relation of the clocks of `latency_ms`.
     pub latency_clock: &'static str,
     /// What is known of players of HLS; `None` if there were none.
@@ -275,6 +277,7 @@ impl Report {
             first_byte_ms: measured.tally.first_byte.summary(),
             first_keyframe_ms: measured.tally.first_keyframe.summary(),
             latency_ms: measured.tally.latency.summary(),
+            picture_gap_ms: measured.tally.picture_gaps.summary(),
             latency_clock: "CLOCK_MONOTONIC of one machine: compared only with stamps of the same \
                             boot",
             hls: hls(&measured),

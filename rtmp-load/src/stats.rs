@@ -95,6 +95,8 @@ pub struct Tally {
     pub answers: u64,
     /// Silences longer than the limit.
     pub stalls: Durations,
+    /// Of each player the longest time without a new stamped picture.
+    pub picture_gaps: Durations,
     /// From a connection's last media to the first keyframe of the next.
     pub outages: Durations,
 }
@@ -116,6 +118,7 @@ impl Tally {
         self.behind.merge(&other.behind);
         self.answers += other.answers;
         self.stalls.merge(&other.stalls);
+        self.picture_gaps.merge(&other.picture_gaps);
         self.outages.merge(&other.outages);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::stamp::Stamp;
+use crate::{clock::Instant, stamp::Stamp};
 
 /// Watches the timestamps of one kind of media of one player.
 #[derive(Debug, Default, Clone)]
@@ -100,10 +100,38 @@ impl FrameCount {
     }
 }
 
+/// When pictures came that were newer than all before, whoever had published them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct News {
+    /// The newest picture: when it was sent, and when it came.
+    newest: Option<(Instant, Instant)>,
+    longest_gap: Duration,
+}
+
+impl News {
+    /// A picture has come at `now`.
+    pub fn advance(&mut self, stamp: &Stamp, now: Instant) {
+        let Some((sent_at, came_at)) = self.newest else {
+            self.newest = Some((stamp.sent_at, now));
+            return;
+        };
+        if stamp.sent_at > sent_at {
+            self.longest_gap = self.longest_gap.max(now.since(came_at));
+            self.newest = Some((stamp.sent_at, now));
+        }
+    }
+
+    /// The longest time without a new picture between the first one and `now`; `None` if
+    /// none has come.
+    pub fn longest_gap_up_to(&self, now: Instant) -> Option<Duration> {
+        let (_, came_at) = self.newest?;
+        Some(self.longest_gap.max(now.since(came_at)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Instant;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,6 +166,31 @@ mod tests {
     #[test]
     fn a_step_back_is_counted_once_not_for_every_message_after_it() {
         assert_eq!(timeline(&[100, 60, 80, 100]).reordered, 1);
+    }
+
+    #[test]
+    fn a_picture_that_was_sent_before_the_newest_is_not_news() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let mut news = News::default();
+        assert_eq!(news.longest_gap_up_to(at(5)), None);
+        let mut came = |sent: u64, now: u64| {
+            let stamp = Stamp {
+                boot: 0,
+                publisher: 1,
+                sequence: 0,
+                sent_at: at(sent),
+                checksum: 0,
+            };
+            news.advance(&stamp, at(now));
+        };
+        came(100, 110);
+        came(140, 150);
+        // Another publisher's group, of which only the last is new.
+        came(120, 600);
+        came(580, 610);
+        let gap = |now| news.longest_gap_up_to(at(now));
+        assert_eq!(gap(620), Some(Duration::from_millis(460)));
+        assert_eq!(gap(1_610), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Report {
             ("first byte", &self.first_byte_ms),
             ("first keyframe", &self.first_keyframe_ms),
             ("latency", &self.latency_ms),
+            ("no new picture", &self.picture_gap_ms),
             ("shown after", behind),
             ("stall", &self.stalls.ms),
             ("outage", &self.connections.outage_ms),

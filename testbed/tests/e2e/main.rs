@@ -17,6 +17,7 @@ mod packages;
 mod page;
 mod privileges;
 mod scripts;
+mod standby;
 mod streaming;
 mod testbed_itself;
 mod units;

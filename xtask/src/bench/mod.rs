@@ -9,6 +9,7 @@ mod process;
 mod rtmp;
 mod scrape;
 mod setup;
+mod standby;
 mod start;
 mod viewers;
 mod xdp;
@@ -33,6 +34,9 @@ pub(crate) enum Bench {
     Start(start::Options),
     /// What a scrape of `/metrics` costs, and whether players notice.
     Scrape(scrape::Options),
+    /// How long viewers see no new picture when the publisher fails and a standby takes
+    /// its place.
+    Standby(standby::Options),
     /// What viewers by HTTP-FLV, WebSocket-FLV and HLS cost beside players of
     /// RTMP, and beside nginx that serves the same files.
     Viewers(viewers::Options),
@@ -56,6 +60,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Start(options) => start::run(options),
         Bench::Scrape(options) => scrape::run(options),
+        Bench::Standby(options) => standby::run(options),
         Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),

@@ -14,6 +14,7 @@ mod schema;
 mod security;
 mod setting;
 mod signed_urls;
+mod slate;
 mod tls;
 mod units;
 mod value;
@@ -42,9 +43,13 @@ use schema::{GLOBAL, Globals};
 pub use security::{Action, Rule, Security};
 use setting::apply;
 pub use signed_urls::SignedUrls;
+pub use slate::Slate;
+use slate::check_slate;
 use tls::TlsBlock;
 pub use tls::{CertificateFiles, TlsListener};
 use vhost_schema::{MR_LATENCY, VHOST};
+
+use crate::stream::SecondPublisher;
 
 /// The server that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +150,10 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         vhosts.push(template);
         locations.push(Location::default());
     }
-    for vhost in &mut vhosts {
+    for (vhost, location) in vhosts.iter_mut().zip(&locations) {
         vhost.hls.locate_below(&http_directory);
         vhost.upstream = vhost.upstream.take().filter(Upstream::is_meant);
+        check_slate(vhost, location, &mut diagnostics);
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
     let (mistakes, warnings): (Vec<_>, Vec<_>) = diagnostics
@@ -260,6 +266,11 @@ fn defaults() -> Globals {
             publish_1stpkt_timeout: Duration::from_secs(20),
             publish_normal_timeout: Duration::from_secs(5),
             publish_return_timeout: Duration::from_secs(30),
+            second_publisher: SecondPublisher::Refuse,
+            standby_after: Duration::from_millis(500),
+            standby_return: None,
+            slate: None,
+            slate_after: Duration::from_secs(3),
             keyframe_timeout: Duration::from_secs(8),
             play_wait_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),

@@ -17,8 +17,10 @@ use super::origin::Origin;
 use super::quota::Quotas;
 use super::security::{Action, Security};
 use super::signed_urls::SignedUrls;
+use super::slate::Slate;
 use super::tls::{CertificateFiles, TlsListener};
 use super::units::{milliseconds, optional_milliseconds, seconds};
+use crate::stream::SecondPublisher;
 
 /// The vhost that takes whatever no other vhost claims.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -163,6 +165,20 @@ pub struct Vhost {
     /// Time for which a stream without publisher is kept for the publisher's return.
     #[serde(serialize_with = "milliseconds")]
     pub publish_return_timeout: Duration,
+    /// What becomes of a second publisher that is not marked as a standby.
+    pub second_publisher: SecondPublisher,
+    /// Silence of a publisher after which a standby takes its place.
+    #[serde(serialize_with = "milliseconds")]
+    pub standby_after: Duration,
+    /// Time for which a publisher that has returned sends steadily before it takes the place
+    /// of a marked standby; `None`: it waits until that ends.
+    #[serde(serialize_with = "optional_milliseconds")]
+    pub standby_return: Option<Duration>,
+    /// The file that is shown while nobody publishes a stream that players are left of.
+    pub slate: Option<Slate>,
+    /// Time without a publisher after which it is shown.
+    #[serde(serialize_with = "milliseconds")]
+    pub slate_after: Duration,
     /// Time for which a publication's pictures are held back for want of a keyframe.
     #[serde(serialize_with = "milliseconds")]
     pub keyframe_timeout: Duration,
@@ -299,6 +315,8 @@ pub struct HttpHooks {
     pub on_hls: Vec<HookUrl>,
     /// URLs that are fetched then, with variables for what they name.
     pub on_hls_notify: Vec<HookUrl>,
+    /// Notifications when another publisher, which had waited, is on air.
+    pub on_switch: Vec<HookUrl>,
 }
 
 impl HttpHooks {
@@ -313,6 +331,7 @@ impl HttpHooks {
             &self.on_stop,
             &self.on_hls,
             &self.on_hls_notify,
+            &self.on_switch,
         ]
         .into_iter()
         .flatten()

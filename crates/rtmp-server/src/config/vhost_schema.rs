@@ -12,8 +12,10 @@ use super::quota::quota;
 use super::security::{Action, Rule, Security};
 use super::setting::{NO_OTHER_PROTOCOL, NO_RECORDINGS, Setting, apply, settings};
 use super::signed_urls::signed_urls;
+use super::slate::slate;
 use super::tls::vhost_certificate;
 use super::value::switch;
+use crate::stream::SecondPublisher;
 
 const ALWAYS_CORRECTED: &str = "every stream has one rising timeline here";
 
@@ -218,6 +220,40 @@ const PUBLISH: &[Setting<Vhost>] = &[
     PUBLISH_1STPKT_TIMEOUT.called("firstpkt_timeout"),
     PUBLISH_NORMAL_TIMEOUT.called("normal_timeout"),
     PUBLISH_RETURN_TIMEOUT.called("return_timeout"),
+    Setting::new("second_publisher", |vhost, directive| {
+        const WORDS: [(&str, SecondPublisher); 3] = [
+            ("refuse", SecondPublisher::Refuse),
+            ("takeover", SecondPublisher::TakeOver),
+            ("standby", SecondPublisher::Standby),
+        ];
+        let expected = "`refuse`, `takeover` or `standby`";
+        vhost.second_publisher = directive.choice(&WORDS, expected)?;
+        Ok(())
+    }),
+    Setting::new("backup", |vhost, directive| {
+        vhost.second_publisher = match switch(directive)? {
+            true => SecondPublisher::Standby,
+            false => SecondPublisher::Refuse,
+        };
+        Ok(())
+    }),
+    Setting::new("standby_after", |vhost, directive| {
+        vhost.standby_after = directive.milliseconds(100..=60_000)?;
+        Ok(())
+    }),
+    Setting::new("slate", slate),
+    Setting::new("slate_after", |vhost, directive| {
+        vhost.slate_after = directive.milliseconds(100..=3_600_000)?;
+        Ok(())
+    }),
+    Setting::new("standby_return", |vhost, directive| {
+        let is_off = directive.arguments.first().is_some_and(|it| it == "off");
+        vhost.standby_return = match is_off {
+            true => None,
+            false => Some(directive.milliseconds(0..=3_600_000)?),
+        };
+        Ok(())
+    }),
     Setting::ignored("parse_sps", "codec headers pass through unread"),
     Setting::ignored("try_annexb_first", "codec headers pass through unread"),
     Setting::ignored(
@@ -333,6 +369,9 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     }),
     Setting::list("on_hls_notify", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_hls_notify, directive)
+    }),
+    Setting::list("on_switch", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_switch, directive)
     }),
     Setting::ignored("on_forward", "nothing is forwarded: edges pull"),
 ];

@@ -27,7 +27,7 @@ pub(super) struct ClientReport {
     url: String,
     /// The stream's name.
     name: Option<String>,
-    /// `idle`, `publish`, `wait` or `play`.
+    /// `idle`, `publish`, `standby`, `wait` or `play`.
     r#type: &'static str,
     publish: bool,
     /// Seconds since it connected.
@@ -72,7 +72,7 @@ impl ClientReport {
             url: key.map_or(String::new(), |key| stream_url(key)),
             name: key.map(|key| key.stream.clone()),
             r#type: activity.name(),
-            publish: matches!(activity, Activity::Publishing(_)),
+            publish: matches!(activity, Activity::Publishing(_) | Activity::StandingBy(_)),
             alive: age.as_secs_f64(),
             send_bytes: bytes.sent,
             recv_bytes: bytes.received,

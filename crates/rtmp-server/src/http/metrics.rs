@@ -100,7 +100,7 @@ fn write_server(metrics: &mut Exposition, api: &Api, totals: &Totals) {
         let kind = (client.protocol().name(), client.activity().name());
         *connections.entry(kind).or_default() += 1;
     }
-    let help = "Connections by protocol and by what they do: idle, publish, wait or play";
+    let help = "Connections by protocol and by what they do: idle, publish, standby, wait or play";
     let mut family = metrics.family("millrace_connections", Kind::Gauge, help);
     for ((protocol, activity), count) in connections {
         let labels = Labels::new(&[("protocol", &protocol), ("activity", &activity)]);
@@ -137,6 +137,11 @@ fn write_server(metrics: &mut Exposition, api: &Api, totals: &Totals) {
                 &format!("Limit of the memory that {help}"),
             )
             .value(pool.limit());
+    }
+    let help = "Switches from one publisher to another that waited, by reason";
+    let mut family = metrics.family("millrace_publisher_switches_total", Kind::Counter, help);
+    for (reason, count) in server.switches().counts() {
+        family.sample(&Labels::new(&[("reason", &reason.name())]), count);
     }
     let help = "Pulls from origins, by origin and state";
     let mut family = metrics.family("millrace_pulls", Kind::Gauge, help);
@@ -201,12 +206,18 @@ type StreamFamily = (
     fn(&Totals, &Stream) -> u64,
 );
 
-const STREAM_FAMILIES: [StreamFamily; 7] = [
+const STREAM_FAMILIES: [StreamFamily; 8] = [
     (
         "published",
         Kind::Gauge,
         "Whether the stream has a publisher, or an origin that sends it",
         |_, stream| u64::from(stream.is_published()),
+    ),
+    (
+        "standbys",
+        Kind::Gauge,
+        "Publishers that wait while another one is on air",
+        |_, stream| stream.standbys() as u64,
     ),
     (
         "players",

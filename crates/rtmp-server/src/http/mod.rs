@@ -25,13 +25,14 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::server::{Client, Server};
+use crate::stream::OrderError;
 use call::{Call, Code};
 use clients::ClientReport;
 use samples::Samples;
@@ -85,6 +86,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/streams/", get(streams))
         .route("/api/v1/streams/{id}", get(stream))
+        .route("/api/v1/streams/{id}/switch", post(switch))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/", get(clients))
         .route("/api/v1/clients/{id}", get(client).delete(dismiss))
@@ -188,6 +190,29 @@ fn is_asked_for(client: &Client, call: &Call, snapshot: &Snapshot) -> bool {
     };
     call.query("stream").is_none_or(of_stream)
         && (call.query("relay") != Some("true") || client.is_relay())
+}
+
+/// Orders that a standby goes on air: that of the connection `client`, or the best.
+async fn switch(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
+    let id = id.parse().ok();
+    let streams = api.server.streams();
+    let Some(stream) = streams.iter().find(|it| Some(it.id()) == id) else {
+        return call.refuse(Code::StreamNotFound);
+    };
+    let client = match call.query("client").map(str::parse) {
+        Some(Ok(client)) => Some(client),
+        Some(Err(_)) => return call.refuse(Code::ClientNotFound),
+        None => None,
+    };
+    match stream.order_switch(client) {
+        Ok(client) => {
+            let name = client.map_or_else(|| "the slate".to_owned(), |id| format!("c{id}"));
+            let key = stream.key();
+            log::info!("{key}: {name} is ordered on air through the HTTP API");
+            call.done(&api)
+        }
+        Err(OrderError::NoStandby) => call.refuse(Code::ClientNotFound),
+    }
 }
 
 async fn clients(State(api): State<Arc<Api>>, call: Call) -> Response {

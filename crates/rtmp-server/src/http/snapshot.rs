@@ -58,7 +58,7 @@ impl Totals {
                     let publisher = Some(client.clone());
                     uses.entry(address(&key)).or_default().publisher = publisher;
                 }
-                Activity::Idle | Activity::Waiting(_) => {}
+                Activity::Idle | Activity::StandingBy(_) | Activity::Waiting(_) => {}
             }
         }
         Self {

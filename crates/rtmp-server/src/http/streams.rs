@@ -1,6 +1,7 @@
 //! The JSON of streams.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde::Serialize;
 use service_kit::unix_ms;
@@ -10,12 +11,14 @@ use super::samples::Rates;
 use super::snapshot::Snapshot;
 use super::without_query;
 use crate::server::stream_url;
-use crate::stream::Stream;
+use crate::stream::{Rank, Stream};
 
 /// State of a stream's publishing.
 #[derive(Debug, Serialize)]
 struct PublishReport {
     active: bool,
+    /// What is published is the slate.
+    slate: bool,
     /// The connection that publishes it here; not there while it is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
     cid: Option<String>,
@@ -32,6 +35,35 @@ struct PullReport {
     origin: String,
     /// `connecting`, `asking`, `flowing`, `lingering` or `pausing`.
     state: &'static str,
+}
+
+/// A publisher that waits while another one is on air.
+#[derive(Debug, Serialize)]
+struct StandbyReport {
+    cid: Option<String>,
+    /// It has marked itself as a standby.
+    backup: bool,
+    /// It has a keyframe to begin at.
+    ready: bool,
+    /// Time since its last media.
+    silent_ms: Option<u64>,
+}
+
+impl StandbyReport {
+    /// The standbys of a stream.
+    fn of(stream: &Stream, now: Instant) -> Vec<Self> {
+        let publishers = stream.publishers(now).into_iter();
+        let standbys = publishers.filter(|publisher| !publisher.is_on_air);
+        let reports = standbys.map(|publisher| Self {
+            cid: publisher.client.map(|id| id.to_string()),
+            backup: publisher.rank == Rank::Backup,
+            ready: publisher.is_ready,
+            silent_ms: publisher
+                .silence
+                .map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
+        });
+        reports.collect()
+    }
 }
 
 /// A stream.
@@ -56,6 +88,8 @@ pub(super) struct StreamReport<'a> {
     recv_bytes: u64,
     kbps: Rates,
     publish: PublishReport,
+    /// Publishers that wait while another one is on air.
+    standby: Vec<StandbyReport>,
     video: Option<VideoReport>,
     audio: Option<AudioReport>,
     recv_messages: u64,
@@ -100,10 +134,12 @@ impl<'a> StreamReport<'a> {
             kbps: snapshot.rates_of_stream(bytes),
             publish: PublishReport {
                 active: stream.is_published(),
+                slate: stream.shows_slate(),
                 cid: publisher.map(|client| client.id.to_string()),
                 count: totals.publishers.load(Ordering::Relaxed),
                 alive: alive.map(|alive| alive.as_secs_f64()),
             },
+            standby: StandbyReport::of(stream, snapshot.now),
             video,
             audio,
             recv_messages: totals.messages_in.load(Ordering::Relaxed),

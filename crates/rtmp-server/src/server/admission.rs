@@ -23,6 +23,14 @@ pub(super) fn check_address(vhost: &Vhost, action: Action, peer: IpAddr) -> Resu
     }
 }
 
+/// The parameter by which a publisher marks itself as a standby.
+pub(super) const BACKUP: &str = "backup";
+
+/// True if `parameters` mark a publisher as a standby.
+pub(super) fn marks_backup(parameters: &Parameters) -> bool {
+    matches!(parameters.get(BACKUP), Some("1" | "on" | "true"))
+}
+
 /// A publish or play that is asked for.
 pub(crate) struct Asked<'a> {
     pub(crate) action: Action,

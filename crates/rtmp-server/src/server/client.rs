@@ -27,6 +27,8 @@ pub enum Activity {
     Idle,
     /// It publishes a stream.
     Publishing(Arc<StreamKey>),
+    /// It publishes a stream, and another publisher is on air.
+    StandingBy(Arc<StreamKey>),
     /// It waits for a stream to play.
     Waiting(Arc<StreamKey>),
     /// It plays a stream.
@@ -40,6 +42,7 @@ impl Activity {
         match self {
             Self::Idle => "idle",
             Self::Publishing(_) => "publish",
+            Self::StandingBy(_) => "standby",
             Self::Waiting(_) => "wait",
             Self::Playing(_) => "play",
         }
@@ -50,7 +53,10 @@ impl Activity {
     pub fn stream(&self) -> Option<&Arc<StreamKey>> {
         match self {
             Self::Idle => None,
-            Self::Publishing(key) | Self::Waiting(key) | Self::Playing(key) => Some(key),
+            Self::Publishing(key)
+            | Self::StandingBy(key)
+            | Self::Waiting(key)
+            | Self::Playing(key) => Some(key),
         }
     }
 }

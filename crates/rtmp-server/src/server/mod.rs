@@ -26,7 +26,9 @@ mod peer;
 mod player;
 mod quotas;
 mod refusal;
+mod slate;
 mod socket;
+mod switches;
 mod tls;
 mod trim;
 mod upstream;
@@ -47,7 +49,7 @@ use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
 use crate::stream::memory::MemoryPool;
-use crate::stream::{Registry, Retention, Stream, StreamSettings, Wakers, lock};
+use crate::stream::{Registry, Retention, Stream, StreamSettings, Turns, Wakers, lock};
 pub use accept::Protocol;
 #[cfg(test)]
 pub(crate) use admission::Asked;
@@ -66,6 +68,7 @@ use memory::StreamMemory;
 use quotas::Quotas;
 pub(crate) use refusal::Refusals;
 pub use socket::listen;
+use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
@@ -100,6 +103,7 @@ pub struct Server {
     refusals: Refusals,
     events: Arc<Events>,
     pulls: Pulls,
+    switches: Switches,
     tls: tls::Acceptor,
     /// TLS towards origins and hooks.
     tls_client: Arc<TlsClient>,
@@ -145,6 +149,7 @@ impl Server {
             refusals: Refusals::default(),
             events,
             pulls: Pulls::default(),
+            switches: Switches::default(),
             tls,
             tls_client,
             hls: Hls::default(),
@@ -251,6 +256,11 @@ impl Server {
         &self.pulls
     }
 
+    /// The switches between publishers.
+    pub(crate) fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
     /// The hooks.
     pub(crate) fn hooks(&self) -> &Hooks {
         &self.hooks
@@ -312,8 +322,8 @@ impl Server {
     }
 
     /// Begins to drain: new publishers and players are refused, present ones may
-    /// finish.
-    pub(crate) fn drain(&self) {
+    /// finish. Those that can are asked to connect again.
+    pub fn drain(&self) {
         self.events.record(
             EventKind::Drain,
             None,
@@ -321,6 +331,9 @@ impl Server {
             "new clients are refused, present ones may finish",
         );
         self.draining.store(true, Ordering::Relaxed);
+        self.fanout.announce_drain();
+        // Wakes the connections that no worker serves: they look whether the server drains.
+        self.config.send_modify(|_| {});
     }
 
     /// Removes the files of HLS that are not to stay.
@@ -376,6 +389,11 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         gop_cache: vhost.gop_cache,
         nodelay: vhost.tcp_nodelay,
         keyframe_timeout: vhost.keyframe_timeout,
+        turns: Turns {
+            second_publisher: vhost.second_publisher,
+            standby_after: vhost.standby_after,
+            return_after: vhost.standby_return,
+        },
         retention: Retention {
             queue_length: vhost.queue_length,
             max_bytes: vhost.queue_bytes.into(),

@@ -66,6 +66,7 @@ mod tests {
             flash_ver: flash_ver.to_owned(),
             gop_cache: None,
             four_cc_list: Vec::new(),
+            reconnects: false,
             object: Value::Object(Vec::new()),
             arguments,
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rtmp_proto::session::{Parameters, ServerEvent, ServerSession};
+use rtmp_proto::session::status::code;
+use rtmp_proto::session::{Parameters, ServerEvent, ServerSession, Status};
 
 use super::client::{Client, StatsSnapshot};
 use super::connection::close::CloseReason;
@@ -33,6 +34,8 @@ pub(super) struct ConnectInfo {
     pub(super) peer: PeerKind,
     /// The servers of ours that it has come through.
     pub(super) loop_guard: LoopGuard,
+    /// It connects again when it is asked to, and has not been asked.
+    pub(super) reconnects: bool,
 }
 
 impl ConnectInfo {
@@ -43,6 +46,17 @@ impl ConnectInfo {
             &self.parameters
         } else {
             of_stream
+        }
+    }
+
+    /// Asks a client that can to connect again, once (Enhanced RTMP v2, *Reconnect
+    /// Request*): to the same URL, since a balancer or another address of its name leads
+    /// elsewhere.
+    pub(super) fn request_reconnect(&mut self, session: &mut ServerSession, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.reconnects) {
+            let description = "The server is about to stop: connect again.";
+            let status = Status::notice(code::CONNECT_RECONNECT_REQUEST, description);
+            session.send_status(0, &status, out);
         }
     }
 }
@@ -130,5 +144,9 @@ impl Dialogue for PlayerDialogue {
             return Err(CloseReason::NoMemory.to_string());
         }
         Ok(())
+    }
+
+    fn announce_drain(&mut self, out: &mut Vec<u8>) {
+        self.connect_info.request_reconnect(&mut self.session, out);
     }
 }

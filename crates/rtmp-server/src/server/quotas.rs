@@ -257,7 +257,7 @@ impl Quotas {
                 continue;
             };
             let before = before.get(&client.id).copied().unwrap_or_default();
-            let publishes = matches!(activity, Activity::Publishing(_));
+            let publishes = matches!(activity, Activity::Publishing(_) | Activity::StandingBy(_));
             let sum = by_stream.entry(key.clone()).or_default();
             if publishes {
                 sum.published += bytes.published - before.published;

@@ -29,4 +29,11 @@ impl Dialogue for Viewer {
             Self::Flv(player) => player.receive(input, replies, requests),
         }
     }
+
+    fn announce_drain(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Rtmp(player) => player.announce_drain(out),
+            Self::Flv(player) => player.announce_drain(out),
+        }
+    }
 }

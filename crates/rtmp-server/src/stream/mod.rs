@@ -16,8 +16,10 @@ mod media;
 pub(crate) mod memory;
 mod pictures;
 mod publication;
+mod publishers;
 mod registry;
 mod settings;
+mod standby;
 mod state;
 mod subscription;
 mod sync;
@@ -44,7 +46,9 @@ pub(crate) use self::log::index::Retention;
 pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
 pub(crate) use media::MediaMessage;
-pub(crate) use publication::{AppendError, Busy, Publication};
+pub(crate) use publication::{AppendError, Candidate, Publication};
+use publishers::Publishers;
+pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
 pub(crate) use registry::Registry;
 pub(crate) use settings::StreamSettings;
 pub use state::StreamState;
@@ -80,8 +84,8 @@ pub(crate) struct FlvLog {
 
 /// A stream: its log, its publisher, its players' view of it.
 ///
-/// Locks are taken in this order: `writer`, the lock within `state`, the index
-/// of the log.
+/// Locks are taken in this order: `writer` or `publishers`, the lock within `state`, the
+/// index of the log.
 #[derive(Debug)]
 pub struct Stream {
     id: u64,
@@ -106,6 +110,7 @@ pub struct Stream {
     /// Locked while a packager is started.
     hls_start: Arc<tokio::sync::Mutex<()>>,
     state: watch::Sender<StreamState>,
+    publishers: Mutex<Publishers>,
     /// Time when the last message came, or the last publisher came or went, ms
     /// on the clock of `logs`. Written only while `state` is locked, so that
     /// one who has been replaced does not speak for the present publisher.
@@ -119,6 +124,8 @@ pub struct Stream {
     parameters: Mutex<Parameters>,
     /// A pull from an origin has the task of feeding it.
     is_pulled: AtomicBool,
+    /// A task shows a slate while nobody publishes it.
+    has_slate_task: AtomicBool,
     /// That pull could talk to no origin lately.
     origins_unreachable: AtomicBool,
     totals: Totals,
@@ -164,12 +171,14 @@ impl Stream {
             hls_irregular: AtomicBool::new(false),
             hls_start: Arc::default(),
             state: watch::Sender::default(),
+            publishers: Mutex::new(Publishers::new(settings.turns)),
             last_sign_ms: AtomicU64::new(logs.milliseconds(now)),
             published_since_ms: AtomicU64::new(0),
             logs,
             subscriptions: watch::Sender::new(0),
             parameters: Mutex::default(),
             is_pulled: AtomicBool::new(false),
+            has_slate_task: AtomicBool::new(false),
             origins_unreachable: AtomicBool::new(false),
             totals: Totals::default(),
         };
@@ -184,6 +193,7 @@ impl Stream {
         self.keyframe_timeout_us
             .store(microseconds(settings.keyframe_timeout), Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
+        lock(&self.publishers).turns = settings.turns;
         // Without gathering nothing may wait for an acknowledgement, which the
         // peer may delay by 40 ms.
         let nodelay = settings.nodelay || settings.mw_latency.is_zero();
@@ -338,6 +348,17 @@ impl Stream {
     /// Gives that task back.
     pub fn release_pull(&self) {
         self.is_pulled.store(false, Ordering::SeqCst);
+    }
+
+    /// Claims the task of showing a slate; `false` if somebody has it.
+    #[must_use]
+    pub(crate) fn claim_slate(&self) -> bool {
+        !self.has_slate_task.swap(true, Ordering::SeqCst)
+    }
+
+    /// Gives that task back.
+    pub(crate) fn release_slate(&self) {
+        self.has_slate_task.store(false, Ordering::SeqCst);
     }
 
     /// Has the next pull ask with `parameters`: a token may have expired with

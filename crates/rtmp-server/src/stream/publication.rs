@@ -5,17 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::writer::{Batch, Source};
+use super::publishers::{
+    Busy, OrderError, PublisherReport, Publishers, Rank, Switch, SwitchReason,
+};
+use super::standby::StandbyGroup;
+use super::writer::{Batch, Source, Writer};
 use super::{MediaMessage, Stream, StreamState, lock};
-
-/// A publisher that has been silent for this long may be pushed aside by
-/// another: its connection is most likely dead, and the encoder is back.
-const TAKEOVER_SILENCE: Duration = Duration::from_secs(2);
-
-/// The stream has a publisher that is alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stream has a publisher already")]
-pub struct Busy;
 
 /// The reason for which a publisher's messages were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,31 +30,82 @@ pub enum AppendError {
     Log(#[from] io::Error),
 }
 
-/// The right to append to a stream; dropped, the stream has no publisher.
+/// A publisher of a stream, on air or waiting beside another; dropped, it has ended.
 #[derive(Debug)]
 pub struct Publication {
     stream: Arc<Stream>,
-    generation: u64,
+    /// Its number among the publishers.
+    id: u64,
+    state: PublicationState,
+    /// The switch that has put it on air, until somebody has taken it.
+    switch: Option<Switch>,
+}
+
+/// State of a publication, as its own task knows it: [`Publishers`] decides.
+///
+/// ```text
+///   joins beside another                joins an unpublished stream
+///         │                                         │
+///         ▼      it is switched to                  ▼
+///      Standby ──────────────────────────────────▶ OnAir
+///         ▲                                         │
+///         └── its next batch, after another was ────┘
+///                      switched to
+/// ```
+#[derive(Debug)]
+enum PublicationState {
+    /// Its messages go into the log.
+    OnAir,
+    /// Its newest group of pictures is kept.
+    Standby(Box<StandbyGroup>),
+}
+
+impl PublicationState {
+    fn standby() -> Self {
+        Self::Standby(Box::new(StandbyGroup::new()))
+    }
+}
+
+/// A publisher that comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    pub(crate) rank: Rank,
+    /// Its connection, for reports.
+    pub(crate) client: Option<u64>,
+}
+
+impl Candidate {
+    /// One of no particular kind.
+    const PRIMARY: Self = Self {
+        rank: Rank::Primary,
+        client: None,
+    };
 }
 
 impl Stream {
-    /// True if [`Stream::publish`] would fail at `now`.
-    #[must_use]
-    pub fn is_busy(&self, now: Instant) -> bool {
-        self.has_live_publisher(&self.state.borrow(), now)
+    /// The reason for which [`Stream::publish_as`] would fail at `now`.
+    pub(crate) fn refusal(&self, rank: Rank, now: Instant) -> Option<Busy> {
+        lock(&self.publishers).refusal(rank, self.silence(now), now)
     }
 
-    /// True if there is a publisher that nobody may push aside at `now`.
-    fn has_live_publisher(&self, state: &StreamState, now: Instant) -> bool {
-        state.present && self.silence(now) < TAKEOVER_SILENCE
-    }
-
-    /// Becomes the stream's publisher.
+    /// Becomes the stream's only publisher.
     ///
     /// # Errors
     /// [`Busy`] if there is one that has not been silent for two seconds.
     pub fn publish(self: &Arc<Self>, now: Instant) -> Result<Publication, Busy> {
-        self.begin(now, Source::Encoder, Duration::ZERO)
+        self.publish_as(Candidate::PRIMARY, now)
+    }
+
+    /// Becomes a publisher of the stream: on air, or beside the one that is.
+    ///
+    /// # Errors
+    /// [`Busy`] if the settings allow neither.
+    pub(crate) fn publish_as(
+        self: &Arc<Self>,
+        candidate: Candidate,
+        now: Instant,
+    ) -> Result<Publication, Busy> {
+        self.begin(candidate, now, Source::Encoder, Duration::ZERO)
     }
 
     /// Becomes the stream's publisher on behalf of an origin, which sends its
@@ -71,39 +117,112 @@ impl Stream {
     /// As [`Stream::publish`].
     pub fn relay(self: &Arc<Self>, origin: Source, now: Instant) -> Result<Publication, Busy> {
         let group = self.log.index().group();
-        self.begin(now, origin, group)
+        self.begin(Candidate::PRIMARY, now, origin, group)
     }
 
     fn begin(
         self: &Arc<Self>,
+        candidate: Candidate,
         now: Instant,
         source: Source,
         replay: Duration,
     ) -> Result<Publication, Busy> {
-        let mut generation = None;
+        let Candidate { rank, client } = candidate;
         // Looked at and changed under one lock: of two that come at once, one
-        // is refused.
-        self.state.send_if_modified(|state| {
-            if self.has_live_publisher(state, now) {
-                return false;
-            }
-            state.generation += 1;
-            state.present = true;
-            generation = Some(state.generation);
-            self.note_sign(now);
-            let now_ms = self.logs.milliseconds(now);
-            self.published_since_ms.store(now_ms, Ordering::Relaxed);
-            true
-        });
-        let generation = generation.ok_or(Busy)?;
-        self.origins_unreachable.store(false, Ordering::Relaxed);
-        lock(&self.writer).publisher_begins(source, replay);
+        // is refused, or waits.
+        let mut publishers = lock(&self.publishers);
+        let id = publishers.join(rank, client, self.silence(now), now)?;
+        let is_on_air = publishers.on_air() == Some(id);
+        if is_on_air {
+            self.put_on_air(id, None, now);
+        }
+        drop(publishers);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
+        let state = if is_on_air {
+            self.origins_unreachable.store(false, Ordering::Relaxed);
+            lock(&self.writer).publisher_begins(source, replay);
+            PublicationState::OnAir
+        } else {
+            PublicationState::standby()
+        };
         Ok(Publication {
             stream: self.clone(),
-            generation,
+            id,
+            state,
+            switch: None,
         })
     }
+
+    /// What the publisher `id` sends is from now on the stream's.
+    fn put_on_air(&self, id: u64, switch: Option<Switch>, now: Instant) {
+        self.state.send_modify(|state| {
+            state.on_air = id;
+            state.present = true;
+            state.switch = switch;
+            self.note_sign(now);
+        });
+        let now_ms = self.logs.milliseconds(now);
+        self.published_since_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Has the publishers take turns as `decide` says; the publication that is switched to
+    /// finds it in the stream's state.
+    fn take_turns(
+        &self,
+        now: Instant,
+        decide: impl FnOnce(&mut Publishers, Duration) -> Option<Switch>,
+    ) {
+        let mut publishers = lock(&self.publishers);
+        let Some(switch) = decide(&mut publishers, self.silence(now)) else {
+            return;
+        };
+        self.put_on_air(switch.to, Some(switch), now);
+        drop(publishers);
+        log::info!("{}: {}", self.key(), describe(&switch));
+    }
+
+    /// Orders that the publisher of the connection `client` goes on air at its next
+    /// keyframe; without one, the best that waits. Returns its connection.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn order_switch(&self, client: Option<u64>) -> Result<Option<u64>, OrderError> {
+        lock(&self.publishers).order(client)
+    }
+
+    /// All publishers, in the order in which they came.
+    pub(crate) fn publishers(&self, now: Instant) -> Vec<PublisherReport> {
+        lock(&self.publishers).report(now)
+    }
+
+    /// Number of publishers that wait beside the one on air.
+    pub(crate) fn standbys(&self) -> usize {
+        lock(&self.publishers).standbys()
+    }
+
+    /// True if a slate is on air.
+    pub(crate) fn shows_slate(&self) -> bool {
+        lock(&self.publishers).shows_slate()
+    }
+
+    /// True if somebody publishes it: a slate does not count.
+    pub(crate) fn has_encoder(&self) -> bool {
+        lock(&self.publishers).has_encoder()
+    }
+}
+
+/// `c9 goes on air: c7 has ended`.
+fn describe(switch: &Switch) -> String {
+    let name = |client: Option<u64>| client.map_or("the slate".to_owned(), |id| format!("c{id}"));
+    let (to, from) = (name(switch.to_client), name(switch.from_client));
+    let why = match switch.reason {
+        SwitchReason::Silent => format!("{from} is silent"),
+        SwitchReason::Ended => format!("{from} has ended"),
+        SwitchReason::Ordered => format!("by order, in place of {from}"),
+        SwitchReason::Returned => format!("{from} has a lower rank"),
+        SwitchReason::Slate => "nobody publishes".to_owned(),
+    };
+    format!("{to} goes on air: {why}")
 }
 
 impl Publication {
@@ -113,17 +232,98 @@ impl Publication {
         &self.stream
     }
 
-    /// True if a stream in `state` still is this publisher's.
-    #[must_use]
-    pub fn holds(&self, state: &StreamState) -> bool {
-        state.generation == self.generation && !state.ended
+    /// True if its messages go into the log.
+    pub(crate) fn is_on_air(&self) -> bool {
+        matches!(self.state, PublicationState::OnAir)
+    }
+
+    /// True if a stream in `state` has it on air.
+    pub(crate) fn holds_air(&self, state: &StreamState) -> bool {
+        state.on_air == self.id && !state.ended
+    }
+
+    /// The switch that has put it on air, once.
+    pub(crate) fn take_switch(&mut self) -> Option<Switch> {
+        self.switch.take()
+    }
+
+    /// The bytes of media that it keeps.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.state {
+            PublicationState::OnAir => 0,
+            PublicationState::Standby(group) => group.bytes(),
+        }
+    }
+
+    /// Time at which [`Publication::follow`] is due, if nothing happens before.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.is_on_air() {
+            return None;
+        }
+        let publishers = lock(&self.stream.publishers);
+        let left = publishers.check_in(self.stream.silence(now));
+        left.map(|left| now + left)
+    }
+
+    /// Does what the stream's state asks for, which has changed, or time has passed: a
+    /// standby goes on air, or who was on air waits.
+    ///
+    /// # Errors
+    /// The stream is no longer this publisher's, or the log cannot be written.
+    pub(crate) fn follow(&mut self, now: Instant) -> Result<(), AppendError> {
+        let stream = self.stream.clone();
+        if !self.is_on_air() {
+            stream.take_turns(now, |publishers, silence| publishers.check(silence, now));
+        }
+        let state = *stream.state.borrow();
+        if state.ended {
+            return Err(AppendError::Ended);
+        }
+        match (&self.state, state.on_air == self.id) {
+            (PublicationState::Standby(_), true) => self.go_on_air(now),
+            (PublicationState::OnAir, false) => self.wait(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another publisher is on air in its place.
+    fn wait(&mut self) -> Result<(), AppendError> {
+        if !lock(&self.stream.publishers).contains(self.id) {
+            return Err(AppendError::TakenOver);
+        }
+        self.state = PublicationState::standby();
+        Ok(())
+    }
+
+    /// Sends the group that was kept to the log, and all that comes after it.
+    fn go_on_air(&mut self, now: Instant) -> Result<(), AppendError> {
+        let former = std::mem::replace(&mut self.state, PublicationState::OnAir);
+        let PublicationState::Standby(group) = former else {
+            return Ok(());
+        };
+        let stream = self.stream.clone();
+        let mut writer = lock(&stream.writer);
+        let state = *stream.state.borrow();
+        if state.on_air != self.id {
+            // Another one was faster; its group has to begin anew.
+            self.state = PublicationState::standby();
+            return Ok(());
+        }
+        self.switch = state.switch.filter(|switch| switch.to == self.id);
+        let (headers, messages) = group.into_parts();
+        let heads = messages.iter().filter_map(|it| it.message.head());
+        writer.publisher_takes_over(headers, heads.filter_map(|head| head.codec));
+        let staged = messages
+            .iter()
+            .map(|arrived| (&arrived.message, arrived.at));
+        self.write(&mut writer, staged, now)
     }
 
     /// Nobody listens to the publisher until `time`: until then it is not
     /// taken for silent.
     pub fn expect_silence_until(&self, time: Instant) {
         let state = self.stream.state.borrow();
-        if state.generation == self.generation {
+        if state.on_air == self.id {
             self.stream.note_sign(time);
         }
     }
@@ -132,40 +332,92 @@ impl Publication {
     /// publication: what it sends next does not go on with what it has sent.
     pub fn start_new_publication(&mut self) {
         let mut writer = lock(&self.stream.writer);
-        if self.stream.state.borrow().generation == self.generation {
+        if self.stream.state.borrow().on_air == self.id {
             writer.start_new_publication();
         }
     }
 
     /// Appends what one read from the publisher brought, in one write, and
-    /// notifies the players' workers. Messages that are no media are left out.
+    /// notifies the players' workers; of a standby, it is kept. Messages that are no media
+    /// are left out.
     ///
     /// # Errors
     /// The stream is no longer this publisher's, or the log cannot be written.
     pub fn append(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), AppendError> {
-        let stream = &*self.stream;
+        if !self.is_on_air() {
+            return self.keep(messages, now);
+        }
+        let stream = self.stream.clone();
         let mut writer = lock(&stream.writer);
-        {
+        let is_on_air = {
             let state = stream.state.borrow();
-            if state.generation != self.generation {
-                return Err(AppendError::TakenOver);
+            let is_on_air = state.on_air == self.id;
+            if is_on_air {
+                stream.note_sign(now);
             }
-            stream.note_sign(now);
-            if state.ended {
+            if is_on_air && state.ended {
                 return Err(AppendError::Ended);
             }
+            is_on_air
+        };
+        if !is_on_air {
+            drop(writer);
+            self.wait()?;
+            return self.keep(messages, now);
         }
+        let messages = messages.iter().map(|message| (message, now));
+        self.write(&mut writer, messages, now)
+    }
+
+    /// Keeps what a standby has sent, and puts it on air if its turn has come.
+    fn keep(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), AppendError> {
+        let stream = self.stream.clone();
+        if let PublicationState::Standby(group) = &mut self.state {
+            let was_ready = group.is_ready();
+            let brought = group.take(messages, now, stream.keyframe_timeout());
+            if brought.too_long {
+                log::warn!(
+                    "{}: the standby publisher's group of pictures is too long to be kept: it \
+                     cannot go on air before a keyframe; let its encoder send them more often",
+                    stream.key()
+                );
+            }
+            let (id, is_ready) = (self.id, group.is_ready());
+            if is_ready && !was_ready {
+                log::info!("{}: a standby publisher may go on air", stream.key());
+            }
+            let mut is_known = false;
+            stream.take_turns(now, |publishers, silence| {
+                is_known = publishers.contains(id);
+                publishers.take_media(id, is_ready, brought.begins, silence, now)
+            });
+            if !is_known {
+                return Err(AppendError::TakenOver);
+            }
+        }
+        self.follow(now)
+    }
+
+    /// Writes messages with the times at which they came.
+    fn write<'a>(
+        &self,
+        writer: &mut Writer,
+        messages: impl Iterator<Item = (&'a MediaMessage, Instant)>,
+        now: Instant,
+    ) -> Result<(), AppendError> {
+        let stream = &*self.stream;
         let log = &*stream.log;
         if stream.logs.forbid_growth_of(log.held().bytes()) {
             return Err(AppendError::NoMemory);
         }
-        let batch = Batch {
-            log,
-            now,
-            keyframe_timeout: stream.keyframe_timeout(),
-        };
+        let keyframe_timeout = stream.keyframe_timeout();
         let (mut count, mut bytes) = (0, 0);
-        for message in messages {
+        for (message, now) in messages {
+            let batch = Batch {
+                log,
+                now,
+                keyframe_timeout,
+            };
             if writer.stage(message, &batch) {
                 count += 1;
                 bytes += message.message().payload.len() as u64;
@@ -196,14 +448,20 @@ impl Publication {
 impl Drop for Publication {
     fn drop(&mut self) {
         let stream = &self.stream;
-        stream.state.send_if_modified(|state| {
-            let is_present = state.generation == self.generation;
-            if is_present {
-                stream.note_sign(Instant::now());
-                state.live = false;
-                state.present = false;
+        let now = Instant::now();
+        let id = self.id;
+        let mut was_on_air = false;
+        stream.take_turns(now, |publishers, _| {
+            was_on_air = publishers.on_air() == Some(id);
+            let switch = publishers.leave(id, now);
+            if was_on_air && switch.is_none() {
+                stream.state.send_modify(|state| {
+                    stream.note_sign(now);
+                    state.live = false;
+                    state.present = false;
+                });
             }
-            is_present
+            switch
         });
     }
 }

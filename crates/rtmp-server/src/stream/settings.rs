@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::log::index::Retention;
+use super::publishers::Turns;
 
 /// The settings that a stream takes from its vhost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct StreamSettings {
     /// Time for which a publication's pictures are held back for want of a
     /// keyframe.
     pub keyframe_timeout: Duration,
+    /// The way in which publishers take turns.
+    pub(crate) turns: Turns,
     /// The past that is kept.
     pub retention: Retention,
 }

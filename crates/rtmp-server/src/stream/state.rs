@@ -1,14 +1,18 @@
 //! The state of a stream: its publisher, and whether there is something to
 //! play.
 
+use super::publishers::Switch;
+
 /// The state of a stream, for those who wait for it, play it or publish it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamState {
-    /// Counts publishers; the present one holds the newest number.
-    pub generation: u64,
+    /// The number of the publisher on air, or of the last one.
+    pub(crate) on_air: u64,
+    /// The last switch from one publisher to another that waited.
+    pub(crate) switch: Option<Switch>,
     /// The publisher has sent something.
     pub live: bool,
-    /// The publisher of that generation is there.
+    /// That publisher is there.
     pub present: bool,
     /// Number of those that may be about to publish: a hook is asked about
     /// them, or an origin that the stream is pulled from has them.

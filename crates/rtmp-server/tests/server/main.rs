@@ -8,6 +8,7 @@ mod closing_lines;
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod common;
 mod directives;
+mod drain;
 mod edge;
 mod flv_client;
 mod hls;
@@ -26,6 +27,7 @@ mod publications;
 mod quotas;
 mod redirects;
 mod signed_urls;
+mod standby;
 mod support;
 mod timeouts;
 mod tls;

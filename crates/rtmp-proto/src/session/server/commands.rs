@@ -110,6 +110,7 @@ impl ServerSession {
             flash_ver: text("flashVer").to_owned(),
             gop_cache: object.get(GOP_CACHE).and_then(Value::as_bool),
             four_cc_list,
+            reconnects: has_reconnect(object.get("capsEx")),
             arguments: command.arguments,
             object: command.object,
         };
@@ -365,6 +366,21 @@ fn play_start(number: Option<f64>) -> PlayStart {
         Some(ms) if ms >= 0.0 => PlayStart::Recorded(ms as u32),
         _ => PlayStart::LiveOrRecorded,
     }
+}
+
+/// True if `capsEx` has the bit of clients that understand the Reconnect Request
+/// (Enhanced RTMP v2, *Enhancing NetConnection connect command*).
+fn has_reconnect(caps_ex: Option<&Value>) -> bool {
+    const RECONNECT: u32 = 1;
+    let caps_ex = caps_ex.and_then(Value::as_number).unwrap_or(0.0);
+    // A number that is no mask becomes one of the nearest value, or 0.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float is cut to the range"
+    )]
+    let mask = caps_ex as u32;
+    mask & RECONNECT != 0
 }
 
 /// `fourCcList`: strings in an array of either kind.

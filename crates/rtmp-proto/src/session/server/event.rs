@@ -96,6 +96,8 @@ pub struct ConnectRequest {
     /// The codecs of Enhanced RTMP that the client knows (`fourCcList`), each
     /// a FourCC, or `*` for any.
     pub four_cc_list: Vec<String>,
+    /// The client connects again when it is asked to (`capsEx`, Enhanced RTMP v2).
+    pub reconnects: bool,
     /// The whole command object.
     pub object: Value,
     /// Arguments after the command object, for whoever authenticates by them.

@@ -9,6 +9,7 @@ mod requests;
 mod role;
 mod socket_io;
 mod timeouts;
+mod turns;
 pub(super) mod waiting;
 
 use std::io;
@@ -181,7 +182,10 @@ impl Connection {
                 }
                 ConnectionEvent::Stream(_) => {}
                 ConnectionEvent::Dismissed => return Err(CloseReason::Dismissed),
-                ConnectionEvent::ConfigChanged => self.refresh_vhost(),
+                ConnectionEvent::ConfigChanged => {
+                    self.refresh_vhost();
+                    self.announce_drain();
+                }
                 ConnectionEvent::Timeout => return Err(self.on_timeout(last_input)),
             }
             self.on_stream_state_changed()?;
@@ -290,23 +294,33 @@ impl Connection {
     /// Appends what a publisher sent with the present read.
     fn append_batch(&mut self) -> Result<(), CloseReason> {
         match &mut self.role {
-            ConnectionRole::Publishing(publishing) => publishing.append_batch(),
-            _ => Ok(()),
+            ConnectionRole::Publishing(publishing) => publishing.append_batch()?,
+            _ => return Ok(()),
         }
+        self.note_turn();
+        Ok(())
     }
 
-    /// Accounts for the memory of incomplete messages, and of what an origin has
-    /// not taken yet.
+    /// Accounts for the memory of incomplete messages, of what an origin has
+    /// not taken yet, and of a standby's group of pictures.
     fn account_memory(&mut self) -> Result<(), CloseReason> {
         let mut bytes = self.session.unfinished_bytes();
         if let ConnectionRole::Publishing(publishing) = &self.role {
-            bytes += publishing.unsent_bytes();
+            bytes += publishing.held_bytes();
         }
         self.held.set(bytes as u64);
         if exceeds_memory_share(&self.held) {
             return Err(CloseReason::NoMemory);
         }
         Ok(())
+    }
+
+    /// Asks the client to connect again, if the server drains.
+    fn announce_drain(&mut self) {
+        if self.server.is_draining() {
+            let session = &mut self.session;
+            self.connect_info.request_reconnect(session, &mut self.out);
+        }
     }
 
     /// Takes the vhost's settings from the configuration in force.

@@ -7,12 +7,13 @@ use std::time::Instant;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Parameters, Status};
 use rtmp_proto::wire::Message;
+use service_kit::sleep_until;
 use tokio::sync::watch;
 
 use super::close::{CloseReason, FAILED};
 use crate::server::client::{Client, StatsSnapshot};
 use crate::server::upstream::{OriginConnection, OriginError};
-use crate::stream::{AppendError, MediaMessage, Publication, Stream, StreamState};
+use crate::stream::{MediaMessage, Publication, Stream, StreamState};
 
 /// State of a publish.
 ///
@@ -41,6 +42,8 @@ pub(super) struct Publishing {
     /// Parameters behind the stream's name.
     pub(super) parameters: Parameters,
     pub(super) target: PublishTarget,
+    /// It is on air, as far as has been made known; false for a standby.
+    pub(super) is_on_air: bool,
     /// Counters of the connection when this publish began.
     pub(super) begun: StatsSnapshot,
     pub(super) state: PublishState,
@@ -73,10 +76,18 @@ impl Publishing {
     /// unfinished.
     pub(super) async fn next_event(&mut self) -> StreamChange {
         match &mut self.target {
-            PublishTarget::Log { stream_state, .. } => {
-                // An error cannot be: the sender lives as long as the stream,
-                // which we hold.
-                let _ = stream_state.changed().await;
+            PublishTarget::Log {
+                publication,
+                stream_state,
+                ..
+            } => {
+                let deadline = publication.deadline(Instant::now());
+                tokio::select! {
+                    // An error cannot be: the sender lives as long as the stream,
+                    // which we hold.
+                    _ = stream_state.changed() => {}
+                    () = sleep_until(deadline) => {}
+                }
                 StreamChange::State
             }
             PublishTarget::Origin(origin) => {
@@ -87,8 +98,9 @@ impl Publishing {
         }
     }
 
-    /// Returns an error if the publication no longer holds its stream.
-    pub(super) fn check_stream_state(&mut self) -> Result<(), CloseReason> {
+    /// Does what the stream's state asks for. Returns an error if the publication no
+    /// longer holds its stream.
+    pub(super) fn follow_stream(&mut self) -> Result<(), CloseReason> {
         let PublishTarget::Log {
             publication,
             stream_state,
@@ -97,15 +109,8 @@ impl Publishing {
         else {
             return Ok(());
         };
-        if publication.holds(&stream_state.borrow_and_update()) {
-            return Ok(());
-        }
-        let error = if publication.stream().has_ended() {
-            AppendError::Ended
-        } else {
-            AppendError::TakenOver
-        };
-        Err(error.into())
+        stream_state.mark_unchanged();
+        Ok(publication.follow(Instant::now())?)
     }
 
     /// Takes a message that `client` has sent, if it belongs to this publish.
@@ -146,10 +151,10 @@ impl Publishing {
         Ok(appended?)
     }
 
-    /// Memory in bytes that is held for what the origin has not taken yet.
-    pub(super) fn unsent_bytes(&self) -> usize {
+    /// Memory in bytes that is held for what the origin has not taken yet, or by a standby.
+    pub(super) fn held_bytes(&self) -> usize {
         match &self.target {
-            PublishTarget::Log { .. } => 0,
+            PublishTarget::Log { publication, .. } => publication.held_bytes(),
             PublishTarget::Origin(origin) => origin.unsent_bytes(),
         }
     }

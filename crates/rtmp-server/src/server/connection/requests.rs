@@ -14,10 +14,11 @@ use super::close::CloseReason;
 use super::play::{Play, PlayOptions};
 use super::publishing::{PublishState, PublishTarget, Publishing};
 use super::role::ConnectionRole;
+use super::turns;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::EventKind;
-use crate::server::admission::Asked;
+use crate::server::admission::{Asked, marks_backup};
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
@@ -26,7 +27,7 @@ use crate::server::player::ConnectInfo;
 use crate::server::quotas::Permit;
 use crate::server::refusal::{Denial, RefusalReason, RefusedRequest};
 use crate::server::upstream::{self, forward, permission};
-use crate::stream::{Busy, Stream};
+use crate::stream::{Busy, Candidate, Rank, Stream};
 
 impl Connection {
     /// Answers a request.
@@ -83,6 +84,7 @@ impl Connection {
                     gop_cache: request.gop_cache,
                     peer: PeerKind::of(&request, &loop_guard),
                     loop_guard,
+                    reconnects: request.reconnects,
                 };
                 let swf_url = request.object.get("swfUrl").and_then(Value::as_str);
                 self.client.set_urls(ClientUrls {
@@ -211,8 +213,9 @@ impl Connection {
         let permit = permit.map_err(|denial| denial.with(Status::publish_denied))?;
         // Players that wait for the stream wait for the decision, too.
         let expectation = stream.expect_publisher();
+        let rank = rank(self.connect_info.parameters(&parameters));
         if vhost.upstream.is_none() {
-            self.check_can_publish(&stream)?;
+            self.check_can_publish(&stream, rank)?;
         }
         let event = StreamEvent {
             action: "on_publish",
@@ -222,7 +225,9 @@ impl Connection {
         if !self.server.hooks.authorize(urls, &event).await {
             return Err(Denial::by_hook().with(Status::publish_denied));
         }
-        let target = self.publish_target(&vhost, &stream, &parameters).await;
+        let target = self
+            .publish_target(&vhost, &stream, &parameters, rank)
+            .await;
         let target = target.inspect_err(|refusal| {
             // If the stream has another publisher, it goes on: no notification of an end.
             if refusal.status.code != code::PUBLISH_BAD_NAME {
@@ -235,11 +240,16 @@ impl Connection {
             }
         })?;
         drop(expectation);
-        log::info!("{}: publish {key}", self.client);
+        let activity = match &target {
+            PublishTarget::Log { publication, .. } => turns::activity(&stream, publication),
+            PublishTarget::Origin(_) => Activity::Publishing(stream.key().clone()),
+        };
+        let is_on_air = matches!(activity, Activity::Publishing(_));
+        let beside = if is_on_air { "" } else { "as a standby" };
+        log::info!("{}: publish {key} {beside}", self.client);
         let (events, ip) = (self.server.events(), self.client.peer.ip());
-        events.record(EventKind::Publish, Some(&key), Some(ip), "");
+        events.record(EventKind::Publish, Some(&key), Some(ip), beside);
         self.session.accept_publish(stream_id, &mut self.out);
-        let activity = Activity::Publishing(stream.key().clone());
         self.client.set_activity(activity);
         self.client.hold(permit);
         self.vhost = Some(vhost);
@@ -248,6 +258,7 @@ impl Connection {
             stream,
             parameters,
             target,
+            is_on_air,
             begun: StatsSnapshot::of(&self.client, std::time::Instant::now()),
             state: PublishState::AwaitingMedia,
         });
@@ -256,10 +267,10 @@ impl Connection {
 
     /// Returns the refusal if a publication of `stream` cannot begin here. Hooks
     /// get no request for such a one.
-    fn check_can_publish(&self, stream: &Arc<Stream>) -> Result<(), RefusedRequest> {
+    fn check_can_publish(&self, stream: &Arc<Stream>, rank: Rank) -> Result<(), RefusedRequest> {
         let now = std::time::Instant::now();
-        if stream.is_busy(now) {
-            return Err(busy(stream.key()));
+        if let Some(reason) = stream.refusal(rank, now) {
+            return Err(busy(stream.key(), reason));
         }
         if !self.server.registry.logs().has_room(now) {
             let text = "no memory is left for one more stream (`stream_memory`)";
@@ -274,6 +285,7 @@ impl Connection {
         vhost: &Vhost,
         stream: &Arc<Stream>,
         parameters: &Parameters,
+        rank: Rank,
     ) -> Result<PublishTarget, RefusedRequest> {
         let key = stream.key();
         if let Some(upstream) = &vhost.upstream {
@@ -284,9 +296,15 @@ impl Connection {
             return Ok(PublishTarget::Origin(Box::new(connection)));
         }
         let stream_state = stream.state();
-        let publication = stream.publish(std::time::Instant::now());
-        let publication = publication.map_err(|_| busy(key))?;
-        stream.set_parameters(self.connect_info.parameters(parameters));
+        let candidate = Candidate {
+            rank,
+            client: Some(self.client.id),
+        };
+        let publication = stream.publish_as(candidate, std::time::Instant::now());
+        let publication = publication.map_err(|reason| busy(key, reason))?;
+        if publication.is_on_air() {
+            stream.set_parameters(self.connect_info.parameters(parameters));
+        }
         Ok(PublishTarget::Log {
             publication,
             stream_state,
@@ -348,7 +366,15 @@ impl Connection {
 }
 
 /// The status for a publisher whose stream has another one.
-fn busy(key: &StreamKey) -> RefusedRequest {
-    let text = format!("{key}: {Busy}");
+fn busy(key: &StreamKey, reason: Busy) -> RefusedRequest {
+    let text = format!("{key}: {reason}");
     Denial::new(RefusalReason::Busy, text).with(Status::publish_bad_name)
+}
+
+/// The rank of a publisher with these parameters.
+fn rank(parameters: &Parameters) -> Rank {
+    match marks_backup(parameters) {
+        true => Rank::Backup,
+        false => Rank::Primary,
+    }
 }

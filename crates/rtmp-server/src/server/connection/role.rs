@@ -16,6 +16,7 @@ use crate::config::Vhost;
 use crate::server::client::Activity;
 use crate::server::hooks::StreamEvent;
 use crate::server::peer::PeerKind;
+use crate::server::slate;
 use crate::server::upstream::OriginError;
 use crate::stream::Stream;
 
@@ -92,7 +93,11 @@ impl Connection {
     /// Reacts to a new state of the stream that is published or waited for.
     pub(super) fn on_stream_state_changed(&mut self) -> Result<(), CloseReason> {
         let waiting = match &mut self.role {
-            ConnectionRole::Publishing(publishing) => return publishing.check_stream_state(),
+            ConnectionRole::Publishing(publishing) => {
+                publishing.follow_stream()?;
+                self.note_turn();
+                return Ok(());
+            }
             ConnectionRole::Waiting(waiting) => waiting,
             ConnectionRole::Idle | ConnectionRole::Playing(_) => return Ok(()),
         };
@@ -182,6 +187,7 @@ impl Connection {
                 // Before the hook is queued, which is left out if the stream is
                 // published when its turn comes.
                 drop(publication);
+                slate::arm(&self.server, &stream);
                 true
             }
             PublishTarget::Origin(origin) => {

@@ -143,7 +143,8 @@ mod tests {
     }
 
     const NOBODY: StreamState = StreamState {
-        generation: 0,
+        on_air: 0,
+        switch: None,
         live: false,
         present: false,
         expected: 0,

@@ -11,7 +11,7 @@ use super::hook_server::OrderingKey;
 use crate::config::{HookUrl, Vhost};
 use crate::server::client::Client;
 use crate::server::player::ConnectInfo;
-use crate::stream::Stream;
+use crate::stream::{Stream, Switch};
 
 /// The sender of the events.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Event for StreamEvent<'_> {
     /// meanwhile: a web server would end a stream that goes on.
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
         let ends = self.ends_publication.then(|| self.stream.clone());
-        move || ends.is_none_or(|stream| !stream.is_published())
+        move || ends.is_none_or(|stream| !stream.has_encoder())
     }
 }
 
@@ -216,6 +216,57 @@ impl Event for SegmentEvent<'_> {
             "m3u8": self.m3u8,
             "m3u8_url": self.m3u8_url,
             "seq_no": self.number,
+            "stream_url": stream_url(key),
+            "stream_id": self.stream.id().to_string(),
+        })
+    }
+
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        || true
+    }
+}
+
+/// `on_switch`: another publisher is on air, which had waited.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct SwitchEvent<'a> {
+    pub(in crate::server) switch: Switch,
+    /// The one that is on air now; `None` for a slate.
+    pub(in crate::server) publisher: Option<&'a Client>,
+    pub(in crate::server) parameters: &'a Parameters,
+    pub(in crate::server) stream: &'a Arc<Stream>,
+}
+
+impl Event for SwitchEvent<'_> {
+    fn name(&self) -> String {
+        format!("{}: on_switch", self.stream.key())
+    }
+
+    fn action(&self) -> &'static str {
+        "on_switch"
+    }
+
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        let publishers = OrderingKey::Publishers((**self.stream.key()).clone());
+        let client = self.publisher.map(|client| OrderingKey::Client(client.id));
+        client.into_iter().chain([publishers]).collect()
+    }
+
+    fn body(&self, from: &ServerIdentity) -> Value {
+        let key = self.stream.key();
+        let id = |id: Option<u64>| id.map(|id| id.to_string()).unwrap_or_default();
+        let ip = self.publisher.map(|client| client.peer.ip().to_string());
+        json!({
+            "server_id": from.server,
+            "service_id": from.service,
+            "action": "on_switch",
+            "client_id": id(self.switch.to_client),
+            "former_client_id": id(self.switch.from_client),
+            "reason": self.switch.reason.name(),
+            "ip": ip.unwrap_or_default(),
+            "vhost": key.vhost,
+            "app": key.app,
+            "stream": key.stream,
+            "param": self.parameters.to_string(),
             "stream_url": stream_url(key),
             "stream_id": self.stream.id().to_string(),
         })

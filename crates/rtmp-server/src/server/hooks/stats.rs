@@ -8,7 +8,7 @@ use service_kit::metrics::Histogram;
 use super::post::HookError;
 
 /// The events of hooks.
-const EVENTS: [&str; 7] = [
+const EVENTS: [&str; 8] = [
     "on_connect",
     "on_close",
     "on_publish",
@@ -16,6 +16,7 @@ const EVENTS: [&str; 7] = [
     "on_play",
     "on_stop",
     "on_hls",
+    "on_switch",
 ];
 
 /// Upper bounds of latencies, in ms. The last one is the time limit of a hook.

@@ -64,6 +64,9 @@ impl Dialogue for FlvPlayer {
         }
         Ok(())
     }
+
+    /// Neither HTTP nor FLV has a word for it.
+    fn announce_drain(&mut self, _: &mut Vec<u8>) {}
 }
 
 impl FlvPlayer {

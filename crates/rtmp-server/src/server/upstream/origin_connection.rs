@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::{DEFAULT_VHOST, Origin, Upstream};
+use crate::server::admission::{BACKUP, marks_backup};
 use crate::server::tls::TlsClient;
 use crate::server::{Server, socket};
 use crate::stream::{AppendError, Busy, Source};
@@ -76,6 +77,8 @@ pub(super) fn request(
     let stream = if settings.token_traverse {
         // The vhost is chosen here, not by the viewer.
         format!("{}{}", key.stream, parameters.without_vhost())
+    } else if purpose == Purpose::Publish && marks_backup(parameters) {
+        format!("{}?{BACKUP}=1", key.stream)
     } else {
         key.stream.clone()
     };

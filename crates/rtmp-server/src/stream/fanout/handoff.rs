@@ -22,6 +22,9 @@ pub(crate) trait Dialogue: Send + 'static {
         replies: &mut Vec<u8>,
         requests: &mut Vec<Request>,
     ) -> Result<(), String>;
+
+    /// The server begins to drain: what the player is told is appended to `out`.
+    fn announce_drain(&mut self, out: &mut Vec<u8>);
 }
 
 /// A player's request about its delivery.

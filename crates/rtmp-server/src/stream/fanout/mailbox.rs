@@ -24,6 +24,8 @@ pub(super) enum Command<D> {
     Join(Box<Joining<D>>),
     Dismiss(u64),
     DismissAll,
+    /// Tell the players that the server drains.
+    AnnounceDrain,
     /// Say where all players stand.
     Report(UnboundedSender<Vec<GroupReport>>),
     /// Say how the connections of the players with these ids do, which are in their order.

@@ -67,6 +67,11 @@ impl<D: Dialogue> Fanout<D> {
         self.send_to_all(|| Command::DismissAll);
     }
 
+    /// Tells all players that the server drains.
+    pub(crate) fn announce_drain(&self) {
+        self.send_to_all(|| Command::AnnounceDrain);
+    }
+
     /// Asks all workers where their players stand. Each answers once, and soon.
     pub(crate) fn report(&self) -> UnboundedReceiver<Vec<GroupReport>> {
         let (answer, answers) = unbounded_channel();

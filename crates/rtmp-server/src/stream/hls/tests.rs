@@ -10,7 +10,7 @@ use rtmp_proto::wire::{Message, MessageType};
 
 use super::{HlsSettings, StartedPackager};
 use crate::stream::{
-    MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Wakers,
+    MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Turns, Wakers,
 };
 
 /// x264's decoder configuration of 320x180.
@@ -62,6 +62,7 @@ fn published(gop_cache_max_frames: usize) -> (Arc<Stream>, Publication) {
         stream: "s".to_owned(),
     };
     let settings = StreamSettings {
+        turns: Turns::default(),
         chunk_size: 4_096,
         mw_latency: Duration::ZERO,
         gop_cache: true,

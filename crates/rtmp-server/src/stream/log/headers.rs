@@ -182,6 +182,16 @@ impl Headers {
         })
     }
 
+    /// True if the decoders' configurations among these are the very ones of `others`.
+    #[must_use]
+    pub(crate) fn have_configurations_of(&self, others: &Self) -> bool {
+        let all_in = |headers: &Self, others: &Self| {
+            let mut headers = headers.headers.iter();
+            headers.all(|header| header.track().is_none() || others.has(header))
+        };
+        all_in(self, others) && all_in(others, self)
+    }
+
     /// True if `header` is in force, wherever it stands.
     #[must_use]
     pub(crate) fn has(&self, header: &Header) -> bool {

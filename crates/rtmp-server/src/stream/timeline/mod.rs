@@ -47,11 +47,15 @@ struct Resumed {
 /// Running ◀───────────────────────────────────────────────────────┘
 ///
 /// any of them ─ publisher_begins() ─▶ Starting
+/// any of them ─ publisher_takes_over() ─▶ TakingOver ─ its first frame ─▶ Running
 /// ```
 #[derive(Debug, Clone, Copy)]
 enum ClockMode {
     /// Its first frame has not come; it may begin with so much of the past, ms.
     Starting(i64),
+    /// The same, and what it begins with has come before: its clock is taken by the
+    /// times of arrival alone.
+    TakingOver,
     /// Its frames are news.
     Running,
     /// It has taken up the stream that was there: what it sends of before is
@@ -124,6 +128,13 @@ impl Timeline {
         self.mode = ClockMode::Starting(replay);
     }
 
+    /// A publisher takes over that has sent already, with the frames that it has sent
+    /// lately. Its first frame follows the newest one by the time between their arrivals,
+    /// whatever both clocks say.
+    pub(super) fn publisher_takes_over(&mut self) {
+        self.mode = ClockMode::TakingOver;
+    }
+
     /// The time that a publisher's first frame, stamped `timestamp`, has if
     /// its clock is the last publisher's, ms; none if that time is still to
     /// come. Where the stream had this very frame at that time, the publisher
@@ -164,7 +175,7 @@ impl Timeline {
     pub(super) fn repeats_for_too_long(&self, now: Instant) -> bool {
         match self.mode {
             ClockMode::Resumed(resumed) => now.saturating_duration_since(resumed.at) > REPLAY_TIME,
-            ClockMode::Starting(_) | ClockMode::Running => false,
+            ClockMode::Starting(_) | ClockMode::TakingOver | ClockMode::Running => false,
         }
     }
 
@@ -222,11 +233,17 @@ impl Timeline {
 
     /// The time on the clock that `timestamp` fits, or on a new one.
     fn follow(&mut self, now: Instant, track: Track, timestamp: u32) -> i64 {
+        let takes_over = matches!(self.mode, ClockMode::TakingOver);
         let replay = match self.mode {
             ClockMode::Starting(replay) => {
                 self.clocks = PerTrack::default();
                 self.mode = ClockMode::Running;
                 Some(replay)
+            }
+            ClockMode::TakingOver => {
+                self.clocks = PerTrack::default();
+                self.mode = ClockMode::Running;
+                None
             }
             ClockMode::Running | ClockMode::Resumed(_) => None,
         };
@@ -234,9 +251,9 @@ impl Timeline {
         if let Some(time) = self.on_its_own_clock(now, passed, track, timestamp) {
             return time;
         }
-        let offset = self
-            .offset
-            .filter(|&offset| self.fits(offset, replay.is_some(), passed, track, timestamp));
+        let offset = self.offset.filter(|_| !takes_over);
+        let offset =
+            offset.filter(|&offset| self.fits(offset, replay.is_some(), passed, track, timestamp));
         let time = if let Some(offset) = offset {
             self.time_on(offset, timestamp)
         } else if self.offset.is_none() {

@@ -52,6 +52,7 @@ pub enum Source {
 ///
 /// any phase ─ a publisher comes, or its origin says that another publication
 /// begins ─▶ Beginning
+/// any phase ─ a standby of the same headers takes over ─▶ Flowing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -120,6 +121,31 @@ impl Writer {
     /// The publisher, an origin, goes over to another publication.
     pub(super) fn start_new_publication(&mut self) {
         self.begin(Duration::ZERO, false);
+    }
+
+    /// A publisher goes on air that has waited beside the last one. Its group begins with
+    /// `headers` in force, and has frames of `codecs`. Where those are the ones in force
+    /// here, the publication goes on, without headers; else another one begins.
+    pub(super) fn publisher_takes_over(
+        &mut self,
+        headers: Headers,
+        mut codecs: impl Iterator<Item = TrackCodec>,
+    ) {
+        self.source = Source::Encoder;
+        self.timeline.publisher_takes_over();
+        let goes_on = self.staging.is_log_written()
+            && headers.have_configurations_of(self.staging.headers())
+            && !codecs.any(|codec| self.tracks.are_recoded(codec));
+        self.phase = if goes_on {
+            self.pictures = Pictures::new();
+            Phase::Flowing
+        } else {
+            Phase::Beginning { may_resume: false }
+        };
+        self.pending = Pending {
+            headers,
+            data: Vec::new(),
+        };
     }
 
     fn begin(&mut self, replay: Duration, may_resume: bool) {

@@ -7,6 +7,7 @@ mod life;
 mod low_latency;
 mod requests;
 mod sessions;
+mod standby;
 mod tls;
 
 use std::net::SocketAddr;

@@ -55,11 +55,7 @@ impl<D> Player<D> {
         let received = self
             .dialogue
             .receive(input, &mut scratch.replies, &mut scratch.requests);
-        if !scratch.replies.is_empty() {
-            self.finish_message(log)?;
-            self.private.extend_from_slice(&scratch.replies);
-            self.replies += scratch.replies.len();
-        }
+        self.queue_replies(log, &scratch.replies)?;
         received.map_err(Reason::Misbehaved)?;
         if self.replies > MAX_REPLIES {
             return Err(Reason::Misbehaved(
@@ -70,6 +66,30 @@ impl<D> Player<D> {
             self.fulfil(request, log, view)?;
         }
         Ok(true)
+    }
+
+    /// Tells the player that the server drains.
+    pub(in crate::stream::fanout) fn announce_drain(
+        &mut self,
+        log: &Log,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reason>
+    where
+        D: Dialogue,
+    {
+        scratch.replies.clear();
+        self.dialogue.announce_drain(&mut scratch.replies);
+        self.queue_replies(log, &scratch.replies)
+    }
+
+    /// Puts `replies` between two messages of the stream.
+    fn queue_replies(&mut self, log: &Log, replies: &[u8]) -> Result<(), Reason> {
+        if !replies.is_empty() {
+            self.finish_message(log)?;
+            self.private.extend_from_slice(replies);
+            self.replies += replies.len();
+        }
+        Ok(())
     }
 
     /// Does what the player asked for before it came here.

@@ -10,4 +10,5 @@ mod publishers;
 mod relays;
 mod requests;
 mod slow;
+mod standby;
 pub(super) mod support;

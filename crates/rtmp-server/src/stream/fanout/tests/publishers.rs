@@ -50,7 +50,10 @@ fn a_publisher_that_nobody_listens_to_is_not_silent() {
     let second = |number| now + Duration::from_secs(number);
     let publication = stream.publish(now).unwrap();
     publication.expect_silence_until(second(10));
-    assert_eq!(stream.publish(second(11)).unwrap_err(), crate::stream::Busy);
+    assert_eq!(
+        stream.publish(second(11)).unwrap_err(),
+        crate::stream::Busy::Publisher
+    );
     let taken_over = stream.publish(second(12)).unwrap();
     publication.expect_silence_until(second(100));
     assert!(

@@ -15,7 +15,7 @@ use crate::stream::fanout::{Delivery, Dialogue, Fanout, Joining, Meter, Request,
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
     AppendError, MediaMessage, PerTrack, Publication, Registry, Retention, Stream, StreamSettings,
-    Wakers,
+    Turns, Wakers,
 };
 
 pub(crate) use netbed::TIME_LIMIT;
@@ -55,6 +55,8 @@ impl Dialogue for TestDialogue {
         }
         Ok(())
     }
+
+    fn announce_drain(&mut self, _: &mut Vec<u8>) {}
 }
 
 const REPLY: MessageType = MessageType::COMMAND_AMF0;
@@ -74,6 +76,7 @@ pub(crate) fn settings() -> StreamSettings {
         gop_cache: true,
         nodelay: false,
         keyframe_timeout: Duration::from_secs(8),
+        turns: Turns::default(),
         retention: Retention {
             queue_length: Duration::from_secs(2),
             max_bytes: 256 << 20,

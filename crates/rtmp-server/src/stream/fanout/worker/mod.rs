@@ -184,6 +184,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                     }
                 }
                 Command::DismissAll => self.dismiss_all(),
+                Command::AnnounceDrain => self.announce_drain(now),
                 // Whoever asked may have given up.
                 Command::Report(answer) => {
                     let _ = answer.send(self.report());
@@ -390,6 +391,21 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             .collect();
         for slot in stalled {
             self.leave(slot, Reason::Stalled);
+        }
+    }
+
+    fn announce_drain(&mut self, now: Instant) {
+        let slots: Vec<usize> = self.players.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let player = &mut self.players[slot];
+            let group = &mut self.groups[player.group];
+            let told = player
+                .announce_drain(&group.log, &mut self.scratch)
+                .and_then(|()| player.serve(&group.stream, &group.log, &group.view, now));
+            group.note_position(player);
+            if let Err(reason) = told {
+                self.leave(slot, reason);
+            }
         }
     }
 

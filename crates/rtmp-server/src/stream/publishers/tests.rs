@@ -1,0 +1,327 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_millis(500);
+const NO_SILENCE: Duration = Duration::ZERO;
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+/// A stream whose first publisher is on air, as number 1.
+fn on_air(rank: Rank, turns: Turns, now: Instant) -> Publishers {
+    let mut publishers = Publishers::new(turns);
+    assert_eq!(publishers.join(rank, Some(1), NO_SILENCE, now), Ok(1));
+    assert_eq!(publishers.on_air(), Some(1));
+    publishers
+}
+
+/// Another publisher waits, with a keyframe.
+fn ready_standby(publishers: &mut Publishers, rank: Rank, now: Instant) -> u64 {
+    let client = Some(publishers.last_id + 1);
+    let id = publishers.join(rank, client, NO_SILENCE, now).unwrap();
+    assert_eq!(
+        publishers.take_media(id, true, true, NO_SILENCE, now),
+        None,
+        "nobody is silent"
+    );
+    id
+}
+
+#[test]
+fn a_standby_takes_the_place_of_one_that_is_silent_or_ends() {
+    let now = Instant::now();
+    for reason in [SwitchReason::Silent, SwitchReason::Ended] {
+        let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+        let standby = ready_standby(&mut publishers, Rank::Backup, now);
+        assert_eq!(publishers.check(LIMIT - ms(1), now), None);
+        let switch = match reason {
+            SwitchReason::Silent => publishers.check(LIMIT, now),
+            _ => publishers.leave(1, now),
+        };
+        let expected = Switch {
+            to: standby,
+            from_client: Some(1),
+            to_client: Some(2),
+            reason,
+        };
+        assert_eq!(switch, Some(expected));
+        assert_eq!(publishers.on_air(), Some(standby));
+    }
+}
+
+#[test]
+fn nobody_is_switched_to_who_is_silent_or_has_no_keyframe() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let id = publishers
+        .join(Rank::Backup, None, NO_SILENCE, now)
+        .unwrap();
+    assert_eq!(publishers.take_media(id, false, false, LIMIT, now), None);
+    assert_eq!(publishers.take_media(id, true, true, NO_SILENCE, now), None);
+    let later = now + LIMIT;
+    assert_eq!(publishers.check(LIMIT, later), None, "it is silent, too");
+    let switch = publishers.take_media(id, true, false, 2 * LIMIT, later);
+    assert_eq!(switch.map(|switch| switch.to), Some(id));
+}
+
+#[test]
+fn one_without_a_keyframe_is_better_than_none_when_the_stream_would_end() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let id = publishers
+        .join(Rank::Backup, None, NO_SILENCE, now)
+        .unwrap();
+    let switch = publishers.leave(1, now);
+    assert_eq!(switch.map(|switch| switch.to), Some(id));
+    assert_eq!(publishers.leave(id, now), None);
+    assert_eq!(publishers.on_air(), None);
+}
+
+#[test]
+fn who_returns_waits_and_goes_on_air_again_only_where_that_is_wished() {
+    let now = Instant::now();
+    for return_after in [None, Some(ms(1_000))] {
+        let turns = Turns {
+            return_after,
+            ..Turns::default()
+        };
+        let mut publishers = on_air(Rank::Backup, turns, now);
+        let primary = ready_standby(&mut publishers, Rank::Primary, now);
+        // A silence: it is not steady.
+        let begun = now + LIMIT;
+        for at in [0, 400, 800] {
+            let switch = publishers.take_media(primary, true, true, NO_SILENCE, begun + ms(at));
+            assert_eq!(switch, None, "after {at} ms");
+        }
+        let later = begun + ms(1_000);
+        assert_eq!(
+            publishers.take_media(primary, true, false, NO_SILENCE, later),
+            None,
+            "not without a keyframe"
+        );
+        let switch = publishers.take_media(primary, true, true, NO_SILENCE, later);
+        assert_eq!(
+            switch.map(|switch| switch.reason),
+            return_after.map(|_| SwitchReason::Returned)
+        );
+    }
+}
+
+#[test]
+fn an_order_is_carried_out_at_the_next_keyframe() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    assert_eq!(publishers.order(None), Err(OrderError::NoStandby));
+    let first = ready_standby(&mut publishers, Rank::Backup, now);
+    let second = ready_standby(&mut publishers, Rank::Backup, now);
+    assert_eq!(publishers.order(Some(9)), Err(OrderError::NoStandby));
+    assert_eq!(publishers.order(Some(3)), Ok(Some(3)));
+    assert_eq!(
+        publishers.take_media(first, true, true, NO_SILENCE, now),
+        None
+    );
+    assert_eq!(
+        publishers.take_media(second, true, false, NO_SILENCE, now),
+        None
+    );
+    let switch = publishers.take_media(second, true, true, NO_SILENCE, now);
+    assert_eq!(
+        switch.map(|it| (it.to, it.reason)),
+        Some((second, SwitchReason::Ordered))
+    );
+    assert_eq!(
+        publishers.take_media(1, true, true, NO_SILENCE, now),
+        None,
+        "who was on air waits"
+    );
+}
+
+#[test]
+fn a_slate_gives_way_at_the_first_keyframe() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Slate, Turns::default(), now);
+    let id = publishers
+        .join(Rank::Primary, Some(7), NO_SILENCE, now)
+        .unwrap();
+    assert_eq!(
+        publishers.take_media(id, false, false, NO_SILENCE, now),
+        None
+    );
+    let switch = publishers.take_media(id, true, true, NO_SILENCE, now);
+    assert_eq!(
+        switch.map(|it| (it.to, it.reason)),
+        Some((id, SwitchReason::Returned))
+    );
+    let slate = publishers.join(Rank::Slate, None, NO_SILENCE, now);
+    assert_eq!(slate, Err(Busy::Publisher), "a slate is for nobody else");
+    assert!(!publishers.contains(1), "the slate has gone");
+}
+
+#[test]
+fn the_policy_decides_about_a_second_publisher_that_is_not_marked() {
+    let now = Instant::now();
+    let short = NO_SILENCE;
+    for (second_publisher, silence, expected, now_on_air) in [
+        (SecondPublisher::Refuse, short, Err(Busy::Publisher), 1),
+        (SecondPublisher::Refuse, TAKEOVER_SILENCE, Ok(2), 2),
+        (SecondPublisher::TakeOver, short, Ok(2), 2),
+        (SecondPublisher::Standby, short, Ok(2), 1),
+        (SecondPublisher::Standby, TAKEOVER_SILENCE, Ok(2), 1),
+    ] {
+        let turns = Turns {
+            second_publisher,
+            ..Turns::default()
+        };
+        let mut publishers = on_air(Rank::Primary, turns, now);
+        let came = publishers.join(Rank::Primary, None, silence, now);
+        assert_eq!(came, expected, "{second_publisher:?} {silence:?}");
+        assert_eq!(publishers.on_air(), Some(now_on_air));
+        let stays = expected.is_err() || now_on_air == 1;
+        assert_eq!(publishers.contains(1), stays, "{second_publisher:?}");
+    }
+}
+
+#[test]
+fn the_number_of_standbys_is_bounded_and_dead_ones_give_way() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    for _ in 0..MAX_STANDBYS {
+        ready_standby(&mut publishers, Rank::Backup, now);
+    }
+    let refused = publishers.join(Rank::Backup, None, NO_SILENCE, now);
+    assert_eq!(refused, Err(Busy::Standbys));
+    let later = now + TAKEOVER_SILENCE;
+    let came = publishers.join(Rank::Backup, None, NO_SILENCE, later);
+    assert!(came.is_ok());
+    assert!(!publishers.contains(2), "the first of the dead has gone");
+}
+
+/// Something that happens to publishers.
+#[derive(Debug, Clone)]
+enum Happening {
+    Join(Rank, u64),
+    Leave(usize),
+    Media {
+        which: usize,
+        is_ready: bool,
+        at_keyframe: bool,
+        silence: u64,
+    },
+    Check(u64),
+    Order(Option<usize>),
+    Pass(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let rank = prop_oneof![Just(Rank::Slate), Just(Rank::Backup), Just(Rank::Primary)];
+    let silence = || prop_oneof![Just(0), Just(499), Just(500), Just(2_000)];
+    prop_oneof![
+        (rank, silence()).prop_map(|(rank, silence)| Happening::Join(rank, silence)),
+        (0..6_usize).prop_map(Happening::Leave),
+        (0..6_usize, any::<bool>(), any::<bool>(), silence()).prop_map(
+            |(which, is_ready, at_keyframe, silence)| Happening::Media {
+                which,
+                is_ready: is_ready || at_keyframe,
+                at_keyframe,
+                silence,
+            }
+        ),
+        silence().prop_map(Happening::Check),
+        proptest::option::of(0..6_usize).prop_map(Happening::Order),
+        (0..3_000_u64).prop_map(Happening::Pass),
+    ]
+}
+
+fn turns() -> impl Strategy<Value = Turns> {
+    let policy = prop_oneof![
+        Just(SecondPublisher::Refuse),
+        Just(SecondPublisher::TakeOver),
+        Just(SecondPublisher::Standby),
+    ];
+    (policy, proptest::option::of(0..2_000_u64)).prop_map(|(second_publisher, after)| Turns {
+        second_publisher,
+        standby_after: LIMIT,
+        return_after: after.map(ms),
+    })
+}
+
+proptest! {
+    #[test]
+    fn somebody_is_on_air_whenever_somebody_publishes_and_no_switch_is_without_reason(
+        turns in turns(),
+        happenings in proptest::collection::vec(happening(), 1..60),
+    ) {
+        let mut publishers = Publishers::new(turns);
+        let mut now = Instant::now();
+        for happening in happenings {
+            let before = publishers.on_air();
+            let known = publishers.entries.clone();
+            let nth = |which: usize| known.get(which).map(|entry| entry.id);
+            let mut silent_for = None;
+            let mut came = None;
+            let switch = match happening {
+                Happening::Join(rank, silence) => {
+                    let client = Some(publishers.last_id + 100);
+                    came = publishers.join(rank, client, ms(silence), now).ok();
+                    None
+                }
+                Happening::Leave(which) => nth(which).and_then(|id| publishers.leave(id, now)),
+                Happening::Media { which, is_ready, at_keyframe, silence } => {
+                    silent_for = Some(ms(silence));
+                    let waits = nth(which).filter(|id| Some(*id) != before);
+                    waits.and_then(|id| {
+                        publishers.take_media(id, is_ready, at_keyframe, ms(silence), now)
+                    })
+                }
+                Happening::Check(silence) => {
+                    silent_for = Some(ms(silence));
+                    publishers.check(ms(silence), now)
+                }
+                Happening::Order(which) => {
+                    let client = which.and_then(|which| known.get(which)?.client);
+                    let _ = publishers.order(client);
+                    None
+                }
+                Happening::Pass(time) => {
+                    now += ms(time);
+                    None
+                }
+            };
+            prop_assert_eq!(publishers.on_air().is_some(), !publishers.entries.is_empty());
+            prop_assert!(publishers.on_air().is_none_or(|id| publishers.contains(id)));
+            prop_assert!(publishers.standbys() <= MAX_STANDBYS);
+            if let State::Ordered { on_air, to } = publishers.state {
+                prop_assert!(on_air != to && publishers.contains(to));
+            }
+            let after = publishers.on_air();
+            let Some(switch) = switch else {
+                // Without a switch only who comes may be on air, or nobody any more.
+                prop_assert!(after == before || after == came || after.is_none());
+                continue;
+            };
+            prop_assert_eq!(after, Some(switch.to));
+            prop_assert!(before.is_some() && before != after);
+            let rank_of = |id: Option<u64>| {
+                known.iter().find(|entry| Some(entry.id) == id).map(|entry| entry.rank)
+            };
+            let target = publishers.entry(switch.to).expect("it is there").clone();
+            match switch.reason {
+                SwitchReason::Silent => {
+                    prop_assert!(silent_for.is_some_and(|silence| silence >= LIMIT));
+                    prop_assert!(target.is_ready && !target.is_silent(now, LIMIT));
+                    prop_assert!(target.rank > Rank::Slate);
+                }
+                SwitchReason::Ended => prop_assert!(!publishers.contains(before.unwrap())),
+                SwitchReason::Ordered => prop_assert!(target.is_ready),
+                SwitchReason::Slate => prop_assert!(false, "a slate comes, and is not switched to"),
+                SwitchReason::Returned => {
+                    prop_assert!(target.is_ready && rank_of(before) < Some(target.rank));
+                }
+            }
+        }
+    }
+}

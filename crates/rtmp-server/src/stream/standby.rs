@@ -1,0 +1,150 @@
+//! What a publisher that waits has sent: its newest group of pictures.
+
+use std::time::{Duration, Instant};
+
+use rtmp_proto::wire::media::MediaClass;
+
+use super::MediaMessage;
+use super::log::headers::{Header, Headers};
+
+/// The most bytes of a group that are kept: two seconds of 100 Mbit/s.
+const MAX_BYTES: usize = 32 << 20;
+/// The most messages of a group that are kept.
+const MAX_MESSAGES: usize = 16_384;
+
+/// The phase of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing to begin at has come yet, or its group was too long: the next keyframe is
+    /// awaited. Pictures have come since that time.
+    Awaiting(Option<Instant>),
+    /// It begins with a keyframe, or with sound where there are no pictures.
+    Begun,
+}
+
+/// A message with the time at which it came.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) message: MediaMessage,
+    pub(super) at: Instant,
+}
+
+/// A publisher's newest group of pictures, with the headers that it needs, in a bounded
+/// buffer.
+#[derive(Debug)]
+pub(super) struct StandbyGroup {
+    /// The newest headers.
+    headers: Headers,
+    /// Those in force where the group begins.
+    first_headers: Headers,
+    messages: Vec<Arrived>,
+    bytes: usize,
+    phase: Phase,
+    has_pictures: bool,
+    warned_of_long_group: bool,
+}
+
+/// What a batch has brought to a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Brought {
+    /// The group begins with a message of the batch.
+    pub(super) begins: bool,
+    /// It was too long and has been dropped, for the first time.
+    pub(super) too_long: bool,
+}
+
+impl StandbyGroup {
+    pub(super) fn new() -> Self {
+        Self {
+            headers: Headers::default(),
+            first_headers: Headers::default(),
+            messages: Vec::new(),
+            bytes: 0,
+            phase: Phase::Awaiting(None),
+            has_pictures: false,
+            warned_of_long_group: false,
+        }
+    }
+
+    /// True if it has a message to begin with.
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Begun
+    }
+
+    /// The bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The headers in force where it begins, and its messages.
+    pub(super) fn into_parts(self) -> (Headers, Vec<Arrived>) {
+        match self.phase {
+            Phase::Begun => (self.first_headers, self.messages),
+            Phase::Awaiting(_) => (self.headers, Vec::new()),
+        }
+    }
+
+    /// Takes what has come at `now`. Where pictures come without a keyframe for
+    /// `keyframe_timeout`, each is taken for one.
+    pub(super) fn take(
+        &mut self,
+        messages: &[MediaMessage],
+        now: Instant,
+        keyframe_timeout: Duration,
+    ) -> Brought {
+        let mut brought = Brought::default();
+        for message in messages {
+            let Some(head) = message.head() else { continue };
+            let begins = match head.class {
+                MediaClass::Keyframe { track: 0 } => true,
+                MediaClass::InterFrame { .. } => self.is_unflagged(now, keyframe_timeout),
+                MediaClass::Audio => !self.has_pictures,
+                _ => false,
+            };
+            self.has_pictures |= message.is_picture();
+            if begins {
+                self.begin();
+                brought.begins = true;
+            }
+            if head.class == MediaClass::ClearMetadata {
+                self.headers.clear_metadata();
+            } else if Headers::keeps(head.class, message.message()) {
+                self.headers.set(Header::new(head, message.message()));
+                self.has_pictures |= matches!(head.class, MediaClass::VideoSequenceHeader { .. });
+            }
+            if self.phase == Phase::Begun {
+                brought.too_long |= self.keep(message.clone(), now);
+            }
+        }
+        brought
+    }
+
+    fn begin(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
+        self.first_headers = self.headers.clone();
+        self.phase = Phase::Begun;
+    }
+
+    /// True if a picture that is no keyframe is to begin a group all the same.
+    fn is_unflagged(&mut self, now: Instant, keyframe_timeout: Duration) -> bool {
+        let Phase::Awaiting(since) = &mut self.phase else {
+            return false;
+        };
+        let since = *since.get_or_insert(now);
+        now.saturating_duration_since(since) >= keyframe_timeout
+    }
+
+    /// Keeps a message; true if the group has become too long, and that for the first time.
+    fn keep(&mut self, message: MediaMessage, at: Instant) -> bool {
+        self.bytes += message.message().payload.len();
+        self.messages.push(Arrived { message, at });
+        if self.bytes <= MAX_BYTES && self.messages.len() <= MAX_MESSAGES {
+            return false;
+        }
+        self.messages = Vec::new();
+        self.bytes = 0;
+        self.phase = Phase::Awaiting(None);
+        !std::mem::replace(&mut self.warned_of_long_group, true)
+    }
+}

@@ -1,7 +1,7 @@
 //! HTTP-FLV and WebSocket-FLV, as bytes: no I/O, no clock.
 //!
 //! - [`tag`]: the parts of an FLV file.
-//! - [`file`]: the tags of such a file.
+//! - [`mod@file`]: the tags of such a file.
 //! - [`request`]: the head of a player's request.
 //! - [`answer`]: what a server answers.
 //! - [`websocket`]: the frames of a WebSocket (RFC 6455).

@@ -1,5 +1,6 @@
 //! The origin as a process: configuration, signals, files, real ffmpeg.
 
+mod dvr;
 mod hooks;
 mod top;
 

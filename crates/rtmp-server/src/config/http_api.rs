@@ -37,13 +37,15 @@ impl Config {
     }
 }
 
-/// `raw_api { enabled; allow_reload; }`.
+/// `raw_api { enabled; allow_reload; allow_update; }`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RawApi {
     /// True if it answers at all.
     pub enabled: bool,
     /// True if it may have the configuration read again.
     pub allow_reload: bool,
+    /// True if it may have streams recorded, or not.
+    pub allow_update: bool,
 }
 
 /// `http_api { … }` while it is read.
@@ -209,7 +211,10 @@ const RAW_API: &[Setting<RawApi>] = &[
         Ok(())
     }),
     Setting::ignored("allow_query", ALWAYS_OFF),
-    Setting::ignored("allow_update", ALWAYS_OFF),
+    Setting::new("allow_update", |raw, directive| {
+        raw.allow_update = switch(directive)?;
+        Ok(())
+    }),
 ];
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! flags, all read into one tree of directives and from there into [`Config`].
 
 pub mod conf;
+mod dvr;
 mod file;
 mod hls;
 mod http_api;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
+pub use dvr::{Dvr, DvrPlan};
 pub use file::read_file;
 use hls::DEFAULT_DIRECTORY;
 pub use hls::{Hls, HlsFiles, HlsKeys, PlaylistPath};
@@ -156,6 +158,15 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         check_slate(vhost, location, &mut diagnostics);
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
+    for (vhost, location) in vhosts.iter().zip(&locations) {
+        if vhost.enabled && vhost.dvr.enabled && vhost.upstream.is_some() {
+            let name = &vhost.name;
+            let message = format!(
+                "the vhost `{name}` pulls from an origin: `dvr` has no effect, record there"
+            );
+            diagnostics.warn(location, message);
+        }
+    }
     let (mistakes, warnings): (Vec<_>, Vec<_>) = diagnostics
         .into_list()
         .into_iter()
@@ -282,6 +293,7 @@ fn defaults() -> Globals {
             http_remux: HttpRemux::default(),
             certificate: None,
             hls: Hls::default(),
+            dvr: Dvr::default(),
             upstream: None,
         },
         http_api: HttpApiBlock::new(any(1985)),

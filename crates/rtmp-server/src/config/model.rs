@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::Uri;
 use serde::{Serialize, Serializer};
 
+use super::dvr::Dvr;
 use super::hls::Hls;
 use super::http_api::HttpApi;
 use super::http_flv::{HttpRemux, HttpServer};
@@ -204,6 +205,8 @@ pub struct Vhost {
     pub certificate: Option<CertificateFiles>,
     /// Its streams as HLS.
     pub hls: Hls,
+    /// Recordings of its streams.
+    pub dvr: Dvr,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }
@@ -317,6 +320,8 @@ pub struct HttpHooks {
     pub on_hls_notify: Vec<HookUrl>,
     /// Notifications when another publisher, which had waited, is on air.
     pub on_switch: Vec<HookUrl>,
+    /// Notifications when a file of a recording is finished.
+    pub on_dvr: Vec<HookUrl>,
 }
 
 impl HttpHooks {
@@ -332,6 +337,7 @@ impl HttpHooks {
             &self.on_hls,
             &self.on_hls_notify,
             &self.on_switch,
+            &self.on_dvr,
         ]
         .into_iter()
         .flatten()

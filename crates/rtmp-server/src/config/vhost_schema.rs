@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use conf_kit::{Diagnostic, Directive};
 
+use super::dvr::dvr;
 use super::hls::hls;
 use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::origin::origins;
 use super::quota::quota;
 use super::security::{Action, Rule, Security};
-use super::setting::{NO_OTHER_PROTOCOL, NO_RECORDINGS, Setting, apply, settings};
+use super::setting::{NO_OTHER_FILES, NO_OTHER_PROTOCOL, Setting, apply, settings};
 use super::signed_urls::signed_urls;
 use super::slate::slate;
 use super::tls::vhost_certificate;
@@ -165,10 +166,10 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("transcode", "nothing is transcoded"),
     Setting::ignored("ingest", "run ffmpeg beside the server"),
     Setting::ignored("exec", "nothing is run"),
-    Setting::ignored("dvr", NO_RECORDINGS),
+    Setting::block("dvr", dvr),
     Setting::block("hls", hls),
-    Setting::ignored("dash", NO_RECORDINGS),
-    Setting::ignored("hds", NO_RECORDINGS),
+    Setting::ignored("dash", NO_OTHER_FILES),
+    Setting::ignored("hds", NO_OTHER_FILES),
     Setting::ignored("http", NO_OTHER_PROTOCOL),
     Setting::ignored("http_static", NO_OTHER_PROTOCOL),
     Setting::block("http_remux", http_remux),
@@ -363,7 +364,9 @@ const HTTP_HOOKS: &[Setting<Hooks>] = &[
     Setting::list("on_stop", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_stop, directive)
     }),
-    Setting::ignored("on_dvr", NO_RECORDINGS),
+    Setting::list("on_dvr", |hooks, directive| {
+        hook_urls(&mut hooks.urls.on_dvr, directive)
+    }),
     Setting::list("on_hls", |hooks, directive| {
         hook_urls(&mut hooks.urls.on_hls, directive)
     }),

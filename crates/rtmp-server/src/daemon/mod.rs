@@ -321,6 +321,7 @@ async fn serve_until_signal(
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     server.remove_files().await;
+    server.dvr().finish().await;
     server.flush_hooks().await;
     log::info!("stopped");
     Ok(())

@@ -21,6 +21,8 @@ pub(super) enum Code {
     RawUnknown = 1_060,
     /// `ERROR_SYSTEM_CONFIG_RAW_DISABLED`.
     RawDisabled = 1_061,
+    /// `ERROR_SYSTEM_CONFIG_RAW_PARAMS`.
+    RawParameter = 1_063,
     /// `ERROR_RTMP_VHOST_NOT_FOUND`.
     VhostNotFound = 2_014,
     /// `ERROR_RTMP_STREAM_NOT_FOUND`.

@@ -13,6 +13,7 @@ use super::Api;
 use super::snapshot::Totals;
 use super::summaries::role;
 use super::system::ProcessFigures;
+use crate::server::RecordingState;
 use crate::stream::Stream;
 
 /// Maximum number of streams that have series of their own: those with the most players.
@@ -33,6 +34,7 @@ fn render(api: &Api) -> String {
     write_server(&mut metrics, api, &totals);
     write_players(&mut metrics, api);
     write_hooks(&mut metrics, api);
+    write_dvr(&mut metrics, api);
     write_streams(&mut metrics, &totals);
     metrics.into_text()
 }
@@ -195,6 +197,42 @@ fn write_hooks(metrics: &mut Exposition, api: &Api) {
             let labels = Labels::new(&[("event", &event), ("result", &result)]);
             family.sample(&labels, count.load(Ordering::Relaxed));
         }
+    }
+}
+
+/// The recordings.
+fn write_dvr(metrics: &mut Exposition, api: &Api) {
+    let dvr = api.server.dvr();
+    let help = "Recordings by state: waiting (for a keyframe), recording, failing";
+    let mut family = metrics.family("millrace_recordings", Kind::Gauge, help);
+    let states = dvr.list().into_iter().map(|it| it.progress().state);
+    let states: Vec<_> = states.collect();
+    for state in RecordingState::ALL {
+        let count = states.iter().filter(|it| **it == state).count();
+        family.sample(&Labels::new(&[("state", &state.name())]), count);
+    }
+    let totals = dvr.totals();
+    for (name, help, total) in [
+        ("bytes", "Bytes written to recordings", &totals.bytes),
+        ("files", "Files of recordings finished", &totals.files),
+        (
+            "skips",
+            "Recordings that were too slow and went on at a keyframe",
+            &totals.skips,
+        ),
+        (
+            "failures",
+            "Failures to make, write or finish a file of a recording",
+            &totals.failures,
+        ),
+    ] {
+        metrics
+            .family(
+                &format!("millrace_recording_{name}_total"),
+                Kind::Counter,
+                help,
+            )
+            .value(total.load(Ordering::Relaxed));
     }
 }
 

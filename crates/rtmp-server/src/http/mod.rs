@@ -8,6 +8,7 @@ mod access;
 mod call;
 mod clients;
 mod codecs;
+mod dvrs;
 mod metrics;
 mod page;
 mod raw;
@@ -35,6 +36,7 @@ use crate::server::{Client, Server};
 use crate::stream::OrderError;
 use call::{Call, Code};
 use clients::ClientReport;
+use dvrs::DvrReport;
 use samples::Samples;
 use slowest::Slowest;
 use snapshot::Snapshot;
@@ -91,6 +93,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/clients/", get(clients))
         .route("/api/v1/clients/{id}", get(client).delete(dismiss))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/dvrs", get(dvrs))
+        .route("/api/v1/dvrs/", get(dvrs))
         .route("/api/v1/raw", get(raw::answer))
         .route("/metrics", get(metrics))
         .route("/", get(page::html))
@@ -262,6 +266,13 @@ async fn events(State(api): State<Arc<Api>>, call: Call) -> Response {
     let after = call.query("after").and_then(|it| it.parse().ok());
     let events = api.server.events().after(after.unwrap_or(0));
     call.get(&api, "events", &events)
+}
+
+async fn dvrs(State(api): State<Arc<Api>>, call: Call) -> Response {
+    let recordings = api.server.dvr().list();
+    let recordings = call.page(recordings.iter());
+    let reports: Vec<_> = recordings.map(|it| DvrReport::new(it)).collect();
+    call.get(&api, "dvrs", &reports)
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -1,4 +1,5 @@
-//! `raw_api`: shows how the API is set, and has the configuration read again.
+//! `raw_api`: shows how the API is set, has the configuration read again, and streams
+//! recorded.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rtmp_proto::session::StreamKey;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -27,7 +29,7 @@ fn http_server(config: &Config) -> Value {
     })
 }
 
-/// Answers `/api/v1/raw?rpc=raw` and `rpc=reload`.
+/// Answers `/api/v1/raw?rpc=raw`, `rpc=reload` and `rpc=update`.
 pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response {
     let config = api.server.config();
     let settings = config.http_api.as_ref();
@@ -46,7 +48,7 @@ pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response 
                     "enabled": raw.enabled,
                     "allow_reload": raw.allow_reload,
                     "allow_query": false,
-                    "allow_update": false,
+                    "allow_update": raw.allow_update,
                 },
             },
             "http_server": http_server(&config),
@@ -61,6 +63,40 @@ pub(super) async fn answer(State(api): State<Arc<Api>>, call: Call) -> Response 
                 Err(_) => call.refuse(Code::RawUnknown),
             }
         }
+        Some("update") if !raw.allow_update => call.refuse(Code::RawDisabled),
+        Some("update") if call.query("scope") == Some("dvr") => update_dvr(&api, &call),
         _ => call.refuse(Code::RawUnknown),
+    }
+}
+
+/// `rpc=update&scope=dvr&value=VHOST&param=enable|disable&data=APP/STREAM`, as in SRS 3:
+/// has a stream recorded, or not.
+fn update_dvr(api: &Api, call: &Call) -> Response {
+    let record = match call.query("param") {
+        Some("enable") => true,
+        Some("disable") => false,
+        _ => return call.refuse(Code::RawParameter),
+    };
+    let config = api.server.config();
+    let vhost = call.query("value").and_then(|name| config.vhosts.get(name));
+    // An edge records nothing.
+    let Some(vhost) = vhost.filter(|vhost| vhost.upstream.is_none()) else {
+        return call.refuse(Code::VhostNotFound);
+    };
+    let data = call.query("data").and_then(|data| data.split_once('/'));
+    let Some((app, stream)) = data.filter(|(app, stream)| !app.is_empty() && !stream.is_empty())
+    else {
+        return call.refuse(Code::RawParameter);
+    };
+    let key = StreamKey {
+        vhost: vhost.name.clone(),
+        app: app.to_owned(),
+        stream: stream.to_owned(),
+    };
+    let order = if record { "begins" } else { "ends" };
+    log::info!("{key}: recording {order}, as asked for through the HTTP API");
+    match api.server.dvr().order(key, record) {
+        true => call.done(api),
+        false => call.refuse(Code::RawParameter),
     }
 }

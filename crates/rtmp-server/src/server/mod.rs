@@ -13,7 +13,9 @@ mod clients;
 mod connection;
 mod counters;
 mod counts;
+mod dvr;
 mod events;
+mod file_names;
 mod hls;
 mod hooks;
 mod http;
@@ -45,6 +47,7 @@ use rtmp_proto::wire::Limits;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use self::dvr::Dvr;
 use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
@@ -60,6 +63,7 @@ use clients::ConnectionLimits;
 use connection::Connection;
 use connection::close::CloseReason;
 pub(crate) use counters::Pulls;
+pub(crate) use dvr::{Recording, RecordingState};
 pub(crate) use events::{EventKind, Events};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
@@ -108,6 +112,7 @@ pub struct Server {
     /// TLS towards origins and hooks.
     tls_client: Arc<TlsClient>,
     hls: Hls,
+    dvr: Dvr,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
 }
@@ -153,6 +158,7 @@ impl Server {
             tls,
             tls_client,
             hls: Hls::default(),
+            dvr: Dvr::default(),
             pull_runtime: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
@@ -341,6 +347,11 @@ impl Server {
         self.hls.remove_files().await;
     }
 
+    /// The recordings.
+    pub(crate) fn dvr(&self) -> &Dvr {
+        &self.dvr
+    }
+
     /// Waits until the notifications of hooks are delivered, for a bounded time.
     pub(crate) async fn flush_hooks(&self) {
         self.hooks.flush().await;
@@ -449,6 +460,7 @@ async fn sweep(server: Arc<Server>) {
         }
         server.hls.sweep(&server);
         server.hooks.sweep(Instant::now());
+        dvr::sweep(&server);
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             let server = server.clone();

@@ -4,7 +4,7 @@ use rtmp_proto::wire::media::Codec;
 
 /// The kind of media that a frame belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Track {
+pub(crate) enum Track {
     /// Sound.
     Audio,
     /// Pictures.

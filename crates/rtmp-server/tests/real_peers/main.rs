@@ -9,6 +9,7 @@ mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod common;
+mod dvr;
 mod hls;
 mod http_flv;
 mod names;

@@ -9,6 +9,7 @@ mod closing_lines;
 mod common;
 mod directives;
 mod drain;
+mod dvr;
 mod edge;
 mod flv_client;
 mod hls;

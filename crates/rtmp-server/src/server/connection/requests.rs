@@ -20,6 +20,7 @@ use crate::config::{Action, Vhost};
 use crate::server::EventKind;
 use crate::server::admission::{Asked, marks_backup};
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
+use crate::server::dvr;
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
@@ -252,6 +253,7 @@ impl Connection {
         self.session.accept_publish(stream_id, &mut self.out);
         self.client.set_activity(activity);
         self.client.hold(permit);
+        dvr::begin(&self.server, &stream, &vhost).await;
         self.vhost = Some(vhost);
         self.role = ConnectionRole::Publishing(Publishing {
             stream_id,

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
 use tokio::sync::oneshot;
 
-use super::file_names;
 use crate::config::{HlsFiles, HlsKeys};
+use crate::server::file_names;
 use crate::stream::{Finished, HlsOutput, lock};
 
 /// The most segments that wait to be written.

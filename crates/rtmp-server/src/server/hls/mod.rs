@@ -6,7 +6,6 @@
 //! it has what is asked for, or a range of the log of segments.
 
 mod asked;
-mod file_names;
 mod files;
 mod packagers;
 mod playlists;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::StreamKey;
 
 use super::asked::container;
-use super::file_names;
 use super::files::{StreamFiles, Written};
 use crate::config::{self, Config, HlsKeys, Vhost};
 use crate::server::Server;
+use crate::server::file_names;
 use crate::server::hooks::SegmentEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::upstream;

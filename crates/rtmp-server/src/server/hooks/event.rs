@@ -226,6 +226,60 @@ impl Event for SegmentEvent<'_> {
     }
 }
 
+/// `on_dvr`: a file of a recording is finished.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct FileEvent<'a> {
+    /// The publisher's connection.
+    pub(in crate::server) publisher: Option<&'a Client>,
+    /// The parameters that the stream was published with.
+    pub(in crate::server) parameters: &'a Parameters,
+    pub(in crate::server) stream: &'a Arc<Stream>,
+    pub(in crate::server) file: &'a str,
+}
+
+impl Event for FileEvent<'_> {
+    fn name(&self) -> String {
+        format!("{}: on_dvr", self.stream.key())
+    }
+
+    fn action(&self) -> &'static str {
+        "on_dvr"
+    }
+
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        vec![OrderingKey::Publishers((**self.stream.key()).clone())]
+    }
+
+    fn body(&self, from: &ServerIdentity) -> Value {
+        let key = self.stream.key();
+        let id = self.publisher.map(|client| client.id.to_string());
+        let ip = self.publisher.map(|client| client.peer.ip().to_string());
+        let urls = self.publisher.and_then(Client::urls);
+        let tc_url = urls.map_or("", |urls| &urls.tc_url);
+        let directory = std::env::current_dir().unwrap_or_default();
+        json!({
+            "server_id": from.server,
+            "service_id": from.service,
+            "action": "on_dvr",
+            "client_id": id.unwrap_or_default(),
+            "ip": ip.unwrap_or_default(),
+            "vhost": key.vhost,
+            "app": key.app,
+            "tcUrl": tc_url,
+            "stream": key.stream,
+            "param": self.parameters.to_string(),
+            "cwd": directory.display().to_string(),
+            "file": self.file,
+            "stream_url": stream_url(key),
+            "stream_id": self.stream.id().to_string(),
+        })
+    }
+
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        || true
+    }
+}
+
 /// `on_switch`: another publisher is on air, which had waited.
 #[derive(Clone, Copy)]
 pub(in crate::server) struct SwitchEvent<'a> {

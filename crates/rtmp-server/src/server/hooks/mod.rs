@@ -26,7 +26,7 @@ use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
 use event::Event;
-pub(super) use event::{ClientEvent, SegmentEvent, StreamEvent, SwitchEvent};
+pub(super) use event::{ClientEvent, FileEvent, SegmentEvent, StreamEvent, SwitchEvent};
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
 use post::{HookClient, HookError, TIMEOUT};

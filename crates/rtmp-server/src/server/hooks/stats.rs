@@ -8,7 +8,7 @@ use service_kit::metrics::Histogram;
 use super::post::HookError;
 
 /// The events of hooks.
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 9] = [
     "on_connect",
     "on_close",
     "on_publish",
@@ -17,6 +17,7 @@ const EVENTS: [&str; 8] = [
     "on_stop",
     "on_hls",
     "on_switch",
+    "on_dvr",
 ];
 
 /// Upper bounds of latencies, in ms. The last one is the time limit of a hook.

@@ -9,6 +9,7 @@ mod history;
 pub(super) mod index;
 mod readdressed;
 mod readers;
+pub(super) mod tags;
 pub(super) mod waker;
 
 use std::io;

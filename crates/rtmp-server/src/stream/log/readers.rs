@@ -40,12 +40,17 @@ impl Readers {
 
     /// Number of readers that the index of the log has.
     pub(super) fn count(&self) -> usize {
-        self.packager() + 1
+        self.recorder() + 1
     }
 
     /// The number by which the index knows a packager of HLS that begins.
     pub(super) fn packager(&self) -> usize {
         READERS_PER_WORKER * self.watches.len()
+    }
+
+    /// The number by which the index knows a recorder while it reads.
+    pub(super) fn recorder(&self) -> usize {
+        self.packager() + 1
     }
 
     /// The number by which the index knows these players of a worker.

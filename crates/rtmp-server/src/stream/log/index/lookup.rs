@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{EntryKind, Index};
+use crate::stream::log::tags::TagPlace;
 
 /// Times of arrival of the newest messages of a log.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +106,27 @@ impl Index {
             }
             _ => Duration::ZERO,
         }
+    }
+
+    /// The places of the messages in `range`, which must begin and end where messages do:
+    /// as many as have `max_bytes` together, but one at least.
+    pub(in crate::stream::log) fn tags_in(
+        &self,
+        range: Range<u64>,
+        max_bytes: u64,
+    ) -> Vec<TagPlace> {
+        let entries = self.entries.range(self.position(range.start)..);
+        let places = self.messages_in(range.start, range.end);
+        let limit = range.start.saturating_add(max_bytes);
+        places
+            .zip(entries)
+            .take_while(|(place, _)| place.start == range.start || place.end <= limit)
+            .map(|(range, entry)| TagPlace {
+                kind: entry.kind,
+                time_ms: entry.timestamp,
+                range,
+            })
+            .collect()
     }
 
     /// The place of each message from `offset` up to `end`, both of which must

@@ -172,6 +172,12 @@ impl Index {
         self.headers.clone()
     }
 
+    /// Offset at which the present publication begins.
+    #[must_use]
+    pub(in crate::stream) fn publication(&self) -> u64 {
+        self.publication
+    }
+
     /// Offset at which the newest message ends.
     #[must_use]
     pub(crate) fn end(&self) -> u64 {

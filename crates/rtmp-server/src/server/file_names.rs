@@ -21,10 +21,14 @@ pub(super) fn of_segment(
     duration: Duration,
     now: Timestamp,
 ) -> String {
-    // The stream's name last: it may contain what looks like a variable.
     let name = template.replace("[seq]", &number.to_string());
     let name = name.replace("[duration]", &duration.as_millis().to_string());
-    let name = name.replace("[timestamp]", &now.as_millisecond().to_string());
+    of_time(&name, key, now)
+}
+
+/// `template` with the variables of a stream and of the time `now`, in UTC.
+pub(super) fn of_time(template: &str, key: &StreamKey, now: Timestamp) -> String {
+    let name = template.replace("[timestamp]", &now.as_millisecond().to_string());
     let local = now.strftime("%Y %m %d %H %M %S").to_string();
     let variables = ["[2006]", "[01]", "[02]", "[15]", "[04]", "[05]"];
     let times = variables.iter().zip(local.split(' '));
@@ -32,6 +36,7 @@ pub(super) fn of_segment(
         name.replace(variable, value)
     });
     let millisecond = format!("{:03}", now.as_millisecond().rem_euclid(1_000));
+    // The stream's name last: it may contain what looks like a variable.
     of_stream(&name.replace("[999]", &millisecond), key)
 }
 

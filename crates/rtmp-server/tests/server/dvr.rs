@@ -1,0 +1,190 @@
+//! Recordings: which streams, hooks, the HTTP API, reloads, the end of the server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rtmp_server::config::Role;
+use serde_json::json;
+
+use crate::api_client::Api;
+use crate::hooks::Site;
+use crate::support::{TestServer, headers, keyframe, picture, until};
+
+fn config(directory: &Path, dvr: &str, vhost: &str) -> String {
+    let path = directory.display();
+    format!(
+        "http_api {{ enabled on; listen 127.0.0.1:1985; \
+         raw_api {{ enabled on; allow_update on; }} }} \
+         vhost __defaultVhost__ {{ min_latency on; {vhost} \
+         dvr {{ dvr_path {path}/[app]/[stream].flv; {dvr} }} }}"
+    )
+}
+
+fn exists(directory: &Path, name: &str) -> impl Fn() -> bool + use<> {
+    let path: PathBuf = directory.join(name);
+    move || path.exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_file_is_told_with_srss_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::default();
+    let hooks = site.start().await;
+    let hooks = format!("http_hooks {{ enabled on; on_dvr http://{hooks}/zero; }}");
+    let text = config(directory.path(), "enabled on;", &hooks);
+    let origin = TestServer::start(Role::Origin, &text);
+    let mut publisher = origin.publisher("s?token=x").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    until(exists(directory.path(), "live/s.flv.tmp")).await;
+    drop(publisher);
+    until(|| !site.actions().is_empty()).await;
+    let event = site.asked.lock().unwrap()[0].clone();
+    let file = directory.path().join("live/s.flv");
+    assert_eq!(event["file"], file.display().to_string());
+    assert!(file.exists());
+    for (field, value) in [
+        ("action", "on_dvr"),
+        ("ip", "127.0.0.1"),
+        ("vhost", "__defaultVhost__"),
+        ("app", "live"),
+        ("stream", "s"),
+        ("param", "?token=x"),
+        ("stream_url", "/live/s"),
+    ] {
+        assert_eq!(event[field], value, "{event}");
+    }
+    let url = event["tcUrl"].as_str().unwrap();
+    assert!(
+        url.starts_with("rtmp://") && url.ends_with("/live"),
+        "{event}"
+    );
+    let own = std::env::current_dir().unwrap();
+    assert_eq!(event["cwd"], own.display().to_string());
+    for id in ["server_id", "service_id", "client_id", "stream_id"] {
+        assert!(
+            event[id].as_str().is_some_and(|id| !id.is_empty()),
+            "{event}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_http_api_and_metrics_show_recordings() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = TestServer::start(Role::Origin, &config(directory.path(), "enabled on;", ""));
+    let api = Api::of(&origin).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    let dvrs = async || api.get("/api/v1/dvrs").await["dvrs"].clone();
+    let shown = crate::support::eventually(async || {
+        let dvr = dvrs().await[0].clone();
+        (dvr["state"] == "recording" && dvr["duration"] == 0.04).then_some(dvr)
+    })
+    .await;
+    let file = directory.path().join("live/s.flv.tmp");
+    assert_eq!(shown["file"], file.display().to_string());
+    assert_eq!(shown["stream"], "s");
+    assert_eq!(shown["bytes"], fs::metadata(&file).unwrap().len());
+    let metrics = api.ask("GET", "/metrics").await.body;
+    assert!(
+        metrics.contains("millrace_recordings{state=\"recording\"} 1\n"),
+        "{metrics}"
+    );
+    drop(publisher);
+    until(exists(directory.path(), "live/s.flv")).await;
+    crate::support::eventually(async || (dvrs().await == json!([])).then_some(())).await;
+    let metrics = api.ask("GET", "/metrics").await.body;
+    for line in [
+        "millrace_recordings{state=\"recording\"} 0\n",
+        "millrace_recording_files_total 1\n",
+        "millrace_recording_skips_total 0\n",
+        "millrace_recording_failures_total 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_begun_and_ended_by_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = TestServer::start(Role::Origin, &config(directory.path(), "", ""));
+    let api = Api::of(&origin).await;
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    let order = |rest: &str| format!("/api/v1/raw?rpc=update&scope=dvr{rest}");
+    let order_to = |param: &str| {
+        order(&format!(
+            "&value=__defaultVhost__&param={param}&data=live/s"
+        ))
+    };
+    api.get(&order_to("enable")).await;
+    until(exists(directory.path(), "live/s.flv.tmp")).await;
+    api.get(&order_to("disable")).await;
+    until(exists(directory.path(), "live/s.flv")).await;
+    assert!(!exists(directory.path(), "live/s.flv.tmp")());
+    for (wrong, code) in [
+        ("", 1063),
+        ("&value=x&param=enable&data=live/s", 2014),
+        ("&value=__defaultVhost__&param=enable", 1063),
+        ("&value=__defaultVhost__&param=enable&data=live", 1063),
+        ("&value=__defaultVhost__&param=x&data=live/s", 1063),
+    ] {
+        let answer = api.ask("GET", &order(wrong)).await;
+        assert_eq!(answer.code(), (200, code), "{wrong}");
+    }
+    let text = config(directory.path(), "", "").replace("allow_update on;", "");
+    origin.reload(&text);
+    let answer = api.ask("GET", &order_to("enable")).await;
+    assert_eq!(answer.code(), (200, 1061));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_begins_and_ends_recordings() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = |dvr| config(directory.path(), dvr, "");
+    let origin = TestServer::start(Role::Origin, &text("enabled on; dvr_apply live/other;"));
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    let mut other = origin.publisher("other").await;
+    other.publish(&headers()).await;
+    other.publish(&[keyframe(0), picture(40)]).await;
+    until(exists(directory.path(), "live/other.flv.tmp")).await;
+    assert!(!exists(directory.path(), "live/s.flv.tmp")());
+    origin.reload(&text("enabled on; dvr_apply live/s;"));
+    until(exists(directory.path(), "live/other.flv")).await;
+    until(exists(directory.path(), "live/s.flv.tmp")).await;
+    origin.reload(&text("enabled off;"));
+    until(exists(directory.path(), "live/s.flv")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streams_name_leads_nowhere_else() {
+    crate::support::keep_log();
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("dvr");
+    let origin = TestServer::start(Role::Origin, &config(&below, "enabled on;", ""));
+    let mut publisher = origin.publisher("../../evil").await;
+    publisher.publish(&headers()).await;
+    publisher.publish(&[keyframe(0), picture(40)]).await;
+    let line = "no name of a file below";
+    until(|| !crate::support::log_lines(line).is_empty()).await;
+    assert_eq!(crate::support::log_lines(line).len(), 1, "once");
+    // The stream itself goes on.
+    let mut player = origin.player("../../evil").await;
+    player.joined().await;
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_takes_no_order_to_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = config(directory.path(), "", "mode remote; origin 127.0.0.1:1;");
+    let edge = TestServer::start(Role::Edge, &text);
+    let api = Api::of(&edge).await;
+    let order = "/api/v1/raw?rpc=update&scope=dvr&value=__defaultVhost__&param=enable&data=live/s";
+    assert_eq!(api.ask("GET", order).await.code(), (200, 2014));
+}

@@ -366,6 +366,11 @@ impl Dataplane {
         self.protection.replace_key(key)
     }
 
+    /// True once [`Self::replace_cookie_key`] has set a key, be it an earlier agent's call.
+    pub fn has_cookie_key(&self) -> bool {
+        self.protection.has_key()
+    }
+
     /// Limits the new connections of each network of clients.
     ///
     /// # Errors

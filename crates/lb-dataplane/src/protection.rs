@@ -237,10 +237,21 @@ impl ProtectionMaps {
         self.write(settings)
     }
 
+    /// True once challenges are made with a key that only this host knows.
+    pub(crate) fn has_key(&self) -> bool {
+        !self.written.keys.contains(&CookieKey::default())
+    }
+
     /// Makes challenges with another key from now on; answers to those of the key before
     /// are accepted as well.
     pub(crate) fn replace_key(&mut self, key: [u64; 2]) -> Result<(), Error> {
         let mut settings = self.written;
+        if !self.has_key() {
+            // New maps hold keys of zeros, which everybody knows: no answer to a challenge
+            // of these may be accepted.
+            settings.keys = [CookieKey(key); 2];
+            return self.write(settings);
+        }
         let spare = 1 - (settings.active_key & 1);
         settings.keys[spare as usize] = CookieKey(key);
         self.write(settings)?;

@@ -136,6 +136,26 @@ fn an_answer_to_the_key_before_is_accepted_and_none_to_an_older_one() {
 
 #[test]
 #[ignore = "needs root"]
+fn no_answer_to_the_key_of_zeros_is_accepted_that_new_maps_hold() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    assert!(!bed.dataplane.has_cookie_key());
+    bed.dataplane.replace_cookie_key(KEY).expect("a key");
+    assert!(bed.dataplane.has_cookie_key());
+    bed.dataplane.validate_sources(true).expect("it validates");
+    let client = Address::from(std::net::Ipv4Addr::from(ALICE));
+    let virtual_address = Address::from(std::net::Ipv4Addr::from(VIP));
+    let (client_port, service_port) = (5000_u16.to_be(), RTMP.to_be());
+    let zeros = CookieKey::default();
+    let guess = cookie_hash(zeros, &client, client_port, service_port, &virtual_address);
+    let forged = reset(ALICE, 5000, guess as u32);
+    assert_eq!(bed.send(&forged), DROPPED_WRONG);
+    challenged(&mut bed, &tcp(ALICE, 5000, S));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn connections_that_are_known_go_on_when_validation_begins() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;

@@ -247,7 +247,8 @@ impl Protection {
             self.automatic.reset();
         }
         self.renew_key(dataplane)?;
-        dataplane.validate_sources(self.validates())?;
+        // Without a key anybody could answer challenges.
+        dataplane.validate_sources(self.validates() && dataplane.has_cookie_key())?;
         Ok(has_others)
     }
 
@@ -258,10 +259,21 @@ impl Protection {
             return Ok(());
         }
         match random_key() {
-            Ok(key) => dataplane.replace_cookie_key(key)?,
-            Err(error) => log::error!("SYN validation keeps its key: /dev/urandom: {error}"),
+            Ok(key) => {
+                dataplane.replace_cookie_key(key)?;
+                self.key_due = Some(now + KEY_TIME);
+            }
+            Err(error) if dataplane.has_cookie_key() => {
+                log::error!("SYN validation keeps its key: cannot read /dev/urandom: {error}");
+                self.key_due = Some(now + KEY_TIME);
+            }
+            // Asked again with the next reading.
+            Err(error) => {
+                log::error!(
+                    "SYN validation has no key, and is off: cannot read /dev/urandom: {error}"
+                );
+            }
         }
-        self.key_due = Some(now + KEY_TIME);
         Ok(())
     }
 

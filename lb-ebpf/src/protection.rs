@@ -156,6 +156,11 @@ pub(crate) fn admits(packet: &Packet, now_ns: u64) -> bool {
     // SAFETY: a map value, read and written as a whole.
     let before_ns = unsafe { full_at_ns.read_volatile() }.max(now_ns);
     if before_ns - now_ns > settings.burst_ns {
+        // The bucket is empty. It may be one of a larger burst or a longer interval, which
+        // were in force before.
+        let empty_ns = now_ns + settings.burst_ns + settings.interval_ns;
+        // SAFETY: as above.
+        unsafe { full_at_ns.write_volatile(before_ns.min(empty_ns)) };
         return false;
     }
     // SAFETY: as above.

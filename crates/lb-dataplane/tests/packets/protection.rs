@@ -381,6 +381,37 @@ fn a_network_opens_as_many_connections_as_its_rate_allows() {
     }
 }
 
+/// A limit of so many connections per second, and so many at once.
+fn rate(per_second: u32, burst: u32) -> ConnectionRate {
+    let number = |number| NonZeroU32::new(number).expect("more than 0");
+    ConnectionRate {
+        per_second: number(per_second),
+        burst: number(burst),
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_network_that_has_used_its_burst_gains_by_a_more_generous_rate() {
+    let Some(mut bed) = Bed::new(deployment()) else {
+        return;
+    };
+    let dropped = Verdict::Dropped("rate-limited");
+    bed.dataplane
+        .limit_connections(Some(rate(1, 60)))
+        .expect("set");
+    for port in 0..60 {
+        assert_eq!(bed.send(&tcp(ALICE, 5000 + port, S)), TO_EDGE);
+    }
+    assert_eq!(bed.send(&tcp(ALICE, 6000, S)), dropped);
+    bed.dataplane
+        .limit_connections(Some(rate(2, 2)))
+        .expect("set");
+    assert_eq!(bed.send(&tcp(ALICE, 6000, S)), dropped);
+    bed.step(&Step::Wait(Duration::from_millis(600)));
+    assert_eq!(bed.send(&tcp(ALICE, 6000, S)), TO_EDGE, "half a second on");
+}
+
 #[test]
 #[ignore = "needs root"]
 fn handshakes_are_counted() {

@@ -78,10 +78,11 @@ fn backend(
     now_ns: u64,
 ) -> Result<Backend, Reason> {
     if packet.kind == Kind::LaterFragment {
-        if let Some(service) = table.service_without_ports(packet) {
+        let service = table.service_without_ports(packet);
+        if let Some(service) = service {
             check_not_balanced_before(frame, table, service, packet)?;
         }
-        protection::check_source(frame, packet)?;
+        protection::check_source(frame, packet, table, service)?;
         let backend = fragments::follow(table, packet, now_ns).resolve(table)?;
         return check_hops(packet).map(|()| backend);
     }
@@ -98,8 +99,8 @@ fn backend(
     if packet.kind == Kind::IcmpError {
         return context.related().resolve(table);
     }
-    protection::check_source(frame, packet)?;
-    protection::check_handshake(frame, packet, now_ns)?;
+    protection::check_source(frame, packet, table, Some(service))?;
+    protection::check_handshake(frame, packet, table, service, now_ns)?;
     context.backend()
 }
 

@@ -194,6 +194,8 @@ impl<'a> FlowContext<'a> {
             Decision::Refuse(protection::reason_without_connection(
                 self.frame,
                 self.packet,
+                self.table.index,
+                self.service.entry,
             ))
             .into()
         }

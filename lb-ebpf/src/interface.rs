@@ -3,11 +3,12 @@
 //! A switch that floods shows us frames for other hosts; forwarding those would double
 //! them.
 
-use lb_abi::Server;
+use lb_abi::{Server, Service};
 
 use crate::frame::Frame;
 use crate::headers::Ethernet;
 use crate::maps::INTERFACES;
+use crate::service_table::{GenerationIndex, ServiceRef, ServiceTable};
 
 /// True if the frame, which would be forwarded to `server`, is addressed to this host.
 ///
@@ -28,6 +29,30 @@ pub(crate) fn is_addressed_to_us(frame: &Frame, ethernet: &Ethernet, server: &Se
 #[inline(always)]
 pub(crate) fn is_addressed_to_interface(frame: &Frame) -> bool {
     addressee(frame) != OTHER_HOST
+}
+
+/// True if the frame, which is for `service` but for no server yet, is addressed to this
+/// host.
+#[inline(always)]
+pub(crate) fn is_addressed_to_service(
+    frame: &Frame,
+    table: ServiceTable,
+    service: ServiceRef,
+) -> bool {
+    is_addressed_to(frame, table.index, service.entry)
+}
+
+/// As [`is_addressed_to_service`]. One server stands for all of the service: frames that
+/// come in by a bridge or a VLAN interface leave by it as well.
+#[inline(never)]
+pub(crate) fn is_addressed_to(frame: &Frame, index: GenerationIndex, service: &Service) -> bool {
+    is_addressed_to_interface(frame)
+        || match (index.at(service, 0), frame.header::<Ethernet>(0)) {
+            (Some(backend), Some(ethernet)) => {
+                ethernet.macs.destination == backend.server.macs.source
+            }
+            _ => false,
+        }
 }
 
 /// True if a frame to `server` leaves by another interface than it came from.

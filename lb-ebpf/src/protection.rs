@@ -11,7 +11,7 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_abi::{
-    Address, CookieKey, PROVEN_NS, Protection, ProtectionFlags, Reason, answers_challenge,
+    Address, CookieKey, PROVEN_NS, Protection, ProtectionFlags, Reason, Service, answers_challenge,
     challenge_number, cookie_hash,
 };
 
@@ -20,6 +20,7 @@ use crate::interface;
 use crate::maps::{DENIED_V4, DENIED_V6, PROTECTION, PROVEN, RATES};
 use crate::packet::Packet;
 use crate::reply;
+use crate::service_table::{GenerationIndex, ServiceRef, ServiceTable};
 
 /// The settings, if one of `flags` is set.
 #[inline(always)]
@@ -29,22 +30,25 @@ fn settings(flags: ProtectionFlags) -> Option<&'static Protection> {
 
 /// Refuses packets of denied networks.
 #[inline(always)]
-pub(crate) fn check_source(frame: &Frame, packet: &Packet) -> Result<(), Reason> {
+pub(crate) fn check_source(
+    frame: &Frame,
+    packet: &Packet,
+    table: ServiceTable,
+    service: Option<ServiceRef>,
+) -> Result<(), Reason> {
     if settings(ProtectionFlags::DENIES).is_some() && is_denied(packet) {
-        check_is_ours(frame)?;
-        return Err(Reason::Denied);
+        // Frames for other hosts are left alone, which a bridge may have to deliver.
+        let is_ours = match service {
+            Some(service) => interface::is_addressed_to_service(frame, table, service),
+            None => interface::is_addressed_to_interface(frame),
+        };
+        return Err(if is_ours {
+            Reason::Denied
+        } else {
+            Reason::OtherHost
+        });
     }
     Ok(())
-}
-
-/// Leaves frames for other hosts alone, which a bridge may have to deliver.
-#[inline(always)]
-fn check_is_ours(frame: &Frame) -> Result<(), Reason> {
-    if interface::is_addressed_to_interface(frame) {
-        Ok(())
-    } else {
-        Err(Reason::OtherHost)
-    }
 }
 
 #[inline(never)]
@@ -63,42 +67,54 @@ fn is_denied(packet: &Packet) -> bool {
 /// An answer goes on to the connection tables: the client may have closed a connection from
 /// the same port before, whose entry the next SYN replaces.
 #[inline(always)]
-pub(crate) fn check_handshake(frame: &Frame, packet: &Packet, now_ns: u64) -> Result<(), Reason> {
+pub(crate) fn check_handshake(
+    frame: &Frame,
+    packet: &Packet,
+    table: ServiceTable,
+    service: ServiceRef,
+    now_ns: u64,
+) -> Result<(), Reason> {
     let is_concerned = packet.is_syn() || packet.is_bare_reset();
-    if is_concerned && let Some(settings) = settings(ProtectionFlags::VALIDATES) {
-        return validate(frame, packet, settings, now_ns);
+    let Some(settings) = settings(ProtectionFlags::VALIDATES).filter(|_| is_concerned) else {
+        return Ok(());
+    };
+    if !packet.is_syn() {
+        note_answer(packet, settings, now_ns);
+        return Ok(());
     }
-    Ok(())
+    if is_proven(packet, now_ns) || packet.is_martian() {
+        return Ok(());
+    }
+    Err(
+        if interface::is_addressed_to_service(frame, table, service) {
+            challenge(frame, packet, settings)
+        } else {
+            Reason::OtherHost
+        },
+    )
+}
+
+/// Takes note of a source whose reset answers a challenge.
+#[inline(never)]
+fn note_answer(packet: &Packet, settings: &Protection, now_ns: u64) {
+    if answers(packet, settings) {
+        let proven_until_ns = now_ns + PROVEN_NS;
+        // Should the kernel refuse, the client's next SYN is challenged once more.
+        let _ = PROVEN.insert(&packet.client, &proven_until_ns, 0);
+    }
 }
 
 #[inline(never)]
-fn validate(
-    frame: &Frame,
-    packet: &Packet,
-    settings: &Protection,
-    now_ns: u64,
-) -> Result<(), Reason> {
-    if !packet.is_syn() {
-        if answers(packet, settings) {
-            let proven_until_ns = now_ns + PROVEN_NS;
-            // Should the kernel refuse, the client's next SYN is challenged once more.
-            let _ = PROVEN.insert(&packet.client, &proven_until_ns, 0);
-        }
-        return Ok(());
-    }
-    if is_proven(&packet.client, now_ns) || packet.is_martian() {
-        return Ok(());
-    }
-    check_is_ours(frame)?;
+fn challenge(frame: &Frame, packet: &Packet, settings: &Protection) -> Reason {
     let hash = hash(packet, settings.keys[(settings.active_key & 1) as usize]);
     let number = challenge_number(packet.sequence, hash);
-    Err(reply::challenge(frame, packet, number, (hash >> 32) as u32))
+    reply::challenge(frame, packet, number, (hash >> 32) as u32)
 }
 
-#[inline(always)]
-fn is_proven(client: &Address, now_ns: u64) -> bool {
+#[inline(never)]
+fn is_proven(packet: &Packet, now_ns: u64) -> bool {
     PROVEN
-        .get_ptr(client)
+        .get_ptr(&packet.client)
         // SAFETY: a map value, read as a whole.
         .is_some_and(|until_ns| unsafe { until_ns.read_volatile() } > now_ns)
 }
@@ -123,10 +139,15 @@ fn hash(packet: &Packet, key: CookieKey) -> u64 {
 
 /// The reason why a packet that belongs to no connection, and opens none, is refused.
 #[inline(never)]
-pub(crate) fn reason_without_connection(frame: &Frame, packet: &Packet) -> Reason {
+pub(crate) fn reason_without_connection(
+    frame: &Frame,
+    packet: &Packet,
+    index: GenerationIndex,
+    service: &Service,
+) -> Reason {
     if packet.is_bare_reset()
         && let Some(settings) = settings(ProtectionFlags::VALIDATES)
-        && interface::is_addressed_to_interface(frame)
+        && interface::is_addressed_to(frame, index, service)
     {
         return if answers(packet, settings) {
             Reason::SourceProven

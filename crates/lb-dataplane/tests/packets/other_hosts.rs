@@ -5,7 +5,7 @@ use lb_model::OrphanPolicy;
 
 use crate::{case, check, packet};
 use packet_bed::frames::*;
-use packet_bed::{Bed, DIRECTOR, Step, seconds, service, state};
+use packet_bed::{Bed, DIRECTOR, Step, Verdict, seconds, service, state};
 
 fn deployment() -> DesiredState {
     state([service("172.16.1.200:1935", &["edge 1", "edge 2"])])
@@ -126,4 +126,43 @@ fn a_frame_for_the_interface_is_ours_whatever_address_the_way_on_has() {
             assert_eq!(run.frame[6..12], VLANS, "{flags} to {to:02x?}");
         }
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn sources_are_validated_and_denied_whatever_address_of_ours_they_send_to() {
+    // As of a bridge that the interface belongs to, with an address of its own.
+    const BRIDGES: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    let mut deployment = deployment();
+    for server in &mut deployment.services[0].servers {
+        let hop = server.next_hop.as_mut().expect("a next hop");
+        hop.source = BRIDGES.into();
+    }
+    let Some(mut bed) = Bed::new(deployment) else {
+        return;
+    };
+    bed.dataplane.replace_cookie_key([1, 2]).expect("a key");
+    bed.dataplane.validate_sources(true).expect("it validates");
+    let to_the_bridge = |frame| patched(frame, 0, &BRIDGES);
+    let syn = to_the_bridge(tcp(ALICE, 5000, S));
+    let Verdict::Challenged(number) = bed.send(&syn) else {
+        panic!("a challenge");
+    };
+    const SEQUENCE: usize = 38;
+    let reset = patched(tcp(ALICE, 5000, R), SEQUENCE, &number.to_be_bytes());
+    assert_eq!(
+        bed.send(&to_the_bridge(reset)),
+        Verdict::Dropped("source-proven")
+    );
+    let run = bed.dataplane.test_run(&syn, 1).expect("the program runs");
+    assert_eq!(run.frame[6..12], BRIDGES, "it is forwarded");
+
+    let network = "10.0.0.0/24".parse().expect("a network");
+    bed.dataplane
+        .deny(&[network].into_iter().collect())
+        .expect("denied");
+    let ack = to_the_bridge(tcp(BOB, 5000, A));
+    assert_eq!(bed.send(&ack), Verdict::Dropped("denied"));
+    let other = for_another(tcp(BOB, 5000, S));
+    assert_eq!(bed.send(&other), Verdict::Stack("other-host"));
 }

@@ -100,7 +100,7 @@ fn note_answer(packet: &Packet, settings: &Protection, now_ns: u64) {
     if answers(packet, settings) {
         let proven_until_ns = now_ns + PROVEN_NS;
         // Should the kernel refuse, the client's next SYN is challenged once more.
-        let _ = PROVEN.insert(&packet.client, &proven_until_ns, 0);
+        let _ = PROVEN.insert(&source_of(packet), &proven_until_ns, 0);
     }
 }
 
@@ -114,7 +114,7 @@ fn challenge(frame: &Frame, packet: &Packet, settings: &Protection) -> Reason {
 #[inline(never)]
 fn is_proven(packet: &Packet, now_ns: u64) -> bool {
     PROVEN
-        .get_ptr(&packet.client)
+        .get_ptr(&source_of(packet))
         // SAFETY: a map value, read as a whole.
         .is_some_and(|until_ns| unsafe { until_ns.read_volatile() } > now_ns)
 }
@@ -187,6 +187,17 @@ pub(crate) fn admits(packet: &Packet, now_ns: u64) -> bool {
     // SAFETY: as above.
     unsafe { full_at_ns.write_volatile(before_ns + settings.interval_ns) };
     true
+}
+
+/// What is proven: an IPv4 client, or the /64 of an IPv6 client. A host has all addresses of
+/// its /64, with which it could fill the table.
+#[inline(always)]
+fn source_of(packet: &Packet) -> Address {
+    if packet.is_ipv6 {
+        network_of(packet)
+    } else {
+        packet.client
+    }
 }
 
 /// The /24 of an IPv4 client, the /64 of an IPv6 client.

@@ -69,7 +69,10 @@ fn a_source_is_challenged_until_its_reset_proves_it() {
     let number = challenged(&mut bed, &tcp6(DAVE, 5000, S));
     assert_eq!(bed.send(&reset6(DAVE, 5000, number)), DROPPED_PROVEN);
     assert_eq!(bed.send(&tcp6(DAVE, 5000, S)), TO_EDGE);
-    challenged(&mut bed, &tcp6(ERIN, 5000, S));
+    assert_eq!(bed.send(&tcp6(ERIN, 5000, S)), TO_EDGE, "the same /64");
+    let mut other = DAVE;
+    other[7] ^= 1;
+    challenged(&mut bed, &tcp6(other, 5000, S));
 }
 
 #[test]

@@ -25,7 +25,12 @@ pub(crate) fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
         rearm_ns: 0,
         server: backend.slot,
         generation: backend.server.generation,
-        awaited_sequence: 0,
+        // 0 in a SYN.
+        awaited_sequence: if packet.is_acknowledging() {
+            packet.acknowledged
+        } else {
+            0
+        },
         state: first_state(packet),
     }
 }

@@ -205,12 +205,16 @@ impl<'a> FlowContext<'a> {
     /// connections.
     #[inline(always)]
     fn continue_half_open(&self, flow: &mut Flow, backend: Backend) -> Decision {
+        // A connection that was taken over in its middle has no handshake to complete.
+        let began_with_syn = flow.awaited_sequence == 0;
         self.update_state(flow);
         if !self.packet.is_udp() {
             if flow.state != FlowState::Established as u32 {
                 return Decision::Forward(backend.slot);
             }
-            count::completed();
+            if began_with_syn {
+                count::completed();
+            }
         }
         flow.rearm_ns = persistence::rearm_after(self.service, self.now_ns);
         // From one map's value into the other map: a copy would take up stack.
@@ -240,7 +244,9 @@ impl<'a> FlowContext<'a> {
         if !self.is_ours(backend) {
             return Decision::Refuse(Reason::OtherHost).into();
         }
-        if !service.has(ServiceFlags::ONE_PACKET) && !protection::admits(packet, self.now_ns) {
+        // Not connections of before that a sloppy service takes over in their middle.
+        let is_new = packet.is_syn() || packet.is_udp() && !service.has(ServiceFlags::ONE_PACKET);
+        if is_new && !protection::admits(packet, self.now_ns) {
             return Decision::Refuse(Reason::RateLimited).into();
         }
         if let Some(sticky) = sticky {
@@ -277,7 +283,7 @@ impl<'a> FlowContext<'a> {
     /// Enters a connection to `backend`.
     #[inline(never)]
     fn insert_half_open(&self, backend: Backend) {
-        if !self.packet.is_udp() {
+        if self.packet.is_syn() {
             count::opened();
         }
         let flow = flow::new(self.packet, backend, self.now_ns);

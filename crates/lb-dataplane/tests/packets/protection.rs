@@ -355,12 +355,9 @@ fn a_network_opens_as_many_connections_as_its_rate_allows() {
     let Some(mut bed) = Bed::new(deployment()) else {
         return;
     };
-    let number = |number| NonZeroU32::new(number).expect("more than 0");
-    let rate = ConnectionRate {
-        per_second: number(2),
-        burst: number(4),
-    };
-    bed.dataplane.limit_connections(Some(rate)).expect("set");
+    bed.dataplane
+        .limit_connections(Some(rate(2, 4)))
+        .expect("set");
     let dropped = Verdict::Dropped("rate-limited");
     for port in 0..4 {
         let client = if port % 2 == 0 { ALICE } else { BOB };
@@ -413,6 +410,30 @@ fn a_network_that_has_used_its_burst_gains_by_a_more_generous_rate() {
     assert_eq!(bed.send(&tcp(ALICE, 6000, S)), dropped);
     bed.step(&Step::Wait(Duration::from_millis(600)));
     assert_eq!(bed.send(&tcp(ALICE, 6000, S)), TO_EDGE, "half a second on");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn connections_that_are_taken_over_are_neither_limited_nor_counted_as_new() {
+    let mut sloppy = deployment();
+    sloppy.services[0].sloppy = true;
+    let Some(mut bed) = Bed::new(sloppy) else {
+        return;
+    };
+    bed.dataplane
+        .limit_connections(Some(rate(1, 1)))
+        .expect("set");
+    let acknowledging = |port| patched(tcp(ALICE, port, A), 42, &[0, 0, 0, 7]);
+    for port in 5000..5010 {
+        for _ in 0..2 {
+            assert_eq!(bed.send(&acknowledging(port)), TO_EDGE);
+        }
+    }
+    let handshakes = bed.dataplane.handshakes().expect("they can be read");
+    assert_eq!((handshakes.opened, handshakes.completed), (0, 0));
+    assert_eq!(bed.send(&tcp(ALICE, 6000, S)), TO_EDGE);
+    let dropped = Verdict::Dropped("rate-limited");
+    assert_eq!(bed.send(&tcp(ALICE, 6001, S)), dropped);
 }
 
 #[test]

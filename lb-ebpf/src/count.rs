@@ -44,6 +44,15 @@ pub(crate) fn opened() {
     }
 }
 
+/// Counts a SYN over the rate of its network.
+#[inline(always)]
+pub(crate) fn refused() {
+    if let Some(counters) = HANDSHAKES.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { (*counters).refused += 1 };
+    }
+}
+
 /// Counts a TCP connection whose handshake is complete.
 #[inline(always)]
 pub(crate) fn completed() {

@@ -247,6 +247,9 @@ impl<'a> FlowContext<'a> {
         // Not connections of before that a sloppy service takes over in their middle.
         let is_new = packet.is_syn() || packet.is_udp() && !service.has(ServiceFlags::ONE_PACKET);
         if is_new && !protection::admits(packet, self.now_ns) {
+            if packet.is_syn() {
+                count::refused();
+            }
             return Decision::Refuse(Reason::RateLimited).into();
         }
         if let Some(sticky) = sticky {

@@ -43,7 +43,7 @@ pub struct CookieKey(pub [u64; 2]);
 /// Time for which a source that has answered a challenge is proven, in nanoseconds.
 pub const PROVEN_NS: u64 = 60_000_000_000;
 
-/// TCP connections that the program has entered, on one CPU; never reset.
+/// TCP connections that the program has entered or refused, on one CPU; never reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct HandshakeCounters {
@@ -51,6 +51,8 @@ pub struct HandshakeCounters {
     pub opened: u64,
     /// Those of them whose handshake has been completed.
     pub completed: u64,
+    /// SYNs over the rate of their network, which are not entered.
+    pub refused: u64,
 }
 
 /// SipHash-1-3 (Aumasson, Bernstein 2012) of a client, its port and the service's port (in

@@ -380,7 +380,7 @@ impl Dataplane {
         self.protection.limit(rate)
     }
 
-    /// TCP connections entered so far.
+    /// TCP connections entered or refused so far.
     ///
     /// # Errors
     ///

@@ -27,13 +27,15 @@ pub struct ConnectionRate {
     pub burst: NonZeroU32,
 }
 
-/// TCP connections that have been entered; never reset.
+/// TCP connections that have been entered or refused; never reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Handshakes {
     /// Entered by their first packet.
     pub opened: u64,
     /// Those whose handshake has been completed.
     pub completed: u64,
+    /// SYNs over the rate of their network, which were not entered.
+    pub refused: u64,
 }
 
 /// Networks on the deny list.
@@ -275,6 +277,7 @@ impl ProtectionMaps {
         Ok(per_cpu.iter().fold(zero, |sum, cpu| Handshakes {
             opened: sum.opened + cpu.opened,
             completed: sum.completed + cpu.completed,
+            refused: sum.refused + cpu.refused,
         }))
     }
 }

@@ -446,6 +446,14 @@ fn handshakes_are_counted() {
         bed.send(&tcp(client, 5000, flags));
     }
     bed.send(&udp(ALICE, 5000));
+    bed.dataplane
+        .limit_connections(Some(rate(1, 1)))
+        .expect("set");
+    bed.send(&udp(BOB, 5001));
+    for frame in [tcp(BOB, 5001, S), udp(BOB, 5002)] {
+        assert_eq!(bed.send(&frame), Verdict::Dropped("rate-limited"));
+    }
     let handshakes = bed.dataplane.handshakes().expect("they can be read");
     assert_eq!((handshakes.opened, handshakes.completed), (2, 1));
+    assert_eq!(handshakes.refused, 1, "SYNs only");
 }

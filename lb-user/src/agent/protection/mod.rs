@@ -360,8 +360,7 @@ fn reading(dataplane: &Dataplane) -> Result<Reading, Error> {
     Ok(Reading {
         opened: handshakes.opened,
         completed: handshakes.completed,
-        refused: dataplane.packets_with(Reason::Challenged)?
-            + dataplane.packets_with(Reason::RateLimited)?,
+        refused: dataplane.packets_with(Reason::Challenged)? + handshakes.refused,
         proven: dataplane.packets_with(Reason::SourceProven)?,
     })
 }

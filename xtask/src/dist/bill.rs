@@ -14,6 +14,9 @@ const TOOL: (&str, &str) = ("cargo-sbom", "0.10.0");
 /// Where it is installed, below the build's folder.
 const TOOLS: &str = "target/tools";
 
+/// Ending of the files' names.
+pub(super) const SUFFIX: &str = ".cdx.json";
+
 /// Writes `PROGRAM.cdx.json` (CycloneDX 1.6) for each program.
 pub(super) fn write_all(programs: &[&str], out: &Path) -> anyhow::Result<()> {
     let tool = Path::new(TOOLS).join("bin").join(TOOL.0);
@@ -27,7 +30,7 @@ pub(super) fn write_all(programs: &[&str], out: &Path) -> anyhow::Result<()> {
         let mut command = Command::new(&tool);
         command.args(["sbom", "--output-format", "cyclone_dx_json_1_6"]);
         let bill = output(command.args(["--cargo-package", program]))?;
-        let path = out.join(program).with_extension("cdx.json");
+        let path = out.join(format!("{program}{SUFFIX}"));
         fs::write(&path, bill).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -64,20 +64,45 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Removes the packages that an earlier run has left in a directory.
 ///
 /// # Errors
-/// There is something else in it.
+/// There is something else in it; then nothing is removed.
 fn clear(out: &Path) -> anyhow::Result<()> {
-    let has = |name: &str| out.join(name).exists();
-    let is_ours = has(CHECKSUMS) || has(TREE);
-    let entries = fs::read_dir(out).map_or(0, Iterator::count);
-    ensure!(
-        entries == 0 || is_ours,
-        "{} holds something else than packages: choose another directory",
-        out.display()
-    );
-    if entries > 0 {
-        fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
+    if !out.exists() {
+        return Ok(());
+    }
+    let mut ours = Vec::new();
+    for entry in fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        ensure!(
+            is_ours(&entry.path(), &name.to_string_lossy()),
+            "{} holds {}, which is none of our packages: choose another directory",
+            out.display(),
+            name.display()
+        );
+        ours.push(entry.path());
+    }
+    for path in ours {
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// True for what [`run`] writes.
+fn is_ours(path: &Path, name: &str) -> bool {
+    let is_package = name.starts_with("millrace-") && name.ends_with("deb");
+    let is_bill = name
+        .strip_suffix(bill::SUFFIX)
+        .is_some_and(|program| PROGRAMS.contains(&program));
+    let is_tree = || {
+        let control = fs::read_to_string(path.join("debian/control"));
+        name == TREE && control.is_ok_and(|it| it.contains("Package: millrace-lb\n"))
+    };
+    name == CHECKSUMS || is_package || is_bill || is_tree()
 }
 
 /// Builds the programs for a release; returns where they are.
@@ -99,14 +124,15 @@ fn lay_out(tree: &Path, programs: &Path, revision: &Revision) -> anyhow::Result<
         let folder = tree.join(folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    // First: by its `debian` the next run knows the tree, should this one fail.
+    let files = ["debian", "examples", "CHANGELOG.md"];
+    do_it(Command::new("cp").arg("--recursive").args(files).arg(tree))?;
     for name in PROGRAMS {
         copy(&programs.join(name), &tree.join("usr/bin").join(name))?;
     }
     let script = tree.join("usr/sbin/millrace-realserver");
     copy(Path::new("scripts/realserver.sh"), &script)?;
     do_it(Command::new(programs.join(CLI_DOCS)).arg(tree))?;
-    let files = ["debian", "examples", "CHANGELOG.md"];
-    do_it(Command::new("cp").arg("--recursive").args(files).arg(tree))?;
     let changelog = format!(
         "millrace ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {}  {}\n",
         revision.debian,
@@ -197,8 +223,19 @@ mod tests {
         fs::write(&file, "").expect("it can be written");
         assert!(clear(&out).is_err());
         assert!(file.exists());
+        // Others have files of that name as well.
         fs::write(out.join(CHECKSUMS), "").expect("it can be written");
+        fs::create_dir(out.join(TREE)).expect("it can be made");
+        assert!(clear(&out).is_err());
+        assert!(file.exists() && out.join(CHECKSUMS).exists());
+        fs::remove_file(&file).expect("it is there");
+        assert!(clear(&out).is_err(), "a tree of somebody else's");
+        fs::create_dir(out.join("tree/debian")).expect("it can be made");
+        fs::copy("../debian/control", out.join("tree/debian/control")).expect("it is there");
+        for name in ["millrace-lb_1_amd64.deb", "lb-user.cdx.json"] {
+            fs::write(out.join(name), "").expect("it can be written");
+        }
         clear(&out).expect("packages are in it");
-        assert!(!file.exists());
+        assert_eq!(fs::read_dir(&out).expect("it can be read").count(), 0);
     }
 }

@@ -182,6 +182,10 @@ impl Enforcer {
     ) -> Result<Option<String>, Error> {
         let protection = &state.plan().protection;
         self.protection.admit(protection, &self.tables)?;
+        self.protection.replace_plan(protection);
+        // Before the packets: where `apply` replaces an earlier agent's program, it takes
+        // seconds for what that one remembers.
+        let protected = self.protect();
         let (desired, events) = self.desired(state, routers);
         let result = self.dataplane.apply(&desired);
         // Also after a refusal: the guard has changed, and reports each event once.
@@ -191,8 +195,7 @@ impl Enforcer {
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
-        self.protection.replace_plan(protection);
-        self.protect()?;
+        protected?;
         Ok(self.refusal.take().map(|_| {
             let message = "the data plane is in sync again".to_owned();
             log::info!("{message}");

@@ -41,6 +41,8 @@ pub struct Saved {
     pub connection_rate: Option<RateOrder>,
     /// The operator's order about the validation of sources.
     pub syn_validation: Option<SynValidation>,
+    /// True while a flood has sources validated.
+    pub is_validating: bool,
     /// The last result of each check.
     pub checks: Vec<SavedCheck>,
     /// The quorum of each service.

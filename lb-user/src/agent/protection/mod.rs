@@ -119,6 +119,10 @@ impl Protection {
             .collect();
         self.orders.rate = saved.connection_rate;
         self.orders.validation = saved.syn_validation;
+        if saved.is_validating && !self.automatic.is_active() {
+            // The data plane is a new one, and the flood may go on.
+            self.automatic = Automatic::new(true, Instant::now());
+        }
         self.on_denials_changed();
     }
 
@@ -136,6 +140,7 @@ impl Protection {
             .collect();
         saved.connection_rate = self.orders.rate;
         saved.syn_validation = self.orders.validation;
+        saved.is_validating = self.automatic.is_active();
     }
 
     /// The orders, to be restored by [`Self::set_orders`] if they are refused.
@@ -439,7 +444,20 @@ mod tests {
         assert_eq!(later.denied, protection.denied);
         let mut again = Saved::default();
         later.save(&mut again);
+        assert!(again.is_validating);
+        again.is_validating = false;
         assert_eq!(again, saved);
         assert!(later.validates(), "the flood may go on");
+    }
+
+    #[test]
+    fn validation_that_a_flood_has_begun_goes_on_with_a_new_data_plane() {
+        let flooded = Protection::new(true, &TableSizes::default());
+        let mut saved = Saved::default();
+        flooded.save(&mut saved);
+        let mut later = Protection::new(false, &TableSizes::default());
+        later.inherit(&saved);
+        later.order_validation(Some(SynValidation::Automatic));
+        assert!(later.validates());
     }
 }

@@ -71,6 +71,19 @@ impl DeniedNetworks {
         })
     }
 
+    /// A network as the list holds it: with its first address, and as one of IPv4 if it holds
+    /// nothing but IPv4 addresses in the form of IPv6 (RFC 4291 §2.5.5.2).
+    pub fn canonical(network: Network) -> Network {
+        const MAPPED_BITS: u8 = 96;
+        let length = network.prefix_length();
+        match network.first().to_canonical() {
+            address @ IpAddr::V4(_) if network.first().is_ipv6() && length >= MAPPED_BITS => {
+                Network::new(address, length - MAPPED_BITS)
+            }
+            _ => network.truncated(),
+        }
+    }
+
     /// Number of networks of one address family.
     fn count(&self, is_ipv4: bool) -> usize {
         let networks = self.networks.iter();
@@ -107,7 +120,7 @@ impl FromIterator<Network> for DeniedNetworks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let mut denied = Self::default();
         for network in networks {
-            let network = canonical(network);
+            let network = Self::canonical(network);
             let lengths = if network.first().is_ipv4() {
                 &mut denied.lengths_v4
             } else {
@@ -117,19 +130,6 @@ impl FromIterator<Network> for DeniedNetworks {
             denied.networks.insert(network);
         }
         denied
-    }
-}
-
-/// A network with its first address, and as one of IPv4 if it holds nothing but IPv4
-/// addresses in the form of IPv6 (RFC 4291 §2.5.5.2).
-fn canonical(network: Network) -> Network {
-    const MAPPED_BITS: u8 = 96;
-    let length = network.prefix_length();
-    match network.first().to_canonical() {
-        address @ IpAddr::V4(_) if network.first().is_ipv6() && length >= MAPPED_BITS => {
-            Network::new(address, length - MAPPED_BITS)
-        }
-        _ => network.truncated(),
     }
 }
 

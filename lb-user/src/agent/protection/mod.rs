@@ -188,22 +188,24 @@ impl Protection {
     /// Denies a network, for a time or for good.
     pub(super) fn deny(&mut self, network: Network, timeout: Option<Duration>) {
         let until = timeout.and_then(|timeout| SystemTime::now().checked_add(timeout));
-        self.orders.denials.insert(network.truncated(), until);
+        let network = DeniedNetworks::canonical(network);
+        self.orders.denials.insert(network, until);
         self.on_denials_changed();
     }
 
     /// Takes an order to deny a network back; false if there was none.
     pub(super) fn allow(&mut self, network: Network) -> bool {
-        let had_order = self.orders.denials.remove(&network.truncated()).is_some();
+        let network = DeniedNetworks::canonical(network);
+        let had_order = self.orders.denials.remove(&network).is_some();
         self.on_denials_changed();
         had_order
     }
 
     /// True if the file denies the network.
     pub(super) fn is_denied_by_file(&self, network: Network) -> bool {
-        let network = network.truncated();
+        let network = DeniedNetworks::canonical(network);
         let mut denied = self.plan.denied.iter();
-        denied.any(|denied| denied.truncated() == network)
+        denied.any(|denied| DeniedNetworks::canonical(*denied) == network)
     }
 
     /// Takes the operator's order about the rate, or `None` for as configured.
@@ -405,6 +407,8 @@ mod tests {
         assert!(protection.allow(network("10.0.0.1")));
         assert!(!protection.allow(network("192.0.2.0/24")), "the file's");
         assert!(protection.is_denied_by_file(network("192.0.2.7/24")));
+        protection.deny(network("::ffff:10.0.0.0/120"), None);
+        assert!(protection.allow(network("10.0.0.0/24")), "the same network");
     }
 
     #[test]

@@ -368,8 +368,9 @@ impl Enforcer {
     }
 
     /// Takes up the orders about the protection that an earlier agent has saved.
-    pub(super) fn inherit_protection(&mut self, saved: &Saved) {
-        self.protection.inherit(saved);
+    pub(super) fn inherit_protection(&mut self, saved: &Saved, plan: &Plan) {
+        self.protection
+            .inherit(saved, &plan.protection, &self.tables);
     }
 
     fn protect(&mut self) -> Result<(), Error> {

@@ -129,7 +129,7 @@ impl Agent {
     /// Puts the first plan in force, on top of what an earlier agent has left.
     async fn begin(&mut self, saved: &Saved, plan: Plan) -> anyhow::Result<()> {
         let known = self.enforcer.known_hops(&saved.cut_off);
-        self.enforcer.inherit_protection(saved);
+        self.enforcer.inherit_protection(saved, &plan);
         // No change that is to be reported: there is no plan yet.
         self.checks.on_hops(known.clone());
         let stale = Cleanup::unknown_to(&plan, saved);

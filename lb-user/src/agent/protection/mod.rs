@@ -110,13 +110,15 @@ impl Protection {
         }
     }
 
-    /// Takes up the orders that an earlier agent has saved.
-    pub(super) fn inherit(&mut self, saved: &Saved) {
+    /// Takes up the orders that an earlier agent has saved, as far as they fit into tables of
+    /// `sizes` beside the file of `plan`: a start must not fail by them.
+    pub(super) fn inherit(&mut self, saved: &Saved, plan: &ProtectionPlan, sizes: &TableSizes) {
         let until = |s| UNIX_EPOCH + Duration::from_secs(s);
         let denials = saved.denied.iter();
         self.orders.denials = denials
             .map(|denial| (denial.network, denial.until_s.map(until)))
             .collect();
+        self.drop_excess(plan, sizes);
         self.orders.rate = saved.connection_rate;
         self.orders.validation = saved.syn_validation;
         if saved.is_validating && !self.automatic.is_active() {
@@ -124,6 +126,32 @@ impl Protection {
             self.automatic = Automatic::new(true, Instant::now());
         }
         self.on_denials_changed();
+    }
+
+    fn drop_excess(&mut self, plan: &ProtectionPlan, sizes: &TableSizes) {
+        let is_ipv4 = |network: Network| DeniedNetworks::canonical(network).first().is_ipv4();
+        let by_file = plan.denied.iter().filter(|it| is_ipv4(**it)).count();
+        let capacity = sizes.denied as usize;
+        let mut room_v4 = capacity.saturating_sub(by_file);
+        let mut room_v6 = capacity.saturating_sub(plan.denied.len() - by_file);
+        let saved = self.orders.denials.len();
+        self.orders.denials.retain(|network, _| {
+            let room = if is_ipv4(*network) {
+                &mut room_v4
+            } else {
+                &mut room_v6
+            };
+            let fits = *room > 0;
+            *room = room.saturating_sub(1);
+            fits
+        });
+        let dropped = saved - self.orders.denials.len();
+        if dropped > 0 {
+            log::error!(
+                "{dropped} networks that operators deny are not denied any more: the table holds \
+                 {capacity} of each address family, the file's included; raise --table denied=…"
+            );
+        }
     }
 
     /// Adds the orders to what a later agent is to know.
@@ -444,7 +472,7 @@ mod tests {
         let mut saved = Saved::default();
         protection.save(&mut saved);
         let mut later = Protection::new(true, &TableSizes::default());
-        later.inherit(&saved);
+        later.inherit(&saved, &ProtectionPlan::default(), &TableSizes::default());
         assert_eq!(later.denied, protection.denied);
         let mut again = Saved::default();
         later.save(&mut again);
@@ -455,12 +483,33 @@ mod tests {
     }
 
     #[test]
+    fn orders_that_do_not_fit_any_more_do_not_keep_an_agent_from_starting() {
+        let mut former = protection(&[]);
+        for text in ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "2001:db8::/32"] {
+            former.deny(network(text), None);
+        }
+        let mut saved = Saved::default();
+        former.save(&mut saved);
+        let sizes = TableSizes {
+            denied: 2,
+            ..TableSizes::default()
+        };
+        let file = vec![network("192.0.2.0/24")];
+        let plan = ProtectionPlan::new(&GlobalDefs::default(), file);
+        let mut later = Protection::new(false, &sizes);
+        later.inherit(&saved, &plan, &sizes);
+        later.admit(&plan, &sizes).expect("it fits");
+        later.replace_plan(&plan);
+        assert_eq!(later.denied.len(), 3, "two of IPv4 and one of IPv6");
+    }
+
+    #[test]
     fn validation_that_a_flood_has_begun_goes_on_with_a_new_data_plane() {
         let flooded = Protection::new(true, &TableSizes::default());
         let mut saved = Saved::default();
         flooded.save(&mut saved);
         let mut later = Protection::new(false, &TableSizes::default());
-        later.inherit(&saved);
+        later.inherit(&saved, &ProtectionPlan::default(), &TableSizes::default());
         later.order_validation(Some(SynValidation::Automatic));
         assert!(later.validates());
     }

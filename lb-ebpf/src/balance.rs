@@ -101,7 +101,15 @@ fn backend(
     }
     protection::check_source(frame, packet, table, Some(service))?;
     protection::check_handshake(frame, packet, table, service, now_ns)?;
-    context.backend()
+    // Here and not where the connection is looked for: Linux 6.1 allows a chain of calls 512
+    // bytes of stack.
+    context.backend().map_err(|reason| {
+        if reason == Reason::NoConnection {
+            protection::reason_without_connection(frame, packet, table.index, service.entry)
+        } else {
+            reason
+        }
+    })
 }
 
 #[inline(always)]

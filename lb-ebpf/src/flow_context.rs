@@ -191,13 +191,7 @@ impl<'a> FlowContext<'a> {
         if may_open {
             EncodedOption::NONE
         } else {
-            Decision::Refuse(protection::reason_without_connection(
-                self.frame,
-                self.packet,
-                self.table.index,
-                self.service.entry,
-            ))
-            .into()
+            Decision::Refuse(Reason::NoConnection).into()
         }
     }
 

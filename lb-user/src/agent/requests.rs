@@ -101,20 +101,25 @@ impl Agent {
     }
 
     fn on_allow(&mut self, network: Network) -> Response {
-        let mut had_order = false;
-        let order = |it: &mut Protection| had_order = it.allow(network);
-        let message = format!("{network} is not denied any more");
-        let response = self.change_protection(order, message);
-        let is_denied_by_file = self.enforcer.protection().is_denied_by_file(network);
-        match (had_order, is_denied_by_file) {
-            (_, true) => Response::Refused(format!(
-                "{network} is denied by the file of lb_deny_file: take it out there and reload"
-            )),
-            (false, false) => Response::Refused(format!(
-                "no order denies {network}; `lb-user deny list` shows those that there are"
-            )),
-            (true, false) => response,
-        }
+        let protection = self.enforcer.protection();
+        let by_order = protection.is_denied_by_order(network);
+        let message = match (by_order, protection.is_denied_by_file(network)) {
+            (true, false) => format!("{network} is not denied any more"),
+            (true, true) => {
+                format!("no order denies {network} any more, but the file of lb_deny_file does")
+            }
+            (false, true) => {
+                return Response::Refused(format!(
+                    "{network} is denied by the file of lb_deny_file: take it out there and reload"
+                ));
+            }
+            (false, false) => {
+                return Response::Refused(format!(
+                    "no order denies {network}; `lb-user deny list` shows those that there are"
+                ));
+            }
+        };
+        self.change_protection(|it| it.allow(network), message)
     }
 
     /// Changes the protection from floods, and tells everybody.

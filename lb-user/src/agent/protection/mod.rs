@@ -221,12 +221,17 @@ impl Protection {
         self.on_denials_changed();
     }
 
-    /// Takes an order to deny a network back; false if there was none.
-    pub(super) fn allow(&mut self, network: Network) -> bool {
+    /// Takes an order to deny a network back.
+    pub(super) fn allow(&mut self, network: Network) {
         let network = DeniedNetworks::canonical(network);
-        let had_order = self.orders.denials.remove(&network).is_some();
+        self.orders.denials.remove(&network);
         self.on_denials_changed();
-        had_order
+    }
+
+    /// True if an order denies the network.
+    pub(super) fn is_denied_by_order(&self, network: Network) -> bool {
+        let network = DeniedNetworks::canonical(network);
+        self.orders.denials.contains_key(&network)
     }
 
     /// True if the file denies the network.
@@ -432,11 +437,14 @@ mod tests {
         assert!(protection.drop_expired(later(50)).is_empty());
         assert_eq!(protection.drop_expired(later(61)).len(), 1);
         assert_eq!(protection.denied.len(), 2);
-        assert!(protection.allow(network("10.0.0.1")));
-        assert!(!protection.allow(network("192.0.2.0/24")), "the file's");
+        assert!(protection.is_denied_by_order(network("10.0.0.1")));
+        protection.allow(network("10.0.0.1"));
+        assert!(!protection.is_denied_by_order(network("10.0.0.1")));
+        assert!(!protection.is_denied_by_order(network("192.0.2.0/24")));
         assert!(protection.is_denied_by_file(network("192.0.2.7/24")));
         protection.deny(network("::ffff:10.0.0.0/120"), None);
-        assert!(protection.allow(network("10.0.0.0/24")), "the same network");
+        protection.allow(network("10.0.0.0/24"));
+        assert_eq!(protection.denied.len(), 1, "it is the same network");
     }
 
     #[test]

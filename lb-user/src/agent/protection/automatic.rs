@@ -58,8 +58,8 @@ enum State {
     Idle,
     Active {
         since: Instant,
-        /// The counters at that time.
-        before: Reading,
+        /// The counters at that time; `None` before the first reading.
+        before: Option<Reading>,
         /// Highest rate of SYNs so far.
         peak_per_s: u64,
         /// Since when there is less than half; `None`: there is more.
@@ -112,7 +112,7 @@ impl Automatic {
         let state = if is_active {
             State::Active {
                 since: now,
-                before: Reading::default(),
+                before: None,
                 peak_per_s: 0,
                 quiet_since: None,
             }
@@ -175,7 +175,7 @@ impl Automatic {
             State::Idle if is_flood => {
                 self.state = State::Active {
                     since: now,
-                    before: last,
+                    before: Some(last),
                     peak_per_s: load.syns_per_s,
                     quiet_since: None,
                 };
@@ -188,6 +188,7 @@ impl Automatic {
                 peak_per_s,
                 quiet_since,
             } => {
+                let before = *before.get_or_insert(last);
                 *peak_per_s = load.syns_per_s.max(*peak_per_s);
                 if !is_quiet {
                     *quiet_since = None;
@@ -285,6 +286,20 @@ mod tests {
         };
         assert_eq!(bed.second(0, 0), Some(ended));
         assert!(!bed.automatic.is_active());
+    }
+
+    #[test]
+    fn a_later_agent_reports_what_came_since_its_start() {
+        let mut bed = Bed::new();
+        bed.automatic = Automatic::new(true, bed.now);
+        bed.reading.refused = 1_000_000;
+        assert_eq!(bed.second(0, 0), None);
+        assert_eq!(bed.second(7, 0), None);
+        let ended = (0..60).find_map(|_| bed.second(0, 0));
+        let Some(Change::Ended { refused, .. }) = ended else {
+            panic!("it ends");
+        };
+        assert_eq!(refused, 7);
     }
 
     #[test]

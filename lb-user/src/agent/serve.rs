@@ -105,10 +105,13 @@ impl Agent {
             enforcer::Event::Scan(scan) => self.on_scan(scan).await,
             enforcer::Event::SweepDue => self.enforcer.sweep(),
             enforcer::Event::ReadingDue => {
-                for message in self.enforcer.read_counters() {
-                    self.operators.publish(message);
+                let messages = self.enforcer.read_counters();
+                if !messages.is_empty() {
                     // An order may have come to its end.
                     self.save();
+                }
+                for message in messages {
+                    self.operators.publish(message);
                 }
                 // A loop that hangs is restarted by systemd.
                 if systemd::watchdog().is_some() {

@@ -278,10 +278,12 @@ impl Protection {
     /// Too many networks, and nothing of these has changed; or a map cannot be written.
     pub(super) fn enforce(&mut self, dataplane: &mut Dataplane) -> Result<bool, Error> {
         let has_others = !self.is_denied && *dataplane.denied() != self.denied;
-        if has_others {
+        if !self.is_denied {
+            // Even if the tables hold these already: an agent that was killed may have left
+            // the flag behind that has them looked up.
             dataplane.deny(&self.denied)?;
+            self.is_denied = true;
         }
-        self.is_denied = true;
         dataplane.limit_connections(self.rate())?;
         if self.validation() != SynValidation::Automatic {
             self.automatic.reset();

@@ -9,7 +9,7 @@ use super::references::{at, known_file};
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{
     ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
-    ServiceAddress, VirtualServer,
+    ServiceAddress, SynValidation, VirtualServer,
 };
 
 /// Reports everything about services that cannot work, or that probably is not
@@ -51,7 +51,28 @@ pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
                 ),
             );
         }
+        sloppy_while_validating(service, config, diagnostics);
         real_servers(service, &addresses, config, diagnostics);
+    }
+}
+
+/// Validation challenges SYNs; a sloppy service is open to other packets.
+fn sloppy_while_validating(
+    service: &VirtualServer,
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let validation = config.global_defs.lb_syn_validation.unwrap_or_default();
+    if validation != SynValidation::Off && service.is_sloppy() {
+        diagnostics.warn(
+            &service.location,
+            format!(
+                "virtual_server {}: `lb_syn_validation` does not keep a flood of ACKs from a \
+                 service with `sloppy` (default with `lb_algo mh`); `sloppy off` does, but \
+                 viewers then reconnect when another director takes over",
+                service.address
+            ),
+        );
     }
 }
 

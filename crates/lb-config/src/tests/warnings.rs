@@ -144,3 +144,23 @@ fn an_authentication_that_is_not_served_is_one_mistake() {
         "t.conf:4: `authentication` expects both `auth_type` and `auth_pass`"
     );
 }
+
+#[test]
+fn a_sloppy_service_is_warned_of_where_sources_are_validated() {
+    let with = |validation: &str, service: &str| {
+        let text = format!(
+            "global_defs {{ lb_syn_validation {validation} }}
+            virtual_server 10.0.0.1 80 {{
+                {service}
+                real_server 10.0.0.2 80 {{ TCP_CHECK {{ }} }}
+            }}"
+        );
+        warnings(&text, "flood of ACKs").len()
+    };
+    assert_eq!(with("automatic", "lb_algo mh"), 1);
+    assert_eq!(with("always", "sloppy on"), 1);
+    assert_eq!(with("always", "lb_algo mh\nsloppy off"), 0);
+    assert_eq!(with("always", "lb_algo mh\nprotocol UDP"), 0);
+    assert_eq!(with("always", "lb_algo wlc"), 0);
+    assert_eq!(with("off", "lb_algo mh"), 0);
+}

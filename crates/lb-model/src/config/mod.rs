@@ -255,6 +255,17 @@ impl VirtualServer {
         self.ops && self.protocol == Protocol::Udp
     }
 
+    /// True if the service takes connections over in their middle.
+    ///
+    /// With Maglev hashing, the default over TCP, the packet goes to the server that every
+    /// other director gave the connection to. Where it does not (the servers have changed
+    /// since), that server answers with the reset that our own stack would have sent. Any
+    /// other scheduler would mostly guess wrong, and remember it.
+    pub fn is_sloppy(&self) -> bool {
+        let is_hashed = self.lb_algo == Some(Scheduler::Mh) && self.protocol == Protocol::Tcp;
+        self.sloppy.unwrap_or(is_hashed)
+    }
+
     /// The quorum, or the weight of all servers together if that is less: so
     /// keepalived reduces a quorum that could never be.
     pub fn attainable_quorum(&self) -> u32 {

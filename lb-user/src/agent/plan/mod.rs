@@ -15,7 +15,7 @@ use check::seconds;
 use conf_kit::{Diagnostic, Location};
 use lb_config::ConfigError;
 use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServer};
-use lb_model::{OrphanPolicy, Persistence, Protocol, Scheduler, ServiceKey, Thresholds, Timeouts};
+use lb_model::{OrphanPolicy, Persistence, Scheduler, ServiceKey, Thresholds, Timeouts};
 use lb_script::NumberFile;
 use net_types::{MacAddress, Network};
 
@@ -214,9 +214,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
         orphans: service
             .orphans
             .unwrap_or(OrphanPolicy::default_for(service.protocol)),
-        sloppy: service
-            .sloppy
-            .unwrap_or(is_sloppy(scheduler, service.protocol)),
+        sloppy: service.is_sloppy(),
         quorum: service.attainable_quorum(),
         hysteresis: service.hysteresis.unwrap_or(0),
         quorum_up: service.quorum_up.clone(),
@@ -228,16 +226,6 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
             .map(|server| server_plan(server, service, config))
             .collect(),
     }
-}
-
-/// True if a service that says nothing takes connections over in their middle.
-///
-/// With Maglev hashing the packet goes to the server that every other director
-/// gave the connection to. Where it does not (the servers have changed since),
-/// that server answers with the reset that our own stack would have sent. Any
-/// other scheduler would mostly guess wrong, and remember it.
-fn is_sloppy(scheduler: Scheduler, protocol: Protocol) -> bool {
-    scheduler == Scheduler::Mh && protocol == Protocol::Tcp
 }
 
 fn lb_kind(given: Option<LbKind>) -> LbKind {

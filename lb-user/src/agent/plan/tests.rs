@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::checker::machine::Timing;
 use crate::checker::tcp::{Connection, TcpProbe};
+use lb_model::Protocol;
 
 fn plan(text: &str) -> Plan {
     let directory = tempfile::tempdir().expect("a directory");

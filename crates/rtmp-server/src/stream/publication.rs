@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::log::headers::Headers;
 use super::publishers::{
     Busy, OrderError, PublisherReport, Publishers, Rank, Switch, SwitchReason,
 };
@@ -54,15 +55,17 @@ pub struct Publication {
 /// ```
 #[derive(Debug)]
 enum PublicationState {
-    /// Its messages go into the log.
-    OnAir,
+    /// Its messages go into the log. Encoders send their headers only once: those in force
+    /// are kept for the time at which it goes on air again.
+    OnAir(Headers),
     /// Its newest group of pictures is kept.
     Standby(Box<StandbyGroup>),
 }
 
 impl PublicationState {
-    fn standby() -> Self {
-        Self::Standby(Box::new(StandbyGroup::new()))
+    /// That of a standby that has `headers` in force, and nothing to begin with.
+    fn standby(headers: Headers) -> Self {
+        Self::Standby(Box::new(StandbyGroup::new(headers)))
     }
 }
 
@@ -141,9 +144,9 @@ impl Stream {
         let state = if is_on_air {
             self.origins_unreachable.store(false, Ordering::Relaxed);
             lock(&self.writer).publisher_begins(source, replay);
-            PublicationState::OnAir
+            PublicationState::OnAir(Headers::default())
         } else {
-            PublicationState::standby()
+            PublicationState::standby(Headers::default())
         };
         Ok(Publication {
             stream: self.clone(),
@@ -234,7 +237,7 @@ impl Publication {
 
     /// True if its messages go into the log.
     pub(crate) fn is_on_air(&self) -> bool {
-        matches!(self.state, PublicationState::OnAir)
+        matches!(self.state, PublicationState::OnAir(_))
     }
 
     /// True if a stream in `state` has it on air.
@@ -250,7 +253,7 @@ impl Publication {
     /// The bytes of media that it keeps.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {
-            PublicationState::OnAir => 0,
+            PublicationState::OnAir(_) => 0,
             PublicationState::Standby(group) => group.bytes(),
         }
     }
@@ -281,7 +284,7 @@ impl Publication {
         }
         match (&self.state, state.on_air == self.id) {
             (PublicationState::Standby(_), true) => self.go_on_air(now),
-            (PublicationState::OnAir, false) => self.wait(),
+            (PublicationState::OnAir(_), false) => self.wait(),
             _ => Ok(()),
         }
     }
@@ -291,28 +294,32 @@ impl Publication {
         if !lock(&self.stream.publishers).contains(self.id) {
             return Err(AppendError::TakenOver);
         }
-        self.state = PublicationState::standby();
+        if let PublicationState::OnAir(headers) = &mut self.state {
+            self.state = PublicationState::standby(std::mem::take(headers));
+        }
         Ok(())
     }
 
     /// Sends the group that was kept to the log, and all that comes after it.
     fn go_on_air(&mut self, now: Instant) -> Result<(), AppendError> {
-        let former = std::mem::replace(&mut self.state, PublicationState::OnAir);
-        let PublicationState::Standby(group) = former else {
+        let on_air = PublicationState::OnAir(Headers::default());
+        let PublicationState::Standby(group) = std::mem::replace(&mut self.state, on_air) else {
             return Ok(());
         };
+        let parts = group.into_parts();
         let stream = self.stream.clone();
         let mut writer = lock(&stream.writer);
         let state = *stream.state.borrow();
         if state.on_air != self.id {
             // Another one was faster; its group has to begin anew.
-            self.state = PublicationState::standby();
+            self.state = PublicationState::standby(parts.headers);
             return Ok(());
         }
         self.switch = state.switch.filter(|switch| switch.to == self.id);
-        let (headers, messages) = group.into_parts();
+        self.state = PublicationState::OnAir(parts.headers);
+        let messages = parts.messages;
         let heads = messages.iter().filter_map(|it| it.message.head());
-        writer.publisher_takes_over(headers, heads.filter_map(|head| head.codec));
+        writer.publisher_takes_over(parts.first_headers, heads.filter_map(|head| head.codec));
         let staged = messages
             .iter()
             .map(|arrived| (&arrived.message, arrived.at));
@@ -364,6 +371,13 @@ impl Publication {
             drop(writer);
             self.wait()?;
             return self.keep(messages, now);
+        }
+        if let PublicationState::OnAir(headers) = &mut self.state {
+            for message in messages {
+                if let Some(head) = message.head() {
+                    headers.follow(head, message.message());
+                }
+            }
         }
         let messages = messages.iter().map(|message| (message, now));
         self.write(&mut writer, messages, now)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::wire::media::MediaClass;
 
 use super::MediaMessage;
-use super::log::headers::{Header, Headers};
+use super::log::headers::Headers;
 
 /// The most bytes of a group that are kept: two seconds of 100 Mbit/s.
 const MAX_BYTES: usize = 32 << 20;
@@ -27,6 +27,16 @@ enum Phase {
 pub(super) struct Arrived {
     pub(super) message: MediaMessage,
     pub(super) at: Instant,
+}
+
+/// The parts of a [`StandbyGroup`].
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// The headers in force where it begins.
+    pub(super) first_headers: Headers,
+    pub(super) messages: Vec<Arrived>,
+    /// The headers in force where it ends.
+    pub(super) headers: Headers,
 }
 
 /// A publisher's newest group of pictures, with the headers that it needs, in a bounded
@@ -54,14 +64,15 @@ pub(super) struct Brought {
 }
 
 impl StandbyGroup {
-    pub(super) fn new() -> Self {
+    /// An empty group of a publisher that has `headers` in force.
+    pub(super) fn new(headers: Headers) -> Self {
         Self {
-            headers: Headers::default(),
+            has_pictures: headers.have_video(),
+            headers,
             first_headers: Headers::default(),
             messages: Vec::new(),
             bytes: 0,
             phase: Phase::Awaiting(None),
-            has_pictures: false,
             warned_of_long_group: false,
         }
     }
@@ -76,11 +87,16 @@ impl StandbyGroup {
         self.bytes
     }
 
-    /// The headers in force where it begins, and its messages.
-    pub(super) fn into_parts(self) -> (Headers, Vec<Arrived>) {
-        match self.phase {
+    /// Its parts, for the log.
+    pub(super) fn into_parts(self) -> Parts {
+        let (first_headers, messages) = match self.phase {
             Phase::Begun => (self.first_headers, self.messages),
-            Phase::Awaiting(_) => (self.headers, Vec::new()),
+            Phase::Awaiting(_) => (self.headers.clone(), Vec::new()),
+        };
+        Parts {
+            first_headers,
+            messages,
+            headers: self.headers,
         }
     }
 
@@ -106,12 +122,8 @@ impl StandbyGroup {
                 self.begin();
                 brought.begins = true;
             }
-            if head.class == MediaClass::ClearMetadata {
-                self.headers.clear_metadata();
-            } else if Headers::keeps(head.class, message.message()) {
-                self.headers.set(Header::new(head, message.message()));
-                self.has_pictures |= matches!(head.class, MediaClass::VideoSequenceHeader { .. });
-            }
+            self.headers.follow(head, message.message());
+            self.has_pictures |= matches!(head.class, MediaClass::VideoSequenceHeader { .. });
             if self.phase == Phase::Begun {
                 brought.too_long |= self.keep(message.clone(), now);
             }

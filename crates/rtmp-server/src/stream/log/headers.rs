@@ -5,6 +5,7 @@ use bytes::Bytes;
 use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
 use rtmp_proto::wire::{Message, MessageType};
 
+use super::for_players;
 use crate::stream::track::Track;
 
 /// More tracks and kinds than this are nothing that an encoder sends.
@@ -131,6 +132,15 @@ impl Headers {
         }
     }
 
+    /// Follows a publisher's `message`, which is of `head`.
+    pub(in crate::stream) fn follow(&mut self, head: MediaHead, message: &Message) {
+        if head.class == MediaClass::ClearMetadata {
+            self.clear_metadata();
+        } else if Self::keeps(head.class, message) {
+            self.set(Header::new(head, &for_players(message, head.class)));
+        }
+    }
+
     /// True if nothing is in force.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
@@ -190,6 +200,14 @@ impl Headers {
             headers.all(|header| header.track().is_none() || others.has(header))
         };
         all_in(self, others) && all_in(others, self)
+    }
+
+    /// True if a decoder's configuration for pictures is among them.
+    #[must_use]
+    pub(in crate::stream) fn have_video(&self) -> bool {
+        let is_video =
+            |header: &Header| matches!(header.class, MediaClass::VideoSequenceHeader { .. });
+        self.headers.iter().any(is_video)
     }
 
     /// True if `header` is in force, wherever it stands.

@@ -167,6 +167,66 @@ fn who_was_silent_waits_and_is_the_standby_of_the_other() {
     assert!(!stream.is_published());
 }
 
+/// The primary goes on air again behind a standby of `headers`, and sends no headers again:
+/// what somebody gets who joins then.
+fn joins_after_the_return_behind(standby_headers: &[Message]) -> Vec<Message> {
+    let mut server = Server::start(1);
+    let Scene {
+        stream,
+        mut primary,
+        mut standby,
+        now,
+        ..
+    } = scene(&mut server);
+    append(&mut standby, standby_headers, now).unwrap();
+    append(&mut standby, &[picture(0, true)], now + second(1)).unwrap();
+    append(&mut primary, &[picture(80, true)], now + second(1)).unwrap();
+    assert!(standby.is_on_air() && !primary.is_on_air());
+    drop(standby);
+    primary.follow(now + second(1)).unwrap();
+    assert!(primary.is_on_air());
+    append(&mut primary, &[picture(120, false)], now + second(1)).unwrap();
+    server.join(&stream).messages(5)
+}
+
+#[test]
+fn who_joins_after_a_publisher_has_returned_gets_its_headers() {
+    let expected = [
+        "data",
+        "video header",
+        "audio header",
+        "keyframe",
+        "picture",
+    ];
+    for standby_headers in [headers(), other_headers()] {
+        let got = joins_after_the_return_behind(&standby_headers);
+        assert_eq!(got.iter().map(kind).collect::<Vec<_>>(), expected);
+        assert_eq!(got[1].payload, headers()[1].payload);
+        assert_eq!(got[3].payload, picture(80, true).payload);
+    }
+}
+
+#[test]
+fn players_get_the_metadata_of_a_standby_in_the_form_for_players() {
+    let mut server = Server::start(1);
+    let Scene {
+        primary,
+        mut standby,
+        mut player,
+        now,
+        ..
+    } = scene(&mut server);
+    let set = b"\x02\0\x0d@setDataFrame\x02\0\x0aonMetaData\x05".to_vec();
+    let mut headers = other_headers();
+    headers[0] = message(MessageType::DATA_AMF0, 0, set);
+    append(&mut standby, &headers, now).unwrap();
+    append(&mut standby, &[picture(0, true)], now).unwrap();
+    drop(primary);
+    standby.follow(now).unwrap();
+    let got = player.messages(1);
+    assert_eq!(got[0].payload, other_headers()[0].payload);
+}
+
 #[test]
 fn an_order_switches_at_the_standbys_next_keyframe() {
     let mut server = Server::start(1);

@@ -298,8 +298,10 @@ function fillSlow(made, client) {
   put(cells.lag, `${(client.lag_ms / 1000).toFixed(1)} s`);
   made.verdict ??= cells.verdict.appendChild(el("span"));
   badge(made.verdict, t(`verdict.${client.verdict ?? "none"}`), client.verdict ? "warn" : "good");
+  // A request by HTTP/2 shares its connection with others: it has no figures of its own.
   const { tcp } = client;
-  put(cells.connection, t("tcp", tcp.rtt_ms.toFixed(1), bytes(tcp.unsent_bytes), tcp.retransmits));
+  const figures = tcp && t("tcp", tcp.rtt_ms.toFixed(1), bytes(tcp.unsent_bytes), tcp.retransmits);
+  put(cells.connection, figures ?? "–");
 }
 
 async function dismiss(client) {

@@ -1,5 +1,6 @@
 //! A message of a stream on its way into the log.
 
+use bytes::Bytes;
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::media::MediaHead;
 
@@ -23,6 +24,14 @@ impl MediaMessage {
     #[must_use]
     pub fn head(&self) -> Option<MediaHead> {
         self.head
+    }
+
+    /// The same message with a payload of its own: it may be a small part of a large
+    /// aggregate message, all of which would be kept with it.
+    pub(crate) fn unshared(&self) -> Self {
+        let mut unshared = self.clone();
+        unshared.message.payload = Bytes::copy_from_slice(&self.message.payload);
+        unshared
     }
 
     /// True if it is a picture.

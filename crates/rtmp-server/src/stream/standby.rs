@@ -48,7 +48,7 @@ pub(super) struct StandbyGroup {
     /// Those in force where the group begins.
     first_headers: Headers,
     messages: Vec<Arrived>,
-    bytes: usize,
+    payload_bytes: usize,
     phase: Phase,
     has_pictures: bool,
     warned_of_long_group: bool,
@@ -71,7 +71,7 @@ impl StandbyGroup {
             headers,
             first_headers: Headers::default(),
             messages: Vec::new(),
-            bytes: 0,
+            payload_bytes: 0,
             phase: Phase::Awaiting(None),
             warned_of_long_group: false,
         }
@@ -84,7 +84,7 @@ impl StandbyGroup {
 
     /// The bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.payload_bytes + self.messages.capacity() * size_of::<Arrived>()
     }
 
     /// Its parts, for the log.
@@ -125,7 +125,7 @@ impl StandbyGroup {
             self.headers.follow(head, message.message());
             self.has_pictures |= matches!(head.class, MediaClass::VideoSequenceHeader { .. });
             if self.phase == Phase::Begun {
-                brought.too_long |= self.keep(message.clone(), now);
+                brought.too_long |= self.keep(message.unshared(), now);
             }
         }
         brought
@@ -133,7 +133,7 @@ impl StandbyGroup {
 
     fn begin(&mut self) {
         self.messages.clear();
-        self.bytes = 0;
+        self.payload_bytes = 0;
         self.first_headers = self.headers.clone();
         self.phase = Phase::Begun;
     }
@@ -149,14 +149,53 @@ impl StandbyGroup {
 
     /// Keeps a message; true if the group has become too long, and that for the first time.
     fn keep(&mut self, message: MediaMessage, at: Instant) -> bool {
-        self.bytes += message.message().payload.len();
+        self.payload_bytes += message.message().payload.len();
         self.messages.push(Arrived { message, at });
-        if self.bytes <= MAX_BYTES && self.messages.len() <= MAX_MESSAGES {
+        if self.bytes() <= MAX_BYTES && self.messages.len() <= MAX_MESSAGES {
             return false;
         }
         self.messages = Vec::new();
-        self.bytes = 0;
+        self.payload_bytes = 0;
         self.phase = Phase::Awaiting(None);
         !std::mem::replace(&mut self.warned_of_long_group, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rtmp_proto::wire::{Message, MessageType};
+
+    use super::*;
+
+    fn take(group: &mut StandbyGroup, payload: Bytes) -> Brought {
+        let message = Message {
+            timestamp: 0,
+            message_type: MessageType::VIDEO,
+            stream_id: 1,
+            payload,
+        };
+        group.take(&[message.into()], Instant::now(), Duration::MAX)
+    }
+
+    #[test]
+    fn a_group_keeps_no_memory_of_the_aggregates_that_its_messages_were_parts_of() {
+        let mut group = StandbyGroup::new(Headers::default());
+        let aggregate = Bytes::from([0x17, 1, 0, 0, 0].repeat(200));
+        take(&mut group, aggregate.slice(..5));
+        let kept = &group.messages[0].message.message().payload;
+        assert_eq!(kept, &aggregate[..5]);
+        let range = aggregate.as_ptr_range();
+        assert!(!range.contains(&kept.as_ptr()));
+    }
+
+    #[test]
+    fn a_group_of_tiny_messages_counts_what_each_of_them_costs() {
+        let mut group = StandbyGroup::new(Headers::default());
+        take(&mut group, Bytes::from_static(&[0x17, 1, 0, 0, 0]));
+        for _ in 0..999 {
+            take(&mut group, Bytes::from_static(&[0x27, 1, 0, 0, 0]));
+        }
+        assert!(group.bytes() >= 1_000 * (size_of::<Arrived>() + 5));
     }
 }

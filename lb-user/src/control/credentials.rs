@@ -31,6 +31,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Credentials> {
         .read_to_string(&mut text)
         .with_context(place)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
     let parts = line.split_once(':').filter(|(user, password)| {
         !user.is_empty() && !password.is_empty() && !line.contains('\n')
     });
@@ -61,6 +62,7 @@ mod tests {
         let good = ("admin".to_owned(), "a:b".to_owned());
         assert_eq!(read_with("admin:a:b\n", 0o600).expect("good"), good);
         assert_eq!(read_with("admin:a:b", 0o640).expect("good"), good);
+        assert_eq!(read_with("admin:a:b\r\n", 0o600).expect("good"), good);
         for (text, mode) in [
             ("admin:a:b\n", 0o644),
             ("", 0o600),

@@ -3,6 +3,7 @@
 //! - [`systemd`]: readiness, status, watchdog, levels of log lines.
 //! - [`http`]: an HTTP server with limits.
 //! - [`Credentials`]: HTTP basic authentication.
+//! - [`is_of_own_site`]: whether a page of another site asks.
 //! - [`EventRing`]: the latest events, for whoever asks what is new.
 //! - [`metrics`]: Prometheus' text format, and histograms.
 //! - [`sleep_until`]: an optional deadline.
@@ -16,9 +17,11 @@ mod event_ring;
 pub mod http;
 mod log_text;
 pub mod metrics;
+mod own_site;
 pub mod systemd;
 
 pub use basic_auth::Credentials;
 pub use deadline::sleep_until;
 pub use event_ring::{EventRing, Numbered, unix_ms};
 pub use log_text::OneLine;
+pub use own_site::is_of_own_site;

@@ -4,11 +4,11 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response as HttpResponse};
 use serde::{Deserialize, Serialize};
-use service_kit::Credentials;
+use service_kit::{Credentials, is_of_own_site};
 
 use super::calls::call;
 use super::http::HttpState;
@@ -69,18 +69,4 @@ pub(super) async fn give(
         Response::Refused(reason) => (StatusCode::CONFLICT, reason + "\n").into_response(),
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
-}
-
-/// False if a browser says that a page of another site asks.
-fn is_of_own_site(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
-    let fetched = text("sec-fetch-site");
-    let origin = text(header::ORIGIN.as_str());
-    let host = text(header::HOST.as_str()).unwrap_or_default();
-    let own = |origin: &str| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, name)| name == host)
-    };
-    fetched.is_none_or(|it| matches!(it, "same-origin" | "none")) && origin.is_none_or(own)
 }

@@ -7,7 +7,7 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use service_kit::Credentials;
+use service_kit::{Credentials, is_of_own_site};
 
 use super::Api;
 use super::call::jsonp_method;
@@ -50,6 +50,13 @@ pub(super) async fn guard(
         return StatusCode::FORBIDDEN.into_response();
     }
     let auth = settings.and_then(|it| it.auth.as_ref());
+    // A browser asks (CORS) before it sends a `DELETE`, and sends no password then that it
+    // knows itself. A form's `POST` it sends at once, with the password.
+    let is_unsafe = !request.method().is_safe();
+    let is_unasked = request.method() == Method::POST && auth.is_some();
+    if (is_unasked || is_unsafe && !crossdomain) && !is_of_own_site(request.headers()) {
+        return (StatusCode::FORBIDDEN, "not from other sites\n").into_response();
+    }
     if crossdomain && let Some(method) = jsonp_method(request.uri()) {
         if auth.is_some() {
             // A browser sends the password that it knows with any site's `<script>`.

@@ -343,6 +343,34 @@ async fn with_auth_no_order_is_taken_by_jsonp() {
     publisher.closed().await;
 }
 
+/// A browser sends a form's `POST` to any site, with the password that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_auth_or_without_crossdomain_no_order_is_taken_from_another_site() {
+    let auth = "auth { enabled on; username admin; password secret; }";
+    let secret = "Authorization: Basic YWRtaW46c2VjcmV0\r\n";
+    let path = "/api/v1/streams/0/switch";
+    for (settings, password) in [(auth, secret), ("crossdomain off;", "")] {
+        let origin = TestServer::start(Role::Origin, &with_api(settings));
+        let api = Api::of(&origin).await;
+        for foreign in ["Origin: http://example.com", "Sec-Fetch-Site: same-site"] {
+            let headers = format!("{password}{foreign}\r\n");
+            let answer = api.ask_with("POST", path, &headers).await;
+            assert_eq!(answer.status, 403, "{settings} {foreign}");
+        }
+        let own = format!("{password}Sec-Fetch-Site: same-origin\r\n");
+        assert_eq!(api.ask_with("POST", path, &own).await.code(), (200, 2048));
+        assert_eq!(
+            api.ask_with("POST", path, password).await.code(),
+            (200, 2048)
+        );
+    }
+    let origin = TestServer::start(Role::Origin, &with_api("crossdomain off;"));
+    let api = Api::of(&origin).await;
+    let foreign = "Origin: http://example.com\r\n";
+    let answer = api.ask_with("DELETE", "/api/v1/clients/1", foreign).await;
+    assert_eq!(answer.status, 403);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_told_as_they_come() {
     let origin = TestServer::origin("");

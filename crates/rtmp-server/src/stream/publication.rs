@@ -51,13 +51,17 @@ pub struct Publication {
 ///      Standby ──────────────────────────────────▶ OnAir
 ///         ▲                                         │
 ///         └── its next batch, after another was ────┘
-///                      switched to
+///             switched to, which may have ended since
 /// ```
 #[derive(Debug)]
 enum PublicationState {
     /// Its messages go into the log. Encoders send their headers only once: those in force
     /// are kept for the time at which it goes on air again.
-    OnAir(Headers),
+    OnAir {
+        /// The stream's turn that is its own.
+        turn: u64,
+        headers: Headers,
+    },
     /// Its newest group of pictures is kept.
     Standby(Box<StandbyGroup>),
 }
@@ -136,15 +140,20 @@ impl Stream {
         let mut publishers = lock(&self.publishers);
         let id = publishers.join(rank, client, self.silence(now), now)?;
         let is_on_air = publishers.on_air() == Some(id);
-        if is_on_air {
-            self.put_on_air(id, None, now);
-        }
+        let turn = is_on_air.then(|| self.put_on_air(id, None, now));
         drop(publishers);
         self.totals.publishers.fetch_add(1, Ordering::Relaxed);
-        let state = if is_on_air {
+        let state = if let Some(turn) = turn {
             self.origins_unreachable.store(false, Ordering::Relaxed);
-            lock(&self.writer).publisher_begins(source, replay);
-            PublicationState::OnAir(Headers::default())
+            let mut writer = lock(&self.writer);
+            // Another one may have taken over meanwhile, and have begun to write.
+            if self.state.borrow().turn == turn {
+                writer.publisher_begins(source, replay);
+            }
+            PublicationState::OnAir {
+                turn,
+                headers: Headers::default(),
+            }
         } else {
             PublicationState::standby(Headers::default())
         };
@@ -156,16 +165,20 @@ impl Stream {
         })
     }
 
-    /// What the publisher `id` sends is from now on the stream's.
-    fn put_on_air(&self, id: u64, switch: Option<Switch>, now: Instant) {
+    /// What the publisher `id` sends is from now on the stream's. Returns the turn.
+    fn put_on_air(&self, id: u64, switch: Option<Switch>, now: Instant) -> u64 {
+        let mut turn = 0;
         self.state.send_modify(|state| {
             state.on_air = id;
+            state.turn += 1;
+            turn = state.turn;
             state.present = true;
             state.switch = switch;
             self.note_sign(now);
         });
         let now_ms = self.logs.milliseconds(now);
         self.published_since_ms.store(now_ms, Ordering::Relaxed);
+        turn
     }
 
     /// Has the publishers take turns as `decide` says; the publication that is switched to
@@ -237,12 +250,17 @@ impl Publication {
 
     /// True if its messages go into the log.
     pub(crate) fn is_on_air(&self) -> bool {
-        matches!(self.state, PublicationState::OnAir(_))
+        matches!(self.state, PublicationState::OnAir { .. })
     }
 
     /// True if a stream in `state` has it on air.
     pub(crate) fn holds_air(&self, state: &StreamState) -> bool {
-        state.on_air == self.id && !state.ended
+        self.has_turn(state) && !state.ended
+    }
+
+    /// True if it went on air in the present turn of a stream in `state`.
+    fn has_turn(&self, state: &StreamState) -> bool {
+        matches!(self.state, PublicationState::OnAir { turn, .. } if turn == state.turn)
     }
 
     /// The switch that has put it on air, once.
@@ -253,7 +271,7 @@ impl Publication {
     /// The bytes of media that it keeps.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {
-            PublicationState::OnAir(_) => 0,
+            PublicationState::OnAir { .. } => 0,
             PublicationState::Standby(group) => group.bytes(),
         }
     }
@@ -282,11 +300,13 @@ impl Publication {
         if state.ended {
             return Err(AppendError::Ended);
         }
-        match (&self.state, state.on_air == self.id) {
-            (PublicationState::Standby(_), true) => self.go_on_air(now),
-            (PublicationState::OnAir(_), false) => self.wait(),
-            _ => Ok(()),
+        if self.is_on_air() && !self.has_turn(&state) {
+            self.wait()?;
         }
+        if !self.is_on_air() && state.on_air == self.id {
+            return self.go_on_air(now);
+        }
+        Ok(())
     }
 
     /// Another publisher is on air in its place.
@@ -294,7 +314,7 @@ impl Publication {
         if !lock(&self.stream.publishers).contains(self.id) {
             return Err(AppendError::TakenOver);
         }
-        if let PublicationState::OnAir(headers) = &mut self.state {
+        if let PublicationState::OnAir { headers, .. } = &mut self.state {
             self.state = PublicationState::standby(std::mem::take(headers));
         }
         Ok(())
@@ -302,21 +322,27 @@ impl Publication {
 
     /// Sends the group that was kept to the log, and all that comes after it.
     fn go_on_air(&mut self, now: Instant) -> Result<(), AppendError> {
-        let on_air = PublicationState::OnAir(Headers::default());
+        let stream = self.stream.clone();
+        let mut writer = lock(&stream.writer);
+        let state = *stream.state.borrow();
+        let on_air = PublicationState::OnAir {
+            turn: state.turn,
+            headers: Headers::default(),
+        };
         let PublicationState::Standby(group) = std::mem::replace(&mut self.state, on_air) else {
             return Ok(());
         };
         let parts = group.into_parts();
-        let stream = self.stream.clone();
-        let mut writer = lock(&stream.writer);
-        let state = *stream.state.borrow();
         if state.on_air != self.id {
             // Another one was faster; its group has to begin anew.
             self.state = PublicationState::standby(parts.headers);
             return Ok(());
         }
         self.switch = state.switch.filter(|switch| switch.to == self.id);
-        self.state = PublicationState::OnAir(parts.headers);
+        self.state = PublicationState::OnAir {
+            turn: state.turn,
+            headers: parts.headers,
+        };
         let messages = parts.messages;
         let heads = messages.iter().filter_map(|it| it.message.head());
         writer.publisher_takes_over(parts.first_headers, heads.filter_map(|head| head.codec));
@@ -339,7 +365,7 @@ impl Publication {
     /// publication: what it sends next does not go on with what it has sent.
     pub fn start_new_publication(&mut self) {
         let mut writer = lock(&self.stream.writer);
-        if self.stream.state.borrow().on_air == self.id {
+        if self.has_turn(&self.stream.state.borrow()) {
             writer.start_new_publication();
         }
     }
@@ -358,7 +384,7 @@ impl Publication {
         let mut writer = lock(&stream.writer);
         let is_on_air = {
             let state = stream.state.borrow();
-            let is_on_air = state.on_air == self.id;
+            let is_on_air = self.has_turn(&state);
             if is_on_air {
                 stream.note_sign(now);
             }
@@ -372,7 +398,7 @@ impl Publication {
             self.wait()?;
             return self.keep(messages, now);
         }
-        if let PublicationState::OnAir(headers) = &mut self.state {
+        if let PublicationState::OnAir { headers, .. } = &mut self.state {
             for message in messages {
                 if let Some(head) = message.head() {
                     headers.follow(head, message.message());

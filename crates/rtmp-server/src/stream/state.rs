@@ -8,6 +8,9 @@ use super::publishers::Switch;
 pub struct StreamState {
     /// The number of the publisher on air, or of the last one.
     pub(crate) on_air: u64,
+    /// Number of times that a publisher has gone on air: another one may have been on air
+    /// between two of the same.
+    pub(crate) turn: u64,
     /// The last switch from one publisher to another that waited.
     pub(crate) switch: Option<Switch>,
     /// The publisher has sent something.

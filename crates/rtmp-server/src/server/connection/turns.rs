@@ -26,12 +26,12 @@ impl Connection {
             return;
         };
         let is_on_air = publication.is_on_air();
-        if is_on_air == publishing.is_on_air {
-            return;
+        if is_on_air != publishing.is_on_air {
+            publishing.is_on_air = is_on_air;
+            self.client
+                .set_activity(activity(&publishing.stream, publication));
         }
-        publishing.is_on_air = is_on_air;
-        self.client
-            .set_activity(activity(&publishing.stream, publication));
+        // Another one may have been on air meanwhile, unnoticed.
         let Some(switch) = publication.take_switch() else {
             return;
         };

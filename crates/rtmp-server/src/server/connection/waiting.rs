@@ -143,6 +143,7 @@ mod tests {
     }
 
     const NOBODY: StreamState = StreamState {
+        turn: 0,
         on_air: 0,
         switch: None,
         live: false,

@@ -207,6 +207,33 @@ fn who_joins_after_a_publisher_has_returned_gets_its_headers() {
 }
 
 #[test]
+fn a_publisher_that_has_not_noticed_another_one_on_air_begins_anew() {
+    let mut server = Server::start(1);
+    let Scene {
+        stream,
+        mut primary,
+        mut standby,
+        mut player,
+        now,
+    } = scene(&mut server);
+    append(&mut standby, &other_headers(), now).unwrap();
+    stream.order_switch(None).unwrap();
+    append(&mut standby, &[picture(0, true)], now).unwrap();
+    drop(standby);
+    let late = [picture(80, false), picture(120, true)];
+    append(&mut primary, &late, now).unwrap();
+    let switch = primary.take_switch().expect("it is on air again");
+    assert_eq!(switch.reason, SwitchReason::Ended);
+    let expected = ["data", "video header", "audio header", "keyframe"];
+    for headers in [other_headers(), headers()] {
+        let got = player.messages(4);
+        assert_eq!(got.iter().map(kind).collect::<Vec<_>>(), expected);
+        assert_eq!(got[1].payload, headers[1].payload);
+    }
+    assert_eq!(player.begun, 2);
+}
+
+#[test]
 fn players_get_the_metadata_of_a_standby_in_the_form_for_players() {
     let mut server = Server::start(1);
     let Scene {

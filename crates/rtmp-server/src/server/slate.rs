@@ -17,6 +17,11 @@ use crate::stream::{
 
 /// Time for which a slate is shown after the last player has gone.
 const LINGER: Duration = Duration::from_secs(10);
+/// Time until a slate that could not be shown is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Delay of a message beyond which the time that was lost is not caught up with: the
+/// process had been stopped, say.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Sees to it that the slate is shown when nobody has published `stream` for long enough.
 /// Called whenever a publisher has ended: a stream that nobody has published has no slate,
@@ -41,7 +46,8 @@ pub(super) fn arm(server: &Arc<Server>, stream: &Arc<Stream>) {
 ///          nobody publishes for slate_after, somebody plays
 ///  Waiting ───────────────────────────────────────────────▶ on air
 ///   │   ▲                                                      │
-///   │   └──── another publisher is on air, or nobody plays ────┘
+///   │   └── another publisher is on air, nobody plays, or ─────┘
+///   │       the configuration has another slate or none
 ///   ▼
 ///  the stream has ended, or nobody plays it for publish_return_timeout
 /// ```
@@ -62,9 +68,12 @@ impl SlateTask {
             // An error means that somebody has begun to publish.
             if let Ok(publication) = self.stream.publish_as(candidate, Instant::now()) {
                 self.announce();
-                if let Err(error) = self.show(&slate, publication).await {
-                    log::warn!("{}: the slate ends: {error}", self.stream.key());
-                    break;
+                match self.show(&slate, publication).await {
+                    Ok(()) | Err(AppendError::Ended) => {}
+                    Err(error) => {
+                        log::warn!("{}: the slate ends: {error}", self.stream.key());
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
                 }
             }
         }
@@ -74,6 +83,12 @@ impl SlateTask {
     fn vhost(&self) -> Option<Arc<Vhost>> {
         let config = self.server.config();
         config.vhost(&self.stream.key().vhost).cloned()
+    }
+
+    /// True if the configuration in force has this slate: a reload reads its file anew.
+    fn is_configured(&self, slate: &Slate) -> bool {
+        let vhost = self.vhost();
+        vhost.is_some_and(|vhost| vhost.slate.as_ref() == Some(slate))
     }
 
     fn has_audience(&mut self) -> bool {
@@ -134,8 +149,8 @@ impl SlateTask {
         }
     }
 
-    /// Publishes the slate, again and again, until another publisher is on air or nobody
-    /// plays it.
+    /// Publishes the slate, again and again, until another publisher is on air, nobody plays
+    /// it, or it is no longer the configuration's.
     ///
     /// # Errors
     /// It cannot be published, such as for want of memory.
@@ -145,7 +160,8 @@ impl SlateTask {
         mut publication: Publication,
     ) -> Result<(), AppendError> {
         let media = slate.media().clone();
-        let begun = Instant::now();
+        let mut config = self.server.config();
+        let mut begun = Instant::now();
         let mut left_at = None;
         for turn in 0_u64.. {
             let base_ms = turn * u64::from(media.duration_ms);
@@ -161,6 +177,18 @@ impl SlateTask {
                 let due = begun + Duration::from_millis(time_ms);
                 self.pass_time(due, &publication).await;
                 let now = Instant::now();
+                let delay = now.saturating_duration_since(due);
+                if delay > MAX_DELAY {
+                    begun += delay;
+                }
+                let newest = self.server.config();
+                if !Arc::ptr_eq(&newest, &config) {
+                    if !self.is_configured(slate) {
+                        log::info!("{}: the slate ends: it is another now", self.stream.key());
+                        return Ok(());
+                    }
+                    config = newest;
+                }
                 if self.has_audience() {
                     left_at = None;
                 } else if now.saturating_duration_since(*left_at.get_or_insert(now)) >= LINGER {

@@ -278,12 +278,13 @@ async fn an_edge_passes_the_mark_of_a_standby_on_to_its_origin() {
     ready(&api).await;
 }
 
-/// A slate of a keyframe and two pictures, 300 ms long.
-fn slate_file() -> tempfile::NamedTempFile {
+/// A slate of a keyframe and two pictures, 300 ms long, that end with the byte `mark`.
+fn slate_file(mark: u8) -> tempfile::NamedTempFile {
     let mut file = file_header(false, true).to_vec();
     let header = [0x17, 0, 0, 0, 0, 7, 7, 7];
     write_tag(TagKind::Video, 0, &header, &mut file);
-    for (time, payload) in [(0, [0x17, 1, 0, 0, 0, 0x99]), (130, SLATE), (260, SLATE)] {
+    for (time, first) in [(0, 0x17), (130, 0x27), (260, 0x27)] {
+        let payload = [first, 1, 0, 0, 0, mark];
         write_tag(TagKind::Video, time, &payload, &mut file);
     }
     let slate = tempfile::NamedTempFile::new().unwrap();
@@ -291,11 +292,9 @@ fn slate_file() -> tempfile::NamedTempFile {
     slate
 }
 
-const SLATE: [u8; 6] = [0x27, 1, 0, 0, 0, 0x99];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slate_is_shown_while_nobody_publishes_and_gives_way_at_a_keyframe() {
-    let slate = slate_file();
+    let slate = slate_file(0x99);
     let file = slate.path().display();
     let directives = format!("publish {{ slate {file}; slate_after 100; }}");
     let origin = TestServer::origin(&directives);
@@ -345,8 +344,32 @@ async fn a_slate_is_shown_while_nobody_publishes_and_gives_way_at_a_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slate_that_a_reload_replaces_gives_way_to_the_new_one() {
+    let files = [slate_file(0x99), slate_file(0xaa)];
+    let [old, new] = files.each_ref().map(|file| {
+        let file = file.path().display();
+        let publish = format!("publish {{ slate {file}; slate_after 100; }}");
+        format!("vhost __defaultVhost__ {{ min_latency on; {publish} }}")
+    });
+    let origin = TestServer::start(Role::Origin, &old);
+    let mut first = origin.publisher("s").await;
+    first.publish(&[keyframe(0)]).await;
+    let mut player = origin.player("s").await;
+    player.frame().await;
+    drop(first);
+    assert_eq!(player.frame().await.payload[5], 0x99);
+    // The same file, read anew: another one would begin with its keyframe.
+    origin.reload(&old);
+    for _ in 0..3 {
+        assert_eq!(player.frame().await.payload[5], 0x99);
+    }
+    origin.reload(&new);
+    while player.frame().await.payload[5] != 0xaa {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_nobody_has_published_has_no_slate() {
-    let slate = slate_file();
+    let slate = slate_file(0x99);
     let file = slate.path().display();
     let directives = format!("play_wait_timeout 300; publish {{ slate {file}; slate_after 100; }}");
     let origin = TestServer::origin(&directives);

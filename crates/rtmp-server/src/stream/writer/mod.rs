@@ -357,7 +357,8 @@ impl Writer {
         }
         // Encoders stamp headers and metadata anyhow, mostly with 0: they
         // belong to what comes next.
-        let waits = self.phase != Phase::Flowing;
+        // Those of a standby wait for its first frame, too: a newer one takes the place.
+        let waits = self.phase != Phase::Flowing || !self.pending.headers.is_empty();
         if waits && Headers::keeps(head.class, &message) {
             self.pending.headers.set(Header::new(head, &message));
         } else if self.phase != Phase::Repeating {

@@ -234,6 +234,28 @@ fn a_publisher_that_has_not_noticed_another_one_on_air_begins_anew() {
 }
 
 #[test]
+fn a_standby_whose_headers_change_before_its_first_frame_has_the_newest_in_force() {
+    let mut server = Server::start(1);
+    let Scene {
+        stream,
+        primary,
+        mut standby,
+        mut player,
+        now,
+    } = scene(&mut server);
+    append(&mut standby, &headers(), now).unwrap();
+    drop(primary);
+    standby.follow(now).unwrap();
+    assert!(standby.is_on_air());
+    let newest = other_headers().remove(1);
+    append(&mut standby, &[newest.clone(), picture(0, true)], now).unwrap();
+    assert_eq!(player.messages(2)[0].payload, newest.payload);
+    let joined = server.join(&stream).messages(4);
+    assert_eq!(joined[1].payload, newest.payload);
+    assert_eq!(kind(&joined[3]), "keyframe");
+}
+
+#[test]
 fn players_get_the_metadata_of_a_standby_in_the_form_for_players() {
     let mut server = Server::start(1);
     let Scene {

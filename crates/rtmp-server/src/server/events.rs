@@ -12,8 +12,8 @@ use crate::stream::lock;
 
 /// Events that are kept.
 const KEPT: usize = 400;
-/// Those of them that clients can cause without having been let in.
-const KEPT_REFUSALS: usize = 100;
+/// Those of each kind that clients can cause without having been let in, with ever new words.
+const KEPT_REPEATING: usize = 100;
 /// Maximum length of an event's text and of its stream's name, in bytes.
 const MAX_TEXT_BYTES: usize = 512;
 
@@ -106,10 +106,10 @@ impl Events {
             if let Some(former) = ring.take(is_same) {
                 event.count = former.count.saturating_add(1);
             }
-        }
-        let is_refusal = |it: &Event| it.kind == EventKind::Refused;
-        if is_refusal(&event) && ring.iter().filter(|it| is_refusal(it)).count() >= KEPT_REFUSALS {
-            ring.take(is_refusal);
+            let is_alike = |it: &Event| it.kind == kind;
+            if ring.iter().filter(|it| is_alike(it)).count() >= KEPT_REPEATING {
+                ring.take(is_alike);
+            }
         }
         ring.push(event);
     }
@@ -142,11 +142,18 @@ mod tests {
         }
         let kept = events.after(0);
         assert_eq!((kept.len(), kept[1].event.count), (2, 3));
+        let kinds = [
+            EventKind::Refused,
+            EventKind::PullFailed,
+            EventKind::ForwardFailed,
+        ];
         for number in 0..2 * KEPT {
-            events.record(EventKind::Refused, None, None, number);
+            for kind in kinds {
+                events.record(kind, None, None, number);
+            }
         }
         let kept = events.after(0);
-        assert_eq!(kept.len(), 1 + KEPT_REFUSALS);
+        assert_eq!(kept.len(), 1 + kinds.len() * KEPT_REPEATING);
         assert_eq!(kept[0].event.kind, EventKind::Reload);
     }
 

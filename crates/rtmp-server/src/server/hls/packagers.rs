@@ -348,6 +348,10 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
     let Some(vhost) = config.vhost(&stream.key().vhost) else {
         return;
     };
+    let hooks = &vhost.http_hooks;
+    if hooks.on_hls.is_empty() && hooks.on_hls_notify.is_empty() {
+        return;
+    }
     let publisher = server.clients.publisher(stream.key());
     let event = SegmentEvent {
         publisher: publisher.as_deref(),
@@ -360,8 +364,8 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
         m3u8: &written.m3u8,
         m3u8_url: &written.m3u8_url,
     };
-    server.hooks.notify(&vhost.http_hooks.on_hls, &event);
-    let urls = &vhost.http_hooks.on_hls_notify;
+    server.hooks.notify(&hooks.on_hls, &event);
+    let urls = &hooks.on_hls_notify;
     server.hooks.fetch(urls, &event, vhost.hls.nb_notify);
 }
 

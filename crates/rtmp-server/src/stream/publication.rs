@@ -155,6 +155,8 @@ impl Stream {
                 headers: Headers::default(),
             }
         } else {
+            // A dead standby may have been displaced: it is to look.
+            self.state.send_modify(|_| {});
             PublicationState::standby(Headers::default())
         };
         Ok(Publication {
@@ -294,7 +296,14 @@ impl Publication {
     pub(crate) fn follow(&mut self, now: Instant) -> Result<(), AppendError> {
         let stream = self.stream.clone();
         if !self.is_on_air() {
-            stream.take_turns(now, |publishers, silence| publishers.check(silence, now));
+            let mut is_known = false;
+            stream.take_turns(now, |publishers, silence| {
+                is_known = publishers.contains(self.id);
+                publishers.check(silence, now)
+            });
+            if !is_known {
+                return Err(AppendError::TakenOver);
+            }
         }
         let state = *stream.state.borrow();
         if state.ended {

@@ -349,7 +349,12 @@ fn a_dead_standby_whose_place_another_has_taken_is_told_so() {
         client: None,
     };
     assert!(stream.publish_as(candidate, now).is_err());
+    let mut state = stream.state();
+    state.mark_unchanged();
     let _another = stream.publish_as(candidate, now + second(2)).unwrap();
+    assert!(state.has_changed().unwrap(), "the displaced one is to look");
+    let displaced = standbys[0].follow(now + second(2));
+    assert!(matches!(displaced, Err(AppendError::TakenOver)));
     let late = append(&mut standbys[0], &[picture(0, true)], now + second(3));
     assert!(matches!(late, Err(AppendError::TakenOver)), "{late:?}");
     append(&mut standbys[1], &[picture(0, true)], now + second(3)).unwrap();

@@ -240,3 +240,15 @@ fn headers_that_come_before_the_first_frame_are_of_its_time() {
     ];
     assert_eq!(player.told(4), expected);
 }
+
+#[test]
+fn a_player_that_was_on_its_way_when_the_drain_was_announced_is_told_too() {
+    let mut server = Server::start(1);
+    let (stream, _publication, mut present) = server.playing();
+    server.fanout.announce_drain();
+    assert_eq!(kind(&present.message().unwrap()), "reply");
+    let mut late = server.join(&stream);
+    let mut kinds = late.messages(2).iter().map(kind).collect::<Vec<_>>();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["keyframe", "reply"]);
+}

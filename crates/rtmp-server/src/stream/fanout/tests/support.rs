@@ -40,23 +40,26 @@ impl Dialogue for TestDialogue {
                 b'v' => requests.push(Request::Video(false)),
                 b'V' => requests.push(Request::Video(true)),
                 b'l' => requests.push(Request::Leave),
-                b'r' => {
-                    let payload = Bytes::from_static(b"reply");
-                    let message = Message {
-                        timestamp: 0,
-                        message_type: REPLY,
-                        stream_id: 0,
-                        payload,
-                    };
-                    rtmp_proto::wire::chunk::encode_message(&message, CHUNK_SIZE, 3, replies);
-                }
+                b'r' => reply(replies),
                 other => return Err(format!("cannot read {other}")),
             }
         }
         Ok(())
     }
 
-    fn announce_drain(&mut self, _: &mut Vec<u8>) {}
+    fn announce_drain(&mut self, replies: &mut Vec<u8>) {
+        reply(replies);
+    }
+}
+
+fn reply(replies: &mut Vec<u8>) {
+    let message = Message {
+        timestamp: 0,
+        message_type: REPLY,
+        stream_id: 0,
+        payload: Bytes::from_static(b"reply"),
+    };
+    rtmp_proto::wire::chunk::encode_message(&message, CHUNK_SIZE, 3, replies);
 }
 
 const REPLY: MessageType = MessageType::COMMAND_AMF0;

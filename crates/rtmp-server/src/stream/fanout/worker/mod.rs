@@ -44,6 +44,8 @@ pub(super) struct Worker<D, F> {
     /// Slots of players whose sockets may have more to read.
     unread: Vec<usize>,
     scratch: Scratch,
+    /// The server drains.
+    drains: bool,
 }
 
 impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
@@ -61,6 +63,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             groups_of: HashMap::new(),
             unread: Vec::new(),
             scratch: Scratch::new(),
+            drains: false,
         })
     }
 
@@ -184,7 +187,10 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                     }
                 }
                 Command::DismissAll => self.dismiss_all(),
-                Command::AnnounceDrain => self.announce_drain(now),
+                Command::AnnounceDrain => {
+                    self.drains = true;
+                    self.announce_drain(now);
+                }
                 // Whoever asked may have given up.
                 Command::Report(answer) => {
                     let _ = answer.send(self.report());
@@ -247,7 +253,11 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP
             | EpollFlags::EPOLLET;
-        let asked = player.fulfil_all(requests, &entry.log, &entry.view);
+        let mut asked = player.fulfil_all(requests, &entry.log, &entry.view);
+        if self.drains && asked.is_ok() {
+            // It may have been on its way here when all were told.
+            asked = player.announce_drain(&entry.log, &mut self.scratch);
+        }
         let registered = self
             .epoll
             .add(player.socket(), EpollEvent::new(interest, slot as u64));

@@ -44,8 +44,8 @@ pub const PROTECTION: &str = "PROTECTION";
 pub const DENIED_V4: &str = "DENIED_V4";
 /// As [`DENIED_V4`], of an IPv6 [`Address`](crate::Address).
 pub const DENIED_V6: &str = "DENIED_V6";
-/// Client's [`Address`](crate::Address) → the time until which it is proven, one `u64`
-/// (CLOCK_MONOTONIC, coarse).
+/// Client's [`Address`](crate::Address), of IPv6 its /64 → the time until which it is proven,
+/// one `u64` (CLOCK_MONOTONIC, coarse).
 pub const PROVEN: &str = "PROVEN";
 /// Network of clients → the time at which it has used up its rate of new connections, one
 /// `u64` (CLOCK_MONOTONIC, coarse).

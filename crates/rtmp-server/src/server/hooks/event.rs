@@ -68,7 +68,7 @@ impl Event for ClientEvent<'_> {
     fn body(&self, from: &ServerIdentity) -> Value {
         let connect_info = self.connect_info;
         let (vhost, app) = (&self.vhost.name, &connect_info.app);
-        let mut body = common(from, self.action, self.client, vhost, app);
+        let mut body = common(from, self.action, Some(self.client), vhost, app);
         if let Some((sent, received)) = self.totals {
             body["send_bytes"] = sent.into();
             body["recv_bytes"] = received.into();
@@ -120,14 +120,10 @@ impl Event for StreamEvent<'_> {
     }
 
     fn body(&self, from: &ServerIdentity) -> Value {
-        let key = self.stream.key();
         let parameters = self.connect_info.parameters(self.parameters);
-        let mut body = common(from, self.action, self.client, &key.vhost, &key.app);
+        let client = Some(self.client);
+        let mut body = of_stream(from, self.action, client, self.stream, parameters);
         body["tcUrl"] = (*self.connect_info.tc_url).into();
-        body["stream"] = key.stream.as_str().into();
-        body["param"] = parameters.to_string().into();
-        body["stream_url"] = stream_url(key).into();
-        body["stream_id"] = self.stream.id().to_string().into();
         if self.action == "on_play" {
             body["pageUrl"] = (*self.connect_info.page_url).into();
         }
@@ -194,31 +190,17 @@ impl Event for SegmentEvent<'_> {
     }
 
     fn body(&self, from: &ServerIdentity) -> Value {
-        let key = self.stream.key();
-        let id = self.publisher.map(|client| client.id.to_string());
-        let ip = self.publisher.map(|client| client.peer.ip().to_string());
-        let directory = std::env::current_dir().unwrap_or_default();
-        json!({
-            "server_id": from.server,
-            "service_id": from.service,
-            "action": "on_hls",
-            "client_id": id.unwrap_or_default(),
-            "ip": ip.unwrap_or_default(),
-            "vhost": key.vhost,
-            "app": key.app,
-            "tcUrl": "",
-            "stream": key.stream,
-            "param": self.parameters.to_string(),
-            "duration": self.duration.as_secs_f64(),
-            "cwd": directory.display().to_string(),
-            "file": self.file,
-            "url": self.url,
-            "m3u8": self.m3u8,
-            "m3u8_url": self.m3u8_url,
-            "seq_no": self.number,
-            "stream_url": stream_url(key),
-            "stream_id": self.stream.id().to_string(),
-        })
+        let (publisher, parameters) = (self.publisher, self.parameters);
+        let mut body = of_stream(from, self.action(), publisher, self.stream, parameters);
+        body["tcUrl"] = "".into();
+        body["duration"] = self.duration.as_secs_f64().into();
+        body["cwd"] = working_directory();
+        body["file"] = self.file.into();
+        body["url"] = self.url.into();
+        body["m3u8"] = self.m3u8.into();
+        body["m3u8_url"] = self.m3u8_url.into();
+        body["seq_no"] = self.number.into();
+        body
     }
 
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
@@ -251,28 +233,13 @@ impl Event for FileEvent<'_> {
     }
 
     fn body(&self, from: &ServerIdentity) -> Value {
-        let key = self.stream.key();
-        let id = self.publisher.map(|client| client.id.to_string());
-        let ip = self.publisher.map(|client| client.peer.ip().to_string());
-        let urls = self.publisher.and_then(Client::urls);
-        let tc_url = urls.map_or("", |urls| &urls.tc_url);
-        let directory = std::env::current_dir().unwrap_or_default();
-        json!({
-            "server_id": from.server,
-            "service_id": from.service,
-            "action": "on_dvr",
-            "client_id": id.unwrap_or_default(),
-            "ip": ip.unwrap_or_default(),
-            "vhost": key.vhost,
-            "app": key.app,
-            "tcUrl": tc_url,
-            "stream": key.stream,
-            "param": self.parameters.to_string(),
-            "cwd": directory.display().to_string(),
-            "file": self.file,
-            "stream_url": stream_url(key),
-            "stream_id": self.stream.id().to_string(),
-        })
+        let (publisher, parameters) = (self.publisher, self.parameters);
+        let urls = publisher.and_then(Client::urls);
+        let mut body = of_stream(from, self.action(), publisher, self.stream, parameters);
+        body["tcUrl"] = urls.map_or("", |urls| &urls.tc_url).into();
+        body["cwd"] = working_directory();
+        body["file"] = self.file.into();
+        body
     }
 
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
@@ -306,24 +273,14 @@ impl Event for SwitchEvent<'_> {
     }
 
     fn body(&self, from: &ServerIdentity) -> Value {
-        let key = self.stream.key();
         let id = |id: Option<u64>| id.map(|id| id.to_string()).unwrap_or_default();
-        let ip = self.publisher.map(|client| client.peer.ip().to_string());
-        json!({
-            "server_id": from.server,
-            "service_id": from.service,
-            "action": "on_switch",
-            "client_id": id(self.switch.to_client),
-            "former_client_id": id(self.switch.from_client),
-            "reason": self.switch.reason.name(),
-            "ip": ip.unwrap_or_default(),
-            "vhost": key.vhost,
-            "app": key.app,
-            "stream": key.stream,
-            "param": self.parameters.to_string(),
-            "stream_url": stream_url(key),
-            "stream_id": self.stream.id().to_string(),
-        })
+        let (publisher, parameters) = (self.publisher, self.parameters);
+        let mut body = of_stream(from, self.action(), publisher, self.stream, parameters);
+        // Whoever is on air may have gone already, and `publisher` be none.
+        body["client_id"] = id(self.switch.to_client).into();
+        body["former_client_id"] = id(self.switch.from_client).into();
+        body["reason"] = self.switch.reason.name().into();
+        body
     }
 
     fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
@@ -331,17 +288,49 @@ impl Event for SwitchEvent<'_> {
     }
 }
 
-/// The fields of every event.
-fn common(from: &ServerIdentity, action: &str, client: &Client, vhost: &str, app: &str) -> Value {
+/// The fields of every event. The client may be unknown: a pulled stream and a slate have
+/// none that publishes.
+fn common(
+    from: &ServerIdentity,
+    action: &str,
+    client: Option<&Client>,
+    vhost: &str,
+    app: &str,
+) -> Value {
+    let id = client.map(|client| client.id.to_string());
+    let ip = client.map(|client| client.peer.ip().to_string());
     json!({
         "server_id": from.server,
         "service_id": from.service,
         "action": action,
-        "client_id": client.id.to_string(),
-        "ip": client.peer.ip().to_string(),
+        "client_id": id.unwrap_or_default(),
+        "ip": ip.unwrap_or_default(),
         "vhost": vhost,
         "app": app,
     })
+}
+
+/// The fields of every event about a stream.
+fn of_stream(
+    from: &ServerIdentity,
+    action: &str,
+    client: Option<&Client>,
+    stream: &Stream,
+    parameters: &Parameters,
+) -> Value {
+    let key = stream.key();
+    let mut body = common(from, action, client, &key.vhost, &key.app);
+    body["stream"] = key.stream.as_str().into();
+    body["param"] = parameters.to_string().into();
+    body["stream_url"] = stream_url(key).into();
+    body["stream_id"] = stream.id().to_string().into();
+    body
+}
+
+/// `cwd`: the directory that relative names of files are of.
+fn working_directory() -> Value {
+    let directory = std::env::current_dir().unwrap_or_default();
+    directory.display().to_string().into()
 }
 
 fn name(client: &Client, action: &str) -> String {

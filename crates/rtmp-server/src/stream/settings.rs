@@ -27,3 +27,24 @@ pub struct StreamSettings {
     /// The past that is kept.
     pub retention: Retention,
 }
+
+#[cfg(test)]
+impl StreamSettings {
+    /// What tests begin with: everything is sent at once, and half a minute is kept.
+    pub(crate) fn of_tests() -> Self {
+        Self {
+            chunk_size: 4_096,
+            mw_latency: Duration::ZERO,
+            gop_cache: true,
+            nodelay: false,
+            keyframe_timeout: Duration::from_secs(8),
+            turns: Turns::default(),
+            retention: Retention {
+                queue_length: Duration::from_secs(30),
+                max_bytes: 256 << 20,
+                max_messages: 1 << 18,
+                gop_cache_max_frames: 0,
+            },
+        }
+    }
+}

@@ -9,9 +9,7 @@ use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::{Message, MessageType};
 
 use super::{HlsSettings, StartedPackager};
-use crate::stream::{
-    MediaMessage, Publication, Registry, Retention, Stream, StreamSettings, Turns, Wakers,
-};
+use crate::stream::{MediaMessage, Publication, Registry, Stream, StreamSettings, Wakers};
 
 /// x264's decoder configuration of 320x180.
 const AVC_CONFIGURATION: &str = "01f4000dffe1001a67f4000d919681419f8dc044000003000400000300f03c50aa\
@@ -61,20 +59,8 @@ fn published(gop_cache_max_frames: usize) -> (Arc<Stream>, Publication) {
         app: "live".to_owned(),
         stream: "s".to_owned(),
     };
-    let settings = StreamSettings {
-        turns: Turns::default(),
-        chunk_size: 4_096,
-        mw_latency: Duration::ZERO,
-        gop_cache: true,
-        nodelay: false,
-        keyframe_timeout: Duration::from_secs(8),
-        retention: Retention {
-            queue_length: Duration::from_secs(30),
-            max_bytes: 256 << 20,
-            max_messages: 1 << 18,
-            gop_cache_max_frames,
-        },
-    };
+    let mut settings = StreamSettings::of_tests();
+    settings.retention.gop_cache_max_frames = gop_cache_max_frames;
     let stream = registry.obtain(&key, &settings, Instant::now());
     let mut publication = stream.publish(Instant::now()).unwrap();
     publish(&mut publication, sequence_headers());

@@ -12,9 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Dvr, DvrPlan};
-use crate::stream::{
-    MediaMessage, Publication, Registry, Retention, StreamSettings, Turns, Wakers, lock,
-};
+use crate::stream::{MediaMessage, Publication, Registry, StreamSettings, Wakers, lock};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Distance of pictures, ms.
@@ -53,23 +51,6 @@ impl Owner for TestOwner {
 
     fn forget(&self) -> bool {
         true
-    }
-}
-
-fn stream_settings() -> StreamSettings {
-    StreamSettings {
-        chunk_size: 4_096,
-        mw_latency: Duration::ZERO,
-        gop_cache: true,
-        nodelay: false,
-        keyframe_timeout: Duration::from_secs(8),
-        retention: Retention {
-            queue_length: Duration::from_secs(30),
-            max_bytes: 256 << 20,
-            max_messages: 1 << 18,
-            gop_cache_max_frames: 0,
-        },
-        turns: Turns::default(),
     }
 }
 
@@ -130,7 +111,7 @@ impl Scene {
             stream: "s".to_owned(),
         };
         let now = Instant::now();
-        let stream = registry.obtain(&key, &stream_settings(), now);
+        let stream = registry.obtain(&key, &StreamSettings::of_tests(), now);
         let publication = stream.publish(now).unwrap();
         let told = Arc::<Mutex<Vec<PathBuf>>>::default();
         let recording = Recording::new(1, stream.key().clone(), config, Arc::default());

@@ -15,7 +15,7 @@ use crate::stream::fanout::{Delivery, Dialogue, Fanout, Joining, Meter, Request,
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
     AppendError, MediaMessage, PerTrack, Publication, Registry, Retention, Stream, StreamSettings,
-    Turns, Wakers,
+    Wakers,
 };
 
 pub(crate) use netbed::TIME_LIMIT;
@@ -73,19 +73,14 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn settings() -> StreamSettings {
+    let of_tests = StreamSettings::of_tests();
     StreamSettings {
         chunk_size: CHUNK_SIZE,
-        mw_latency: Duration::ZERO,
-        gop_cache: true,
-        nodelay: false,
-        keyframe_timeout: Duration::from_secs(8),
-        turns: Turns::default(),
         retention: Retention {
             queue_length: Duration::from_secs(2),
-            max_bytes: 256 << 20,
-            max_messages: 1 << 18,
-            gop_cache_max_frames: 0,
+            ..of_tests.retention
         },
+        ..of_tests
     }
 }
 

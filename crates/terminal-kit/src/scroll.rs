@@ -1,6 +1,8 @@
 //! The part of a long table that is shown, and the keys that move it.
 
 use crossterm::event::KeyCode;
+use ratatui::style::Stylize as _;
+use ratatui::text::Line;
 
 /// The rows of a table that are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +46,15 @@ impl Scroll {
         let last = self.rows.min(self.skipped + self.page);
         let first = self.skipped + 1;
         (self.rows > self.page).then(|| format!("lines {first} to {last} of {}", self.rows))
+    }
+
+    /// The last line of a screen: the keys that it knows, `keys` and those that scroll.
+    #[must_use]
+    pub fn keys(&self, keys: &[&str]) -> Line<'static> {
+        let position = self.position();
+        let position = position.map(|it| format!("arrows, page up, page down: {it}"));
+        let all: Vec<&str> = keys.iter().copied().chain(position.as_deref()).collect();
+        Line::from(all.join("   ")).dim()
     }
 }
 

@@ -321,17 +321,7 @@ impl TopScreen {
             View::Streams => "v: slowest viewers",
             View::Viewers => "s: streams",
         };
-        let position = self.scroll.position();
-        let position = position.map(|it| format!("arrows, page up, page down: {it}"));
-        let parts = ["q: quit".to_owned(), other.to_owned()];
-        Line::from(
-            parts
-                .into_iter()
-                .chain(position)
-                .collect::<Vec<_>>()
-                .join("   "),
-        )
-        .dim()
+        self.scroll.keys(&["q: quit", other])
     }
 }
 

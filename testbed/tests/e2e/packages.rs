@@ -85,14 +85,15 @@ fn an_upgrade_of_the_packages_disturbs_no_viewer() {
     });
 }
 
-/// The files of ours that a machine has, without those of the tests.
+/// The files of ours where packages and services leave some, and at the top of the tree. The
+/// rest is the host's, with the sources and what the tests write.
 fn files(machine: &Machine<'_>) -> Result<Vec<String>> {
-    let found = machine.run(
-        r"find / \( -path /proc -o -path /sys -o -path /srv -o -path /tmp \
-            -o -path /work -o -path /root -o -path /home \) -prune \
-            -o \( -name '*millrace*' -o -name '*rtmp-edge*' -o -name '*rtmp-origin*' \
-            -o -name '*lb-user*' \) -print",
-    )?;
+    const OURS: &str = r"\( -name '*millrace*' -o -name '*rtmp-edge*' -o -name '*rtmp-origin*' \
+        -o -name '*lb-user*' \)";
+    let found = machine.run(&format!(
+        "find / -maxdepth 1 {OURS} &&
+        find /boot /dev /etc /media /mnt /opt /run /usr /var {OURS}"
+    ))?;
     Ok(found.lines().map(str::to_owned).collect())
 }
 

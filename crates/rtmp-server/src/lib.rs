@@ -19,6 +19,7 @@ mod server;
 mod stream;
 mod top;
 mod transport;
+mod uri;
 
 pub use daemon::{Options, run};
 pub use http::{serve as serve_http_api, serve_https as serve_https_api};

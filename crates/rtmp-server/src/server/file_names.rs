@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
 
+use crate::uri::encode_path;
+
 /// `template` with the variables of a stream.
 pub(super) fn of_stream(template: &str, key: &StreamKey) -> String {
     let name = template.replace("[vhost]", &key.vhost);
@@ -59,7 +61,8 @@ pub(super) fn stays_below(name: &str) -> bool {
     plain && !name.is_empty() && !name.contains('\0')
 }
 
-/// The URI of the file `name` in a playlist that is the file `playlist`, as SRS writes it.
+/// The URI of the file `name` in a playlist that is the file `playlist`, as SRS writes it, but
+/// percent-encoded.
 pub(super) fn uri(name: &str, playlist: &str, entry_prefix: &str) -> String {
     let directory = playlist
         .rsplit_once('/')
@@ -73,10 +76,11 @@ pub(super) fn uri(name: &str, playlist: &str, entry_prefix: &str) -> String {
         // It lies elsewhere: up to the common root, and down.
         None => "../".repeat(playlist.matches('/').count()) + name,
     };
+    let relative = encode_path(&relative);
     match entry_prefix {
         "" => relative,
         prefix if prefix.ends_with('/') || directory.is_empty() => format!("{prefix}{relative}"),
-        prefix => format!("{prefix}/{directory}/{relative}"),
+        prefix => format!("{prefix}/{}/{relative}", encode_path(directory)),
     }
 }
 
@@ -121,6 +125,12 @@ mod tests {
         assert_eq!(uri("s-1.ts", "s.m3u8", ""), "s-1.ts");
         let cdn = uri("live/s-1.ts", playlist, "http://cdn");
         assert_eq!(cdn, "http://cdn/live/s-1.ts");
+    }
+
+    #[test]
+    fn names_are_encoded_in_uris_and_prefixes_are_not() {
+        let uri = uri("live/#1/a\"b.ts", "live/#1/s.m3u8", "http://cdn");
+        assert_eq!(uri, "http://cdn/live/%231/a%22b.ts");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::hls::{
     FeedReader, Finished, HlsKeySettings, HlsLog, HlsOutput, HlsSettings, KeyUri, Packager,
-    Queries, StartedPackager, encoded,
+    Queries, StartedPackager,
 };
 pub(crate) use self::log::FlvFraming;
 use self::log::Log;

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::config::{HlsFiles, HlsKeys};
 use crate::server::file_names;
 use crate::stream::{Finished, HlsOutput, lock};
+use crate::uri::encode_path;
 
 /// The most segments that wait to be written.
 const MAX_QUEUED: usize = 256;
@@ -308,7 +309,7 @@ impl StreamFiles {
         let directory = self.playlist.rsplit_once('/').map_or("", |(it, _)| it);
         let url = match &*self.config.entry_prefix {
             "" if directory.is_empty() => url,
-            "" => format!("{directory}/{url}"),
+            "" => format!("{}/{url}", encode_path(directory)),
             prefix => file_names::uri(&name, &self.playlist, prefix),
         };
         Ok(Written {
@@ -316,7 +317,7 @@ impl StreamFiles {
             file: path.display().to_string(),
             url,
             m3u8: self.config.path.join(&self.playlist).display().to_string(),
-            m3u8_url: self.playlist.clone(),
+            m3u8_url: encode_path(&self.playlist),
         })
     }
 
@@ -362,7 +363,10 @@ impl StreamFiles {
                         lock(&new_keys).push((number, name.clone()));
                     }
                     return match &keys.url {
-                        Some(url) => format!("{}/{name}", url.trim_end_matches('/')),
+                        Some(url) => {
+                            let name = encode_path(&name);
+                            format!("{}/{name}", url.trim_end_matches('/'))
+                        }
                         None => file_names::uri(&name, &self.playlist, ""),
                     };
                 }

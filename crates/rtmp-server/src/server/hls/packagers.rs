@@ -16,8 +16,9 @@ use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::upstream;
 use crate::stream::{
     FeedReader, Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri, Packager,
-    StartedPackager, Stream, Subscription, encoded, lock,
+    StartedPackager, Stream, Subscription, lock,
 };
+use crate::uri::encode_path;
 
 /// The segments of a stream for which nobody has asked for so long are given back. They are
 /// made again for the next who asks.
@@ -95,11 +96,13 @@ fn key_uri(hls: &config::Hls, keys: &HlsKeys, key: &StreamKey) -> KeyUri {
         return KeyUri::Served(String::new());
     };
     match hls.files {
-        Some(_) => KeyUri::File(format!("{url}/{}", file_names::of_stream(&keys.file, key))),
+        Some(_) => KeyUri::File {
+            directory: url.to_owned(),
+            name: file_names::of_stream(&keys.file, key),
+        },
         None => {
             let directory = hls.location.directory(&key.app);
-            let parts: Vec<_> = directory.split('/').map(encoded).collect();
-            KeyUri::Served(format!("{url}{}/", parts.join("/")))
+            KeyUri::Served(format!("{url}{}/", encode_path(&directory)))
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::server::client::Client;
 use crate::server::http::response::{Body, Response};
 use crate::server::http::wanted::{Refusal, wait_until_live};
 use crate::stream::{HlsOutput, Queries, Stream};
+use crate::uri::encode_segment;
 
 /// A blocking reload takes so many target durations at most (RFC 8216bis §6.2.5.2).
 const MAX_WAIT_TARGETS: u32 = 3;
@@ -100,7 +101,7 @@ pub(super) async fn answer(
 
 /// The playlist's own name, as a relative URI.
 fn encoded_name(asked: &Asked) -> String {
-    crate::stream::encoded(asked.playlist_name())
+    encode_segment(asked.playlist_name())
 }
 
 /// The segments of `stream`, once it has something to play.

@@ -12,6 +12,7 @@ use crate::config::{HookUrl, Vhost};
 use crate::server::client::Client;
 use crate::server::player::ConnectInfo;
 use crate::stream::{Stream, Switch};
+use crate::uri::encode_path;
 
 /// The sender of the events.
 #[derive(Debug)]
@@ -166,8 +167,8 @@ impl SegmentEvent<'_> {
         let path = url.path.replace("[server_id]", &from.server);
         let path = path.replace("[service_id]", &from.service);
         let path = path.replace("[ts_url]", self.url);
-        let path = path.replace("[app]", &key.app);
-        let path = path.replace("[stream]", &key.stream);
+        let path = path.replace("[app]", &encode_path(&key.app));
+        let path = path.replace("[stream]", &encode_path(&key.stream));
         let path = path.replace("[param]", &self.parameters.to_string());
         Some(HookUrl {
             path,

@@ -23,7 +23,7 @@ use tokio::sync::OwnedMutexGuard;
 pub(crate) use feed::FeedReader;
 pub(super) use feed::{Feed, queue};
 pub(crate) use log::HlsLog;
-pub(crate) use output::{Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri, encoded};
+pub(crate) use output::{Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri};
 pub(crate) use packager::Packager;
 pub(crate) use template::Queries;
 

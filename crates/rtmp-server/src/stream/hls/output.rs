@@ -16,6 +16,7 @@ use super::log::HlsLog;
 use super::template::{KEY_QUERY, QUERY, Template};
 use crate::stream::lock;
 use crate::stream::memory::MemoryPool;
+use crate::uri::{encode_path, encode_segment};
 
 /// How a stream becomes segments.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +45,9 @@ pub(crate) enum KeyUri {
     /// This server gives keys out, at the address before their names, which is empty beside
     /// the playlist.
     Served(String),
-    /// Another server does, from files: the URI has the key's number in place of `[seq]`.
-    File(String),
+    /// Another server does, from files: the names of files below `directory`, a URL without a
+    /// `/` at its end, have the key's number in place of `[seq]`.
+    File { directory: String, name: String },
 }
 
 /// The segments of a stream, and its playlist.
@@ -84,21 +86,6 @@ pub(crate) struct Finished {
     pub(crate) duration: Duration,
 }
 
-/// `name` as a part of a URI (RFC 3986 §2.3).
-pub(crate) fn encoded(name: &str) -> String {
-    use std::fmt::Write;
-    let mut encoded = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a text cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
 /// The wall clock, ms since 1970.
 pub(super) fn wall_clock_ms() -> i64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -120,7 +107,7 @@ impl HlsOutput {
         });
         Self {
             log: Arc::new(HlsLog::new(key, pool)),
-            prefix: format!("{}-", encoded(&key.stream)),
+            prefix: format!("{}-", encode_segment(&key.stream)),
             published: Mutex::new(Published {
                 playlist,
                 texts: Vec::new(),
@@ -317,8 +304,9 @@ impl HlsOutput {
         let uri = |resource: Resource| {
             let name = resource.name(container);
             match (resource, keys.map(|keys| &keys.uri)) {
-                (Resource::Key(number), Some(KeyUri::File(template))) => {
-                    template.replace("[seq]", &number.to_string())
+                (Resource::Key(number), Some(KeyUri::File { directory, name })) => {
+                    let name = name.replace("[seq]", &number.to_string());
+                    format!("{directory}/{}", encode_path(&name))
                 }
                 (Resource::Key(_), Some(KeyUri::Served(directory))) => {
                     format!("{directory}{}{name}{KEY_QUERY}", self.prefix)

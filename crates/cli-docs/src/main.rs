@@ -94,4 +94,47 @@ mod tests {
             }
         }
     }
+
+    /// What a shell prints for lines of its own language that end without a failure. `$1` is
+    /// the name of a program, `$2` its file of completions.
+    fn ask(shell: &[&str], lines: &str, name: &str, file: &Path) -> String {
+        let output = std::process::Command::new(shell[0])
+            .args(&shell[1..])
+            .args(["-c", lines, shell[0], name])
+            .arg(file)
+            .output()
+            .expect("scripts/setup.sh installs the shells");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && errors.is_empty(),
+            "{name} in {shell:?}: {errors}"
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[test]
+    fn each_shell_reads_its_completions() {
+        const BASH: &str = r#"source "$2"; COMP_WORDS=("$1" ""); COMP_CWORD=1
+            "_$1" "$1" "" "$1"; echo "${COMPREPLY[@]}""#;
+        const ZSH: &str = r#"zsh -n "$2"; fpath=("${2:h}" $fpath)
+            autoload -Uz compinit; compinit -D -u; autoload +X "$_comps[$1]"; print "$_comps[$1]""#;
+        const FISH: &str = r#"source $argv[3]; complete --do-complete "$argv[2] --""#;
+        let root = tempfile::tempdir().expect("a directory");
+        write_all(root.path()).expect("it can be written to");
+        for command in programs() {
+            let name = command.get_name();
+            let [bash, zsh, fish] = [
+                (COMPLETIONS[0].1, name.to_owned()),
+                (COMPLETIONS[1].1, format!("_{name}")),
+                (COMPLETIONS[2].1, format!("{name}.fish")),
+            ]
+            .map(|(folder, file)| root.path().join(folder).join(file));
+            let offered = ask(&["bash", "--norc"], BASH, name, &bash);
+            assert!(offered.contains("--help"), "{name} in bash: {offered}");
+            let function = ask(&["zsh", "-f"], ZSH, name, &zsh);
+            assert_eq!(function.trim(), format!("_{name}"), "in zsh");
+            let offered = ask(&["fish", "--no-config"], FISH, name, &fish);
+            assert!(offered.contains("--help"), "{name} in fish: {offered}");
+        }
+    }
 }

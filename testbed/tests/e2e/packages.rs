@@ -140,6 +140,35 @@ fn removed_packages_leave_nothing_running_and_purged_ones_nothing() {
 }
 
 #[test]
+fn packages_of_programs_hold_the_licences_of_their_libraries() {
+    let packages = packages().expect("the packages are made");
+    for (package, library) in [
+        ("lb", "aya"),
+        ("origin", "tokio"),
+        ("edge", "tokio"),
+        ("tools", "bytes"),
+    ] {
+        let name = format!("millrace-{package}");
+        let lines = format!(
+            "dpkg-deb --fsys-tarfile {}/{name}_*.deb |
+            tar -xO ./usr/share/doc/{name}/THIRD-PARTY.gz | gunzip",
+            packages.display()
+        );
+        let output = Command::new("sh")
+            .args(["-c", &lines])
+            .output()
+            .expect("sh can be started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(&format!("{library} ")), "{name}: {errors}");
+        assert!(
+            text.contains("Permission is hereby granted"),
+            "{name}: {errors}"
+        );
+    }
+}
+
+#[test]
 fn lintian_finds_no_error_in_the_packages() {
     let packages = packages().expect("the packages are made");
     let packages = fs::read_dir(packages).expect("their directory can be read");

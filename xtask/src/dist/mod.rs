@@ -5,6 +5,7 @@
 //! debhelper's work (docs/decisions/0013-packages-by-debhelper.md).
 
 mod bill;
+mod notices;
 mod revision;
 
 use std::fs;
@@ -133,6 +134,7 @@ fn lay_out(tree: &Path, programs: &Path, revision: &Revision) -> anyhow::Result<
     let script = tree.join("usr/sbin/millrace-realserver");
     copy(Path::new("scripts/realserver.sh"), &script)?;
     do_it(Command::new(programs.join(CLI_DOCS)).arg(tree))?;
+    notices::write_all(&PROGRAMS, &tree.join("debian"))?;
     let changelog = format!(
         "millrace ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {}  {}\n",
         revision.debian,

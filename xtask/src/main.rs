@@ -1,4 +1,4 @@
-//! The project's own tasks: build-ebpf, demo, bench, test-kernels, dependencies, dist.
+//! The project's own tasks: build-ebpf, demo, bench, test-kernels, fuzz, soak, dependencies, dist.
 
 mod bench;
 mod build_ebpf;
@@ -6,7 +6,9 @@ mod demo;
 mod dependencies;
 mod dist;
 mod ebpf_sources;
+mod fuzz;
 mod latency;
+mod soak;
 mod test_kernels;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Task {
     #[command(subcommand)]
     Bench(bench::Bench),
     TestKernels(test_kernels::Arguments),
+    Fuzz(fuzz::Arguments),
+    Soak(soak::Arguments),
     /// Compare licences and sources of all dependencies with deny.toml.
     Dependencies,
     Dist(dist::Arguments),
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::TestKernels(arguments) => test_kernels::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Soak(arguments) => soak::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Dist(arguments) => dist::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Dependencies => dependencies::run().map(|()| ExitCode::SUCCESS),
     };

@@ -27,7 +27,8 @@ addWords({
   "pull.connecting": ["connecting", "连接中"], "pull.asking": ["asking", "请求中"],
   "pull.flowing": ["live", "直播中"], "pull.lingering": ["no viewers", "无观众"],
   "pull.pausing": ["origins failed", "源站失败"], "pull.finished": ["ended", "已结束"],
-  "from": ["from {0}", "来自 {0}"], "hls.of": ["{0} by HLS", "HLS {0}"],
+  "from": ["from {0}", "来自 {0}"], "from.aligned": ["from {0}, aligned", "来自 {0}，内容一致"],
+  "hls.of": ["{0} by HLS", "HLS {0}"],
   "player.by": ["Protocol", "协议"],
   "player.parameters": ["Parameters, such as a signature: txSecret=…&txTime=…", "参数，例如防盗链签名：txSecret=…&txTime=…"],
   "by.flv": ["HTTP-FLV", "HTTP-FLV"], "by.hls": ["HLS", "HLS"],
@@ -201,11 +202,12 @@ function makeStream(stream) {
 function fillStream(made, stream) {
   made.stream = stream;
   const { cells } = made;
-  const { video, audio, publish, pull } = stream;
+  const { video, audio, publish, pull, pulls = [] } = stream;
   put(made.name, nameOf(stream));
   if (pull) badge(made.state, t(`pull.${pull.state}`), PULL_TONES[pull.state] ?? "warn");
   else badge(made.state, t(publish.active ? "state.live" : "state.waiting"), publish.active ? "good" : "warn");
-  put(made.origin, pull ? t("from", pull.origin) : "");
+  const origins = pulls.map(({ origin }) => origin).join(" + ") || pull?.origin;
+  put(made.origin, pull ? t(pull.aligned ? "from.aligned" : "from", origins) : "");
   const size = video?.width ? ` ${video.width}×${video.height}` : "";
   put(made.video, video ? `${video.codec}${size}` : "–");
   put(made.audio, audio ? `${audio.codec} ${audio.sample_rate / 1000} kHz` : "");

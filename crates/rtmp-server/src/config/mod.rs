@@ -167,6 +167,17 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
             diagnostics.warn(location, message);
         }
     }
+    for (vhost, location) in vhosts.iter().zip(&locations) {
+        let is_alone = |it: &Upstream| it.redundancy > it.origins.len() && it.origins.len() == 1;
+        if vhost.enabled && vhost.upstream.as_ref().is_some_and(is_alone) {
+            let name = &vhost.name;
+            let message = format!(
+                "the vhost `{name}` names one origin: `origin_redundancy` has no effect, name \
+                 another one in `origin`"
+            );
+            diagnostics.warn(location, message);
+        }
+    }
     let (mistakes, warnings): (Vec<_>, Vec<_>) = diagnostics
         .into_list()
         .into_iter()

@@ -237,6 +237,8 @@ pub struct Upstream {
     pub vhost: Option<String>,
     /// True if the viewer's parameters travel upstream.
     pub token_traverse: bool,
+    /// Number of origins that each stream is pulled from at once.
+    pub redundancy: usize,
     /// Time that one connection attempt, with handshake and commands, may take.
     #[serde(serialize_with = "milliseconds")]
     pub connect_timeout: Duration,

@@ -54,6 +54,8 @@ settings! { Vhost {
         |vhost, it| upstream(vhost).return_timeout = it.milliseconds(0..=86_400_000)?;
     ORIGIN_CA: "origin_ca",
         |vhost, it| upstream(vhost).ca = Some(it.argument("a file name")?.into());
+    ORIGIN_REDUNDANCY: "origin_redundancy",
+        |vhost, it| upstream(vhost).redundancy = it.number(1..=2)?;
     ORIGIN_LINGER: "origin_linger",
         |vhost, it| upstream(vhost).linger = it.milliseconds(0..=3_600_000)?;
 }}
@@ -96,6 +98,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     ORIGIN_READ_TIMEOUT,
     ORIGIN_RETURN_TIMEOUT,
     ORIGIN_LINGER,
+    ORIGIN_REDUNDANCY,
     ORIGIN_CA,
     Setting::block("play", |vhost, children, diagnostics| {
         apply(vhost, children, PLAY, "in `play`", &[], diagnostics);
@@ -269,6 +272,7 @@ const CLUSTER: &[Setting<Vhost>] = &[
     TOKEN_TRAVERSE,
     UPSTREAM_VHOST,
     ORIGIN_CA,
+    ORIGIN_REDUNDANCY,
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
     Setting::ignored("origin_cluster", "list the origins at the edges"),
     Setting::ignored("coworkers", "list the origins at the edges"),
@@ -451,6 +455,7 @@ fn upstream(vhost: &mut Vhost) -> &mut Upstream {
         remote: None,
         vhost: None,
         token_traverse: false,
+        redundancy: 1,
         connect_timeout: Duration::from_secs(3),
         read_timeout: Duration::from_secs(10),
         return_timeout: Duration::from_secs(3_600),

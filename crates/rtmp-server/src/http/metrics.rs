@@ -151,6 +151,16 @@ fn write_server(metrics: &mut Exposition, api: &Api, totals: &Totals) {
         let labels = Labels::new(&[("origin", &origin), ("state", &state)]);
         family.sample(&labels, count);
     }
+    let help = "Streams whose pulls bring the same messages (origin_redundancy)";
+    metrics
+        .family("millrace_aligned_streams", Kind::Gauge, help)
+        .value(server.pulls().aligned());
+    let help = "Pictures that an origin was the first to bring, of streams that are pulled \
+                from several at once";
+    let mut family = metrics.family("millrace_pull_pictures_first_total", Kind::Counter, help);
+    for (origin, count) in server.pulls().pictures_first() {
+        family.sample(&Labels::new(&[("origin", &origin)]), count);
+    }
 }
 
 /// The players, by where they stand.

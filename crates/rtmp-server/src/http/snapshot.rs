@@ -9,7 +9,7 @@ use rtmp_proto::session::StreamKey;
 
 use super::Api;
 use super::samples::{Bytes, Rates, Sample};
-use crate::server::{Activity, Client, Server};
+use crate::server::{Activity, Client, PullReport, Server};
 use crate::stream::Stream;
 
 /// The connections of a stream.
@@ -102,7 +102,7 @@ pub(super) struct Snapshot {
     sample: Arc<Sample>,
     stream_ids: HashMap<usize, u64>,
     lags_ms: Arc<HashMap<u64, u64>>,
-    pulls: HashMap<u64, (String, &'static str)>,
+    pulls: HashMap<u64, Vec<PullReport>>,
     pub(super) now: Instant,
 }
 
@@ -141,9 +141,9 @@ impl Snapshot {
         self.lags_ms.get(&stream.id()).copied().unwrap_or(0)
     }
 
-    /// Origin and state of a stream's pull.
-    pub(super) fn pull_of(&self, stream: &Stream) -> Option<(String, &'static str)> {
-        self.pulls.get(&stream.id()).cloned()
+    /// The connections by which a stream is pulled.
+    pub(super) fn pulls_of(&self, stream: &Stream) -> &[PullReport] {
+        self.pulls.get(&stream.id()).map_or(&[], Vec::as_slice)
     }
 
     /// Rates of a connection.

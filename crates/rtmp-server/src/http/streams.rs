@@ -10,7 +10,7 @@ use super::codecs::{self, AudioReport, VideoReport};
 use super::samples::Rates;
 use super::snapshot::Snapshot;
 use super::without_query;
-use crate::server::stream_url;
+use crate::server::{PullReport, stream_url};
 use crate::stream::{Rank, Stream};
 
 /// State of a stream's publishing.
@@ -28,13 +28,41 @@ struct PublishReport {
     alive: Option<f64>,
 }
 
-/// The pull of a stream.
-#[derive(Debug, Serialize)]
-struct PullReport {
+/// A connection by which a stream is pulled.
+#[derive(Debug, Clone, Serialize)]
+struct PullJson {
     /// The origin that it is pulled from, or tried.
     origin: String,
     /// `connecting`, `asking`, `flowing`, `lingering` or `pausing`.
     state: &'static str,
+    /// What it brings, with `origin_redundancy 2`.
+    #[serde(flatten)]
+    leg: Option<LegJson>,
+}
+
+/// What one of several connections to origins brings.
+#[derive(Debug, Clone, Serialize)]
+struct LegJson {
+    /// It has brought the newest message.
+    leads: bool,
+    /// It brings the same messages as another one.
+    aligned: bool,
+    /// Number of pictures that it was the first to bring.
+    pictures_first: u64,
+}
+
+impl From<&PullReport> for PullJson {
+    fn from(pull: &PullReport) -> Self {
+        Self {
+            origin: pull.origin.clone(),
+            state: pull.state,
+            leg: pull.leg.map(|leg| LegJson {
+                leads: leg.leads,
+                aligned: leg.is_aligned,
+                pictures_first: leg.pictures_first,
+            }),
+        }
+    }
 }
 
 /// A publisher that waits while another one is on air.
@@ -103,8 +131,11 @@ pub(super) struct StreamReport<'a> {
     hls_lost: u64,
     /// The greatest lag of its players, of up to five seconds ago, in ms.
     lag_ms: u64,
-    /// The pull from an origin; none where there is a publisher here, or nobody.
-    pull: Option<PullReport>,
+    /// The pull from an origin, of several the one that leads; none where there is a
+    /// publisher here, or nobody.
+    pull: Option<PullJson>,
+    /// All pulls from origins.
+    pulls: Vec<PullJson>,
 }
 
 impl<'a> StreamReport<'a> {
@@ -117,6 +148,10 @@ impl<'a> StreamReport<'a> {
         let hls = stream.hls();
         let (video, audio) = codecs::of_stream(stream);
         let alive = stream.published_for(snapshot.now);
+        let pulls = snapshot.pulls_of(stream);
+        let leading = pulls
+            .iter()
+            .find(|pull| pull.leg.is_some_and(|leg| leg.leads));
         let tc_url = urls.map(|urls| without_query(&urls.tc_url).to_owned());
         Self {
             id: stream.id().to_string(),
@@ -148,9 +183,8 @@ impl<'a> StreamReport<'a> {
             hls_log_bytes: hls.as_ref().map(|hls| hls.log().memory().unwrap_or(0)),
             hls_lost: hls.map_or(0, |hls| hls.lost()),
             lag_ms: snapshot.lag_ms_of(stream),
-            pull: snapshot
-                .pull_of(stream)
-                .map(|(origin, state)| PullReport { origin, state }),
+            pull: leading.or(pulls.first()).map(PullJson::from),
+            pulls: pulls.iter().map(PullJson::from).collect(),
         }
     }
 }

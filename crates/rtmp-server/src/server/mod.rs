@@ -62,7 +62,7 @@ pub use clients::Clients;
 use clients::ConnectionLimits;
 use connection::Connection;
 use connection::close::CloseReason;
-pub(crate) use counters::Pulls;
+pub(crate) use counters::{PullReport, Pulls};
 pub(crate) use dvr::{Recording, RecordingState};
 pub(crate) use events::{EventKind, Events};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
@@ -83,8 +83,11 @@ use viewer::Viewer;
 const MIN_MESSAGE_BYTES: u64 = 1_024;
 /// Time for the fan-out workers to say where their players stand.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time by which a publisher's messages may be late that `mr` has gathered.
+const MERGED_READ_MARGIN: Duration = Duration::from_millis(150);
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// An origin or an edge.
 #[derive(Debug)]
 pub struct Server {
@@ -393,6 +396,13 @@ async fn collect<T>(mut answers: mpsc::UnboundedReceiver<Vec<T>>) -> Vec<T> {
     all
 }
 
+/// Silence of a publisher after which a standby takes its place: with `mr`, what it sends is
+/// read so much later, and then at once.
+fn silence_limit(vhost: &Vhost) -> Duration {
+    let merged = vhost.mr.map(|latency| latency + MERGED_READ_MARGIN);
+    vhost.standby_after.max(merged.unwrap_or_default())
+}
+
 fn stream_settings(vhost: &Vhost) -> StreamSettings {
     StreamSettings {
         chunk_size: vhost.chunk_size,
@@ -402,7 +412,7 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
         keyframe_timeout: vhost.keyframe_timeout,
         turns: Turns {
             second_publisher: vhost.second_publisher,
-            standby_after: vhost.standby_after,
+            standby_after: silence_limit(vhost),
             return_after: vhost.standby_return,
         },
         retention: Retention {

@@ -34,6 +34,13 @@ impl MediaMessage {
         unshared
     }
 
+    /// The same message with another timestamp.
+    pub(crate) fn at(&self, timestamp: u32) -> Self {
+        let mut moved = self.clone();
+        moved.message.timestamp = timestamp;
+        moved
+    }
+
     /// True if it is a picture.
     #[must_use]
     pub fn is_picture(&self) -> bool {

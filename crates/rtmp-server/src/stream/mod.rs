@@ -14,12 +14,14 @@ mod log;
 mod logs;
 mod media;
 pub(crate) mod memory;
+mod merge;
 mod pictures;
 mod publication;
 mod publishers;
 mod recording;
 mod registry;
 mod settings;
+mod silence;
 mod standby;
 mod state;
 mod subscription;
@@ -48,6 +50,7 @@ pub(crate) use self::log::tags::LogTag;
 pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
 pub(crate) use media::MediaMessage;
+pub(crate) use merge::{LegPublication, LegReport, MergedRelay};
 pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;
 pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
@@ -420,18 +423,6 @@ impl Stream {
     pub fn unpublished_for(&self, now: Instant) -> Option<Duration> {
         let state = self.state.borrow();
         (!state.has_publisher()).then(|| self.silence(now))
-    }
-
-    /// The publisher has come, has gone or has sent something at `now`.
-    fn note_sign(&self, now: Instant) {
-        let now = self.logs.milliseconds(now);
-        self.last_sign_ms.store(now, Ordering::Relaxed);
-    }
-
-    /// Time since then.
-    fn silence(&self, now: Instant) -> Duration {
-        let last_sign = self.last_sign_ms.load(Ordering::Relaxed);
-        Duration::from_millis(self.logs.milliseconds(now).saturating_sub(last_sign))
     }
 
     /// There is something to play.

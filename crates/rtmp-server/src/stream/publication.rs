@@ -9,7 +9,7 @@ use super::log::headers::Headers;
 use super::publishers::{
     Busy, OrderError, PublisherReport, Publishers, Rank, Switch, SwitchReason,
 };
-use super::standby::StandbyGroup;
+use super::standby::{Parts, StandbyGroup};
 use super::writer::{Batch, Source, Writer};
 use super::{MediaMessage, Stream, StreamState, lock};
 
@@ -26,6 +26,9 @@ pub enum AppendError {
     /// among the largest.
     #[error("no memory is left for so much: see `stream_memory`")]
     NoMemory,
+    /// There is a publisher that is none of the origins.
+    #[error("{0}")]
+    Busy(#[from] Busy),
     /// The log cannot be written: no memory.
     #[error("the stream's log cannot be written: {0}")]
     Log(#[from] io::Error),
@@ -191,7 +194,8 @@ impl Stream {
         decide: impl FnOnce(&mut Publishers, Duration) -> Option<Switch>,
     ) {
         let mut publishers = lock(&self.publishers);
-        let Some(switch) = decide(&mut publishers, self.silence(now)) else {
+        let silence = self.silence_on_air(&mut publishers, now);
+        let Some(switch) = decide(&mut publishers, silence) else {
             return;
         };
         self.put_on_air(switch.to, Some(switch), now);
@@ -283,8 +287,9 @@ impl Publication {
         if self.is_on_air() {
             return None;
         }
-        let publishers = lock(&self.stream.publishers);
-        let left = publishers.check_in(self.stream.silence(now));
+        let mut publishers = lock(&self.stream.publishers);
+        let silence = self.stream.silence_on_air(&mut publishers, now);
+        let left = publishers.check_in(silence);
         left.map(|left| now + left)
     }
 
@@ -348,17 +353,28 @@ impl Publication {
             return Ok(());
         }
         self.switch = state.switch.filter(|switch| switch.to == self.id);
-        self.state = PublicationState::OnAir {
-            turn: state.turn,
-            headers: parts.headers,
-        };
+        self.write_group(&mut writer, Source::Encoder, parts, now)
+    }
+
+    /// Writes the group that was kept of a publisher that goes on air now.
+    fn write_group(
+        &mut self,
+        writer: &mut Writer,
+        source: Source,
+        parts: Parts,
+        now: Instant,
+    ) -> Result<(), AppendError> {
+        if let PublicationState::OnAir { headers, .. } = &mut self.state {
+            *headers = parts.headers;
+        }
         let messages = parts.messages;
         let heads = messages.iter().filter_map(|it| it.message.head());
-        writer.publisher_takes_over(parts.first_headers, heads.filter_map(|head| head.codec));
+        let codecs = heads.filter_map(|head| head.codec);
+        writer.publisher_takes_over(source, parts.first_headers, codecs);
         let staged = messages
             .iter()
             .map(|arrived| (&arrived.message, arrived.at));
-        self.write(&mut writer, staged, now)
+        self.write(writer, staged, now)
     }
 
     /// Nobody listens to the publisher until `time`: until then it is not
@@ -370,6 +386,14 @@ impl Publication {
         }
     }
 
+    /// Part of a message has come: the publisher is not silent.
+    pub(crate) fn note_arrival(&self, now: Instant) {
+        let state = self.stream.state.borrow();
+        if self.has_turn(&state) {
+            self.stream.note_sign(now);
+        }
+    }
+
     /// The origin that the stream is relayed from goes over to another
     /// publication: what it sends next does not go on with what it has sent.
     pub fn start_new_publication(&mut self) {
@@ -377,6 +401,22 @@ impl Publication {
         if self.has_turn(&self.stream.state.borrow()) {
             writer.start_new_publication();
         }
+    }
+
+    /// Another origin takes the place of the one that the stream is relayed from, with the
+    /// group that was kept of it. `origin` says what can be expected of it.
+    pub(super) fn go_on_with(
+        &mut self,
+        origin: Source,
+        parts: Parts,
+        now: Instant,
+    ) -> Result<(), AppendError> {
+        let stream = self.stream.clone();
+        let mut writer = lock(&stream.writer);
+        if !self.has_turn(&stream.state.borrow()) {
+            return Err(AppendError::TakenOver);
+        }
+        self.write_group(&mut writer, origin, parts, now)
     }
 
     /// Appends what one read from the publisher brought, in one write, and

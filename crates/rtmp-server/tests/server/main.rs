@@ -27,6 +27,7 @@ mod prometheus;
 mod publications;
 mod quotas;
 mod redirects;
+mod redundancy;
 mod signed_urls;
 mod standby;
 mod support;

@@ -294,7 +294,9 @@ impl Connection {
     /// Appends what a publisher sent with the present read.
     fn append_batch(&mut self) -> Result<(), CloseReason> {
         match &mut self.role {
-            ConnectionRole::Publishing(publishing) => publishing.append_batch()?,
+            ConnectionRole::Publishing(publishing) => {
+                publishing.append_batch(self.session.unfinished_bytes() > 0)?;
+            }
             _ => return Ok(()),
         }
         self.note_turn();

@@ -135,8 +135,9 @@ impl Publishing {
         }
     }
 
-    /// Appends the messages of the present read to the stream's log.
-    pub(super) fn append_batch(&mut self) -> Result<(), CloseReason> {
+    /// Appends the messages of the present read to the stream's log. `is_unfinished`: part of
+    /// another message has come.
+    pub(super) fn append_batch(&mut self, is_unfinished: bool) -> Result<(), CloseReason> {
         let PublishTarget::Log {
             publication, batch, ..
         } = &mut self.target
@@ -144,6 +145,10 @@ impl Publishing {
             return Ok(());
         };
         if batch.is_empty() {
+            if is_unfinished {
+                // A large picture on a slow way is no silence.
+                publication.note_arrival(Instant::now());
+            }
             return Ok(());
         }
         let appended = publication.append(batch, Instant::now());

@@ -1,7 +1,8 @@
-//! An edge's connections to its origins: one pull per stream for as long as
-//! somebody plays it, one forward per publish.
+//! An edge's connections to its origins: a pull per stream for as long as somebody
+//! plays it, from one origin or from several at once, and one forward per publish.
 
 pub(super) mod forward;
+mod leg;
 mod origin_connection;
 mod origin_pull;
 pub(super) mod permission;
@@ -9,21 +10,19 @@ mod pull;
 mod redirect;
 pub(super) mod threads;
 
-use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use rtmp_proto::session::Parameters;
 use service_kit::sleep_until;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{EventKind, Server};
 use crate::config::{Config, Origin, Upstream};
-use crate::stream::Stream;
+use crate::stream::{MergedRelay, Stream};
+use leg::{Leg, LegInput, OriginTask};
 pub(super) use origin_connection::{OriginConnection, OriginError};
-use origin_pull::{OriginPull, PullEvent};
+use origin_pull::OriginPull;
 use pull::{Action, AllOriginsFailed, Input, Pull};
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player
@@ -61,37 +60,6 @@ enum PullEnd {
     Reconfigured,
 }
 
-/// The task of a connection to an origin; dropped, the connection ends.
-struct OriginTask {
-    _task: AbortOnDropHandle<()>,
-    events: mpsc::Receiver<PullEvent>,
-}
-
-impl OriginTask {
-    fn start(origin: OriginPull) -> Self {
-        let (sender, events) = mpsc::channel(4);
-        Self {
-            _task: AbortOnDropHandle::new(tokio::spawn(origin.run(sender))),
-            events,
-        }
-    }
-
-    /// Waits for the next event of the connection, if there is one.
-    async fn next_event(task: &mut Option<Self>) -> Input {
-        let Some(task) = task else {
-            return pending().await;
-        };
-        match task.events.recv().await {
-            Some(PullEvent::Connected) => Input::Connected,
-            Some(PullEvent::PublisherAnnounced(has_publisher)) => {
-                Input::PublisherAnnounced(has_publisher)
-            }
-            Some(PullEvent::Flowing) => Input::Flowing,
-            Some(PullEvent::Lost) | None => Input::Lost,
-        }
-    }
-}
-
 impl PullTask {
     async fn run(mut self) {
         loop {
@@ -112,42 +80,36 @@ impl PullTask {
     async fn pull(&mut self) -> PullEnd {
         let mut config = self.server.config.subscribe();
         self.take_settings(&config.borrow_and_update().clone());
-        let seed = RandomState::new().hash_one(self.stream.id());
-        let (origins, linger) = (self.settings.origins.len(), self.settings.linger);
-        let vhost = &self.stream.key().vhost;
-        let first = self.server.first_origin(vhost, &self.settings);
-        let mut pull = Pull::new(origins, first, linger, seed);
+        let count = self.settings.redundancy.min(self.settings.origins.len());
+        let merged = (count > 1).then(|| MergedRelay::new(self.stream.clone(), count));
+        let pulls = &self.server.pulls;
+        pulls.begin(self.stream.id(), count, merged.clone());
+        let mut legs: Vec<_> = (0..count)
+            .map(|number| Leg::new(self.new_pull(number)))
+            .collect();
         let mut audience = self.stream.subscriptions();
-        let mut connection: Option<OriginTask> = None;
-        let mut input = Input::Audience(*audience.borrow_and_update());
+        let mut inputs = LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()));
         loop {
-            match pull.handle(Instant::now().into_std(), input) {
-                Some(Action::Connect(number)) => {
-                    connection = Some(OriginTask::start(self.origin(number)));
-                }
-                Some(Action::Finish) => {
-                    let key = self.stream.key();
-                    log::info!("{key}: no longer pulled, nobody plays it");
-                    let events = self.server.events();
-                    events.record(EventKind::PullEnded, Some(key), None, "nobody plays it");
-                    return PullEnd::NoAudience;
-                }
-                None if !pull.is_connected() => connection = None,
-                None => {}
+            for LegInput { leg, input } in inputs {
+                self.handle(&mut legs, leg, input, merged.as_ref());
             }
-            let origin = &self.settings.origins[pull.origin()];
-            let pulls = &self.server.pulls;
-            pulls.set(self.stream.id(), &origin.to_string(), pull.state_name());
-            if let Some(AllOriginsFailed { answered }) = pull.take_all_failed() {
+            if legs.iter().all(|leg| leg.pull.is_finished()) {
+                let key = self.stream.key();
+                log::info!("{key}: no longer pulled, nobody plays it");
+                let events = self.server.events();
+                events.record(EventKind::PullEnded, Some(key), None, "nobody plays it");
+                return PullEnd::NoAudience;
+            }
+            if let Some(AllOriginsFailed { answered }) = Leg::take_all_failed(&mut legs) {
                 self.stream
                     .all_origins_failed(answered, std::time::Instant::now());
             }
-            let deadline = pull.deadline();
-            input = tokio::select! {
+            let deadline = legs.iter().filter_map(|leg| leg.pull.deadline()).min();
+            inputs = tokio::select! {
                 biased;
                 // That media flows counts before that its player, who has had
                 // it, has gone: the connection lingers then.
-                input = OriginTask::next_event(&mut connection) => input,
+                input = Leg::next_event(&mut legs) => vec![input],
                 _ = config.changed() => {
                     let config = config.borrow_and_update().clone();
                     if self.take_settings(&config) {
@@ -155,13 +117,58 @@ impl PullTask {
                         log::info!("{key}: now pulled from {}", join(&self.settings.origins));
                         return PullEnd::Reconfigured;
                     }
-                    Input::Audience(*audience.borrow_and_update())
+                    LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()))
                 }
                 // An error cannot be: the sender is the stream's, which we hold.
-                _ = audience.changed() => Input::Audience(*audience.borrow_and_update()),
-                () = sleep_until(deadline) => Input::Time,
+                _ = audience.changed() => {
+                    LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()))
+                }
+                () = sleep_until(deadline) => LegInput::to_all(count, Input::Time),
             };
         }
+    }
+
+    /// The pull of the leg numbered `number`.
+    fn new_pull(&self, number: usize) -> Pull {
+        let seed = RandomState::new().hash_one((self.stream.id(), number));
+        let (origins, linger) = (self.settings.origins.len(), self.settings.linger);
+        let vhost = &self.stream.key().vhost;
+        let first = self.server.first_origin(vhost, &self.settings);
+        Pull::new(origins, first + number, linger, seed)
+    }
+
+    /// Has a leg take an event, and carries out the consequence.
+    fn handle(
+        &self,
+        legs: &mut [Leg],
+        number: usize,
+        input: Input,
+        merged: Option<&Arc<MergedRelay>>,
+    ) {
+        if legs[number].pull.is_finished() && matches!(input, Input::Audience(1..)) {
+            // Another leg has lingered meanwhile, and a player has come.
+            legs[number] = Leg::new(self.new_pull(number));
+        }
+        let elsewhere = legs.iter().enumerate();
+        let elsewhere = elsewhere.filter(|&(other, _)| other != number);
+        let elsewhere = elsewhere.map(|(_, leg)| leg.pull.origin()).next();
+        let leg = &mut legs[number];
+        if let Some(origin) = elsewhere {
+            leg.pull.leave_out(origin);
+        }
+        match leg.pull.handle(Instant::now().into_std(), input) {
+            Some(Action::Connect(origin)) => {
+                let origin = self.origin(origin, merged.map(|merged| (merged.clone(), number)));
+                leg.connection = Some(OriginTask::start(origin));
+            }
+            _ if !leg.pull.is_connected() => leg.connection = None,
+            _ => {}
+        }
+        let origin = &self.settings.origins[leg.pull.origin()];
+        let (id, state) = (self.stream.id(), leg.pull.state_name());
+        self.server
+            .pulls
+            .set(id, number, &origin.to_string(), state);
     }
 
     /// Takes the upstream's settings from the configuration. Returns true if the
@@ -172,6 +179,7 @@ impl PullTask {
             return false;
         };
         let changed = settings.origins != self.settings.origins
+            || settings.redundancy != self.settings.redundancy
             || settings.ca != self.settings.ca
             || settings.vhost != self.settings.vhost
             || settings.token_traverse != self.settings.token_traverse;
@@ -179,9 +187,11 @@ impl PullTask {
         changed
     }
 
-    fn origin(&self, number: usize) -> OriginPull {
+    /// The pull from an origin, for a leg of `merged` if there are several.
+    fn origin(&self, number: usize, merged: Option<(Arc<MergedRelay>, usize)>) -> OriginPull {
         OriginPull {
             address: self.settings.origins[number].clone(),
+            merged,
             server: self.server.clone(),
             stream: self.stream.clone(),
             settings: self.settings.clone(),

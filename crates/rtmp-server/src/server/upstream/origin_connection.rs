@@ -280,6 +280,7 @@ mod tests {
             remote: None,
             vhost: None,
             token_traverse: false,
+            redundancy: 1,
             connect_timeout: Duration::ZERO,
             read_timeout: Duration::ZERO,
             return_timeout: Duration::ZERO,

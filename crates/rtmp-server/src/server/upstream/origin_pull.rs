@@ -13,7 +13,9 @@ use super::origin_connection::{Connector, OriginConnection, OriginError, request
 use super::redirect::RedirectChain;
 use crate::config::{Origin, Upstream};
 use crate::server::{EventKind, Server};
-use crate::stream::{ExpectedPublisher, MediaMessage, Publication, Source, Stream};
+use crate::stream::{
+    ExpectedPublisher, LegPublication, MediaMessage, MergedRelay, Publication, Source, Stream,
+};
 
 /// Event of the connection, for the pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(super) enum PullEvent {
 /// The pull of a stream from one origin.
 pub(super) struct OriginPull {
     pub(super) address: Origin,
+    /// What several origins bring at once, and the number of this one's part.
+    pub(super) merged: Option<(Arc<MergedRelay>, usize)>,
     pub(super) server: Arc<Server>,
     pub(super) stream: Arc<Stream>,
     pub(super) settings: Upstream,
@@ -171,7 +175,15 @@ enum RelayState {
     /// The origin has a publisher that has sent nothing yet.
     PublisherExpected(#[expect(dead_code, reason = "held for its drop")] ExpectedPublisher),
     /// Media flows into the stream.
-    Publishing(Publication),
+    Publishing(Outlet),
+}
+
+/// The place that a connection's media go to.
+enum Outlet {
+    /// The stream: this is its only connection.
+    Stream(Publication),
+    /// The stream, where another connection has not brought the same before.
+    Leg(LegPublication),
 }
 
 /// Takes what an origin sends into the stream.
@@ -213,8 +225,14 @@ impl Relay<'_> {
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<(), OriginError> {
         self.append(to_pull).await?;
-        if let RelayState::Publishing(publication) = &mut self.state {
-            publication.start_new_publication();
+        match &mut self.state {
+            RelayState::Publishing(Outlet::Stream(publication)) => {
+                publication.start_new_publication();
+            }
+            RelayState::Publishing(Outlet::Leg(leg)) => {
+                leg.start_new_publication(Instant::now())?;
+            }
+            RelayState::Asked | RelayState::PublisherExpected(_) => {}
         }
         Ok(())
     }
@@ -238,29 +256,69 @@ impl Relay<'_> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let now = Instant::now();
-        if let RelayState::Publishing(publication) = &mut self.state {
-            publication.append(&self.batch, now)?;
+        if let RelayState::Publishing(outlet) = &mut self.state {
+            outlet.append(&self.batch, Instant::now())?;
+            self.report();
         } else {
-            let origin = self.origin;
-            let key = origin.stream.key();
-            log::info!("{key} from {}: flows", self.address);
-            let events = origin.server.events();
-            let text = format!("from {}", self.address);
-            events.record(EventKind::Pull, Some(key), None, text);
-            // Before anybody plays it: a player that has had a frame may ask at
-            // once for another stream, which begins with this origin.
-            let vhost = &origin.stream.key().vhost;
-            origin.server.set_first_origin(vhost, &origin.address);
-            // An error means that the pull has ended meanwhile.
-            let _ = to_pull.send(PullEvent::Flowing).await;
-            let mut publication = origin.stream.relay(self.source, now)?;
-            publication.append(&self.batch, now)?;
-            // An expectation ends only here: in between, the stream would seem to
-            // have no publisher, and players would begin to time their wait.
-            self.state = RelayState::Publishing(publication);
+            self.begin(to_pull).await?;
         }
         self.batch.clear();
+        Ok(())
+    }
+
+    /// The first media have come.
+    async fn begin(&mut self, to_pull: &mpsc::Sender<PullEvent>) -> Result<(), OriginError> {
+        let now = Instant::now();
+        let origin = self.origin;
+        let key = origin.stream.key();
+        log::info!("{key} from {}: flows", self.address);
+        let events = origin.server.events();
+        let text = format!("from {}", self.address);
+        events.record(EventKind::Pull, Some(key), None, text);
+        // Before anybody plays it: a player that has had a frame may ask at
+        // once for another stream, which begins with this origin.
+        let vhost = &origin.stream.key().vhost;
+        origin.server.set_first_origin(vhost, &origin.address);
+        // An error means that the pull has ended meanwhile.
+        let _ = to_pull.send(PullEvent::Flowing).await;
+        let mut outlet = match &origin.merged {
+            None => Outlet::Stream(origin.stream.relay(self.source, now)?),
+            Some((merged, leg)) => Outlet::Leg(merged.join(*leg, self.source)),
+        };
+        outlet.append(&self.batch, now)?;
+        // An expectation ends only here: in between, the stream would seem to
+        // have no publisher, and players would begin to time their wait.
+        self.state = RelayState::Publishing(outlet);
+        self.report();
+        Ok(())
+    }
+
+    /// Logs what has become of the legs of the stream.
+    fn report(&self) {
+        let RelayState::Publishing(Outlet::Leg(leg)) = &self.state else {
+            return;
+        };
+        for (leg, change) in leg.take_changes() {
+            let origin = self
+                .origin
+                .server
+                .pulls()
+                .origin(self.origin.stream.id(), leg);
+            let text = format!("from {origin}: {}", change.description());
+            log::info!("{} {text}", self.origin.stream.key());
+            let events = self.origin.server.events();
+            events.record(EventKind::Pull, Some(self.origin.stream.key()), None, text);
+        }
+    }
+}
+
+impl Outlet {
+    /// Takes what one read has brought.
+    fn append(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), OriginError> {
+        match self {
+            Self::Stream(publication) => publication.append(messages, now)?,
+            Self::Leg(leg) => leg.append(messages, now)?,
+        }
         Ok(())
     }
 }

@@ -94,6 +94,8 @@ pub(super) struct Pull {
     state: State,
     /// Number of the origin that is tried, or tried next.
     origin: usize,
+    /// Number of the origin that another pull of the same stream has.
+    elsewhere: Option<usize>,
     /// Attempts since media last flowed.
     failures: u32,
     /// True if an origin has accepted a connection in the present round.
@@ -114,12 +116,23 @@ impl Pull {
             linger,
             state: State::New,
             origin: first % origins,
+            elsewhere: None,
             failures: 0,
             answered: false,
             all_failed: None,
             // xorshift stays at zero for ever.
             random: seed | 1,
         }
+    }
+
+    /// The origin with this number is left to another pull of the same stream from now on.
+    pub(super) fn leave_out(&mut self, origin: usize) {
+        self.elsewhere = Some(origin).filter(|_| self.origins > 1);
+    }
+
+    /// Number of origins that it may try.
+    fn candidates(&self) -> usize {
+        self.origins - usize::from(self.elsewhere.is_some())
     }
 
     /// Time at which [`Input::Time`] is due.
@@ -129,6 +142,16 @@ impl Pull {
             State::Asking(until) => until,
             State::New | State::Connecting | State::Flowing | State::Finished => None,
         }
+    }
+
+    /// True if media flows.
+    pub(super) fn flows(&self) -> bool {
+        matches!(self.state, State::Flowing | State::Lingering(_))
+    }
+
+    /// True if it has ended, for want of an audience.
+    pub(super) fn is_finished(&self) -> bool {
+        self.state == State::Finished
     }
 
     /// True if there is to be a connection.
@@ -189,7 +212,7 @@ impl Pull {
                 self.answered = false;
             }
             (State::Asking(Some(until)), Input::Time) if until <= now => {
-                if self.origins > 1 {
+                if self.candidates() > 1 {
                     return self.next_origin(now);
                 }
                 // There is no other origin. This one is kept: it sends the stream
@@ -215,7 +238,7 @@ impl Pull {
     }
 
     fn round_length(&self) -> u32 {
-        u32::try_from(self.origins).unwrap_or(u32::MAX)
+        u32::try_from(self.candidates()).unwrap_or(u32::MAX)
     }
 
     /// Number of rounds in which all origins have failed since media last flowed.
@@ -238,6 +261,9 @@ impl Pull {
     fn next_origin(&mut self, now: Instant) -> Option<Action> {
         self.failures += 1;
         self.origin = (self.origin + 1) % self.origins;
+        if self.elsewhere == Some(self.origin) {
+            self.origin = (self.origin + 1) % self.origins;
+        }
         if !self.failures.is_multiple_of(self.round_length()) {
             return Some(self.connect());
         }
@@ -262,250 +288,4 @@ impl Pull {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LINGER: Duration = Duration::from_secs(10);
-
-    fn second(number: u64) -> Duration {
-        Duration::from_secs(number)
-    }
-
-    /// A pull whose stream flows from the first of `origins`.
-    fn flowing(origins: usize, now: Instant) -> Pull {
-        let mut pull = Pull::new(origins, 0, LINGER, 7);
-        assert_eq!(
-            pull.handle(now, Input::Audience(1)),
-            Some(Action::Connect(0))
-        );
-        assert_eq!(pull.handle(now, Input::Flowing), None);
-        pull
-    }
-
-    #[test]
-    fn the_first_player_starts_it_and_others_change_nothing() {
-        let now = Instant::now();
-        let mut pull = Pull::new(2, 0, LINGER, 7);
-        assert_eq!(pull.deadline(), None);
-        assert_eq!(
-            pull.handle(now, Input::Audience(1)),
-            Some(Action::Connect(0))
-        );
-        assert_eq!(pull.handle(now, Input::Audience(2)), None);
-        assert_eq!(pull.handle(now, Input::Flowing), None);
-        assert_eq!(pull.handle(now, Input::Audience(3)), None);
-    }
-
-    #[test]
-    fn it_lingers_after_the_last_player_and_then_lets_go() {
-        let now = Instant::now();
-        let mut pull = flowing(1, now);
-        assert_eq!(pull.handle(now + second(1), Input::Audience(0)), None);
-        assert_eq!(pull.deadline(), Some(now + second(11)));
-        assert_eq!(pull.handle(now + second(10), Input::Time), None);
-        assert_eq!(
-            pull.handle(now + second(11), Input::Time),
-            Some(Action::Finish)
-        );
-        assert_eq!(
-            pull.handle(now + second(12), Input::Audience(1)),
-            None,
-            "it is finished"
-        );
-    }
-
-    #[test]
-    fn a_new_player_cancels_the_lingering() {
-        let now = Instant::now();
-        let mut pull = flowing(1, now);
-        pull.handle(now, Input::Audience(0));
-        assert_eq!(pull.handle(now + second(9), Input::Audience(1)), None);
-        assert_eq!(pull.deadline(), None);
-        assert_eq!(pull.handle(now + second(20), Input::Time), None);
-        pull.handle(now + second(30), Input::Audience(0));
-        assert_eq!(
-            pull.deadline(),
-            Some(now + second(40)),
-            "the time runs anew"
-        );
-    }
-
-    #[test]
-    fn origins_are_tried_in_turn_then_there_is_a_pause_that_grows() {
-        let now = Instant::now();
-        let mut pull = Pull::new(2, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        let mut longest = Duration::ZERO;
-        for round in 0..12 {
-            assert_eq!(
-                pull.handle(now, Input::Lost),
-                Some(Action::Connect(1)),
-                "round {round}"
-            );
-            assert_eq!(pull.handle(now, Input::Lost), None);
-            let pause = pull.deadline().unwrap() - now;
-            let expected = (FIRST_PAUSE * (1 << round.min(10))).min(MAX_PAUSE);
-            assert!(
-                (expected / 2..=expected).contains(&pause),
-                "round {round}: {pause:?}"
-            );
-            longest = longest.max(pause);
-            assert_eq!(
-                pull.handle(now + pause, Input::Time),
-                Some(Action::Connect(0))
-            );
-        }
-        assert!(longest <= MAX_PAUSE);
-    }
-
-    #[test]
-    fn edges_do_not_retry_in_step() {
-        let now = Instant::now();
-        let pause = |seed| {
-            let mut pull = Pull::new(1, 0, LINGER, seed);
-            pull.handle(now, Input::Audience(1));
-            pull.handle(now, Input::Lost);
-            pull.deadline().unwrap()
-        };
-        assert_ne!(pause(1), pause(0x9e37_79b9_7f4a_7c15));
-    }
-
-    #[test]
-    fn an_origin_that_dies_is_replaced_by_the_next_while_players_stay() {
-        let now = Instant::now();
-        let mut pull = flowing(2, now);
-        assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
-        assert_eq!(pull.handle(now, Input::Flowing), None);
-        assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(0)));
-    }
-
-    #[test]
-    fn media_makes_the_pauses_short_again() {
-        let now = Instant::now();
-        let mut pull = Pull::new(1, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        for _ in 0..8 {
-            pull.handle(now, Input::Lost);
-            pull.handle(now + MAX_PAUSE, Input::Time);
-        }
-        pull.handle(now, Input::Flowing);
-        pull.handle(now, Input::Lost);
-        assert!(pull.deadline().unwrap() - now <= FIRST_PAUSE);
-    }
-
-    #[test]
-    fn it_ends_at_once_when_nobody_waits_for_a_stream_that_does_not_come() {
-        let now = Instant::now();
-        let mut pull = Pull::new(1, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        assert_eq!(pull.handle(now, Input::Audience(0)), Some(Action::Finish));
-        let mut pull = Pull::new(1, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        pull.handle(now, Input::Lost);
-        assert_eq!(pull.handle(now, Input::Audience(0)), Some(Action::Finish));
-        let mut pull = flowing(1, now);
-        pull.handle(now, Input::Audience(0));
-        assert_eq!(
-            pull.handle(now, Input::Lost),
-            Some(Action::Finish),
-            "lost while lingering"
-        );
-    }
-
-    #[test]
-    fn an_origin_without_the_stream_is_left_for_the_next_before_players_give_up() {
-        let now = Instant::now();
-        let mut pull = Pull::new(2, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        pull.handle(now, Input::Connected);
-        let until = pull.deadline().unwrap();
-        assert!(until <= now + second(1));
-        assert_eq!(pull.handle(until, Input::Time), Some(Action::Connect(1)));
-        assert_eq!(pull.take_all_failed(), None, "one is left to be asked");
-        pull.handle(until, Input::Connected);
-        assert_eq!(pull.handle(until, Input::Flowing), None);
-        assert_eq!(pull.origin(), 1);
-        assert!(pull.is_connected());
-    }
-
-    #[test]
-    fn origins_that_let_the_edge_wait_for_a_keyframe_get_longer_to_send_it() {
-        let mut now = Instant::now();
-        let mut pull = Pull::new(2, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        for patience in [1, 2, 4, 8, 8] {
-            for action in [Some(Action::Connect(1)), None] {
-                pull.handle(now, Input::Connected);
-                assert_eq!(pull.deadline(), Some(now + second(patience)));
-                now += second(patience);
-                assert_eq!(pull.handle(now, Input::Time), action);
-            }
-            now = pull.deadline().unwrap();
-            assert_eq!(pull.handle(now, Input::Time), Some(Action::Connect(0)));
-        }
-    }
-
-    #[test]
-    fn the_only_origin_is_kept_though_it_has_nothing_yet() {
-        let now = Instant::now();
-        let mut pull = Pull::new(1, 0, LINGER, 7);
-        pull.handle(now, Input::Audience(1));
-        pull.handle(now, Input::Connected);
-        assert_eq!(pull.handle(now + second(1), Input::Time), None);
-        assert_eq!(
-            pull.take_all_failed(),
-            Some(AllOriginsFailed { answered: true })
-        );
-        assert_eq!(pull.take_all_failed(), None, "it is told once");
-        assert!(pull.is_connected());
-        assert_eq!(pull.deadline(), None);
-        assert_eq!(pull.handle(now + second(9), Input::Flowing), None);
-        pull.handle(now + second(9), Input::Audience(0));
-        assert_eq!(pull.deadline(), Some(now + second(19)), "it flows");
-    }
-
-    #[test]
-    fn an_origin_that_has_a_publisher_is_kept_until_that_goes() {
-        let now = Instant::now();
-        for origins in [1, 2] {
-            let mut pull = Pull::new(origins, 0, LINGER, 7);
-            pull.handle(now, Input::Audience(1));
-            pull.handle(now, Input::Connected);
-            assert_eq!(pull.handle(now, Input::PublisherAnnounced(true)), None);
-            assert_eq!(pull.deadline(), None);
-            assert_eq!(pull.handle(now + second(15), Input::Time), None);
-            assert_eq!((pull.origin(), pull.take_all_failed()), (0, None));
-            let gone = now + second(20);
-            pull.handle(gone, Input::PublisherAnnounced(false));
-            assert_eq!(pull.deadline(), Some(gone + second(1)));
-            let next = (origins > 1).then_some(Action::Connect(1));
-            assert_eq!(pull.handle(gone + second(1), Input::Time), next);
-        }
-    }
-
-    #[test]
-    fn a_round_in_vain_says_whether_any_origin_could_be_talked_to() {
-        let now = Instant::now();
-        for (connected, answered) in [(false, false), (true, true)] {
-            let mut pull = flowing(2, now);
-            assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
-            if connected {
-                pull.handle(now, Input::Connected);
-            }
-            assert_eq!(pull.handle(now, Input::Lost), None);
-            assert_eq!(pull.take_all_failed(), Some(AllOriginsFailed { answered }));
-            assert!(!pull.is_connected());
-        }
-    }
-
-    #[test]
-    fn the_origin_that_had_the_last_stream_is_asked_first() {
-        let now = Instant::now();
-        let mut pull = Pull::new(3, 2, LINGER, 7);
-        assert_eq!(
-            pull.handle(now, Input::Audience(1)),
-            Some(Action::Connect(2))
-        );
-        assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(0)));
-    }
-}
+mod tests;

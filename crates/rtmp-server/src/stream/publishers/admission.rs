@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Entry, MAX_STANDBYS, Publishers, Rank, SecondPublisher, State, TAKEOVER_SILENCE};
+use super::{
+    Entry, MAX_STANDBYS, Pauses, Publishers, Rank, SecondPublisher, State, TAKEOVER_SILENCE,
+};
 
 /// Why a publisher is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +50,14 @@ impl Publishers {
             client,
             is_ready: false,
             came: now,
-            last_media: None,
+            pauses: Pauses::default(),
             steady_since: None,
         });
         match (admission, self.state) {
-            (Admission::OnAir { .. }, _) => self.state = State::OnAir(id),
+            (Admission::OnAir { .. }, _) => {
+                self.state = State::OnAir(id);
+                self.usual_silence = Duration::ZERO;
+            }
             (Admission::Waits { .. }, State::Ordered { on_air, to }) if Some(to) == displaced => {
                 self.state = State::OnAir(on_air);
             }

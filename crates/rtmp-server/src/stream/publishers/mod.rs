@@ -2,6 +2,7 @@
 //! place. No I/O, no clock.
 
 mod admission;
+mod pauses;
 mod report;
 
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 pub(crate) use admission::Busy;
+use pauses::silence_limit;
+pub(super) use pauses::{Pauses, WINDOW as PAUSE_WINDOW};
 pub(crate) use report::PublisherReport;
 
 /// A publisher that has been silent for this long may be pushed aside by
@@ -156,22 +159,21 @@ struct Entry {
     /// It has a place to begin at: a keyframe.
     is_ready: bool,
     came: Instant,
-    /// Time of its last media while it waits.
-    last_media: Option<Instant>,
+    /// Its media while it waits, and the pauses between them.
+    pauses: Pauses,
     /// It has sent without a silence since then, while it waits.
     steady_since: Option<Instant>,
 }
 
 impl Entry {
     fn is_silent(&self, now: Instant, limit: Duration) -> bool {
-        let last = self.last_media;
-        last.is_none_or(|last| now.saturating_duration_since(last) >= limit)
+        self.pauses.are_over(now, limit)
     }
 
     /// It begins to wait, without a keyframe.
     fn wait(&mut self) {
         self.is_ready = false;
-        self.last_media = None;
+        self.pauses.stop();
         self.steady_since = None;
     }
 }
@@ -187,6 +189,8 @@ pub(super) struct Publishers {
     /// All of them, in the order in which they came.
     entries: Vec<Entry>,
     last_id: u64,
+    /// Silence of the one on air that is no failure: it usually pauses for that long.
+    usual_silence: Duration,
 }
 
 impl Publishers {
@@ -196,6 +200,7 @@ impl Publishers {
             state: State::Vacant,
             entries: Vec::new(),
             last_id: 0,
+            usual_silence: Duration::ZERO,
         }
     }
 
@@ -280,6 +285,7 @@ impl Publishers {
         }
         self.entries.retain(|entry| entry.rank > Rank::Slate);
         self.state = State::OnAir(to);
+        self.usual_silence = Duration::ZERO;
         Switch {
             to,
             from_client,
@@ -304,7 +310,7 @@ impl Publishers {
         if entry.is_silent(now, limit) {
             entry.steady_since = Some(now);
         }
-        entry.last_media = Some(now);
+        entry.pauses.note(now, limit);
         entry.is_ready = is_ready;
         if at_keyframe && let Some(reason) = self.due_at_keyframe(id, now) {
             let from = self.on_air_entry().and_then(|entry| entry.client);
@@ -335,7 +341,7 @@ impl Publishers {
     /// Time has passed; the one on air has been silent for `silence`.
     pub(super) fn check(&mut self, silence: Duration, now: Instant) -> Option<Switch> {
         let limit = self.turns.standby_after;
-        if silence < limit {
+        if silence < limit.max(self.usual_silence) {
             return None;
         }
         let from = self.on_air_entry()?.client;
@@ -348,11 +354,25 @@ impl Publishers {
         Some(self.switch(next, from, SwitchReason::Silent))
     }
 
+    /// The one on air has made these `pauses` lately that are not shorter than
+    /// `standby_after`.
+    pub(super) fn note_pauses(&mut self, pauses: impl Iterator<Item = Duration>, now: Instant) {
+        let limit = self.turns.standby_after;
+        let before = self.on_air_entry().map(|entry| entry.pauses.recent(now));
+        let before = before.into_iter().flatten();
+        self.usual_silence = silence_limit(limit, pauses.chain(before));
+    }
+
     /// Time until which [`Publishers::check`] has nothing to say unless something
     /// happens; `None`: without limit.
     pub(super) fn check_in(&self, silence: Duration) -> Option<Duration> {
         let has_standby = self.waiting().any(|entry| entry.is_ready);
-        let left = self.turns.standby_after.checked_sub(silence);
+        // How long it usually pauses is not looked up before that matters.
+        let limit = match self.turns.standby_after {
+            limit if silence < limit => limit,
+            limit => limit.max(self.usual_silence),
+        };
+        let left = limit.checked_sub(silence);
         left.filter(|left| has_standby && !left.is_zero())
     }
 

@@ -28,7 +28,8 @@ impl Publishers {
             is_on_air: Some(entry.id) == on_air,
             is_ready: entry.is_ready,
             silence: entry
-                .last_media
+                .pauses
+                .last()
                 .map(|last| now.saturating_duration_since(last)),
         });
         reports.collect()

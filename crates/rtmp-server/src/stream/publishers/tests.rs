@@ -112,6 +112,40 @@ fn who_returns_waits_and_goes_on_air_again_only_where_that_is_wished() {
 }
 
 #[test]
+fn one_of_a_picture_a_second_is_steady_and_returns() {
+    let now = Instant::now();
+    let turns = Turns {
+        return_after: Some(ms(3_000)),
+        ..Turns::default()
+    };
+    let mut publishers = on_air(Rank::Backup, turns, now);
+    let primary = ready_standby(&mut publishers, Rank::Primary, now);
+    // What it pauses for is not known before its second pause.
+    let returned = (1..9).find(|&number| {
+        let now = now + ms(1_000 * number);
+        let switch = publishers.take_media(primary, true, true, NO_SILENCE, now);
+        switch.is_some_and(|switch| switch.reason == SwitchReason::Returned)
+    });
+    assert_eq!(returned, Some(5));
+}
+
+#[test]
+fn one_that_pauses_is_silent_only_when_it_pauses_for_longer_than_usual() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let standby = ready_standby(&mut publishers, Rank::Backup, now);
+    publishers.note_pauses([1_000, 980].map(ms).into_iter(), now);
+    assert_eq!(publishers.check(ms(1_469), now), None);
+    assert_eq!(publishers.check_in(ms(1_400)), Some(ms(70)));
+    let switch = publishers.check(ms(1_470), now);
+    assert_eq!(switch.map(|switch| switch.to), Some(standby));
+    assert_eq!(publishers.check_in(ms(400)), None, "nobody is ready");
+    let back = publishers.take_media(1, true, true, ms(500), now);
+    let back = back.map(|switch| switch.to);
+    assert_eq!(back, Some(1), "the other one is not known to pause");
+}
+
+#[test]
 fn an_order_is_carried_out_at_the_next_keyframe() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Primary, Turns::default(), now);

@@ -128,10 +128,11 @@ impl Writer {
     /// here, the publication goes on, without headers; else another one begins.
     pub(super) fn publisher_takes_over(
         &mut self,
+        source: Source,
         headers: Headers,
         mut codecs: impl Iterator<Item = TrackCodec>,
     ) {
-        self.source = Source::Encoder;
+        self.source = source;
         self.timeline.publisher_takes_over();
         let goes_on = self.staging.is_log_written()
             && headers.have_configurations_of(self.staging.headers())

@@ -91,6 +91,59 @@ fn viewers_get_nothing_of_a_standby_until_it_goes_on_air_at_its_newest_keyframe(
 }
 
 #[test]
+fn a_publisher_of_a_picture_a_second_keeps_its_place_until_it_fails() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let begun = Instant::now();
+    let at = |ms: u32| begun + Duration::from_millis(ms.into());
+    let mut primary = stream.publish(begun).unwrap();
+    append(&mut primary, &headers(), begun).unwrap();
+    let send = |publication: &mut Publication, ms: u32| {
+        append(publication, &[picture(ms, true)], at(ms)).unwrap();
+    };
+    for second in 0..4 {
+        send(&mut primary, second * 1_000);
+    }
+    let mut standby = standby(&stream, at(3_000));
+    append(&mut standby, &headers(), at(3_000)).unwrap();
+    for second in 3..8 {
+        send(&mut standby, second * 1_000 + 600);
+        assert!(!standby.is_on_air(), "after {second} s");
+        let deadline = standby.deadline(at(second * 1_000 + 600));
+        assert!(deadline > Some(at(second * 1_000 + 1_400)), "{deadline:?}");
+        send(&mut primary, (second + 1) * 1_000);
+    }
+    send(&mut standby, 8_600);
+    standby.follow(at(9_499)).unwrap();
+    assert!(!standby.is_on_air());
+    standby.follow(at(9_500)).unwrap();
+    assert!(standby.is_on_air());
+}
+
+#[test]
+fn a_large_picture_on_a_slow_way_is_no_silence() {
+    let mut server = Server::start(1);
+    let Scene {
+        primary,
+        mut standby,
+        now,
+        ..
+    } = scene(&mut server);
+    append(&mut standby, &headers(), now).unwrap();
+    append(&mut standby, &[picture(0, true)], now).unwrap();
+    let newer = now + Duration::from_millis(600);
+    primary.note_arrival(now + Duration::from_millis(400));
+    append(&mut standby, &[picture(600, false)], newer).unwrap();
+    assert!(!standby.is_on_air());
+    standby.follow(now + Duration::from_millis(900)).unwrap();
+    assert!(standby.is_on_air());
+    // It has been replaced, and does not speak for the other.
+    primary.note_arrival(now + second(9));
+    let standbys = standby.stream().standbys();
+    assert_eq!(standbys, 1);
+}
+
+#[test]
 fn a_standby_of_other_headers_begins_another_publication() {
     let mut server = Server::start(1);
     let Scene {

@@ -47,6 +47,20 @@ impl Index {
         self.offset_at(self.position(offset))
     }
 
+    /// The pauses of `least` and more between messages that have come since `since`, ms on
+    /// the server's clock.
+    #[must_use]
+    pub(in crate::stream) fn pauses(&self, since: u64, least: Duration) -> Vec<Duration> {
+        let recent = self.entries.partition_point(|entry| entry.arrived < since);
+        let messages = self.entries.range(recent..);
+        let next = messages.clone().skip(1);
+        let pauses = messages
+            .zip(next)
+            .map(|(one, next)| next.arrived.saturating_sub(one.arrived));
+        let pauses = pauses.map(Duration::from_millis);
+        pauses.filter(|&pause| pause >= least).collect()
+    }
+
     /// The times of arrival of the messages from `offset` on.
     #[must_use]
     pub(crate) fn arrivals(&self, offset: u64) -> Arrivals {

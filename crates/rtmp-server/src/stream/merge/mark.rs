@@ -1,0 +1,145 @@
+//! What messages are known by, and the newest ones that have gone on air.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use rtmp_proto::wire::MessageType;
+use rtmp_proto::wire::media::{MediaClass, MediaHead};
+
+use crate::stream::MediaMessage;
+
+/// The most messages of one kind that are remembered: half a minute of sound.
+const MAX_MARKS: usize = 2_048;
+
+/// The kinds of messages that keep their order among each other. Encoders, and servers on
+/// the way, may interleave the kinds in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Video,
+    Audio,
+    /// Metadata, cue points and the like.
+    Data,
+}
+
+impl Kind {
+    pub(super) const COUNT: usize = 3;
+
+    fn of(message_type: MessageType) -> Self {
+        match message_type {
+            MessageType::VIDEO => Self::Video,
+            MessageType::AUDIO => Self::Audio,
+            _ => Self::Data,
+        }
+    }
+}
+
+/// What a message is known by: two of the same bytes and, on one clock, of the same time
+/// are the same message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) kind: Kind,
+    /// Hash of the payload.
+    hash: u64,
+    pub(super) timestamp: u32,
+    /// It is a keyframe, which hardly ever has the bytes of another one.
+    pub(super) is_keyframe: bool,
+    /// It is a picture or sound, no header.
+    pub(super) is_frame: bool,
+}
+
+impl Mark {
+    pub(super) fn new(message: &MediaMessage, head: MediaHead, hashing: &RandomState) -> Self {
+        let message = message.message();
+        Self {
+            kind: Kind::of(message.message_type),
+            hash: hashing.hash_one(&message.payload[..]),
+            timestamp: message.timestamp,
+            is_keyframe: matches!(head.class, MediaClass::Keyframe { .. }),
+            is_frame: matches!(
+                head.class,
+                MediaClass::Keyframe { .. } | MediaClass::InterFrame { .. } | MediaClass::Audio
+            ),
+        }
+    }
+
+    /// The same on a clock that is behind its own by `ahead` ms.
+    pub(super) fn on_clock(self, ahead: u32) -> Self {
+        Self {
+            timestamp: self.timestamp.wrapping_sub(ahead),
+            ..self
+        }
+    }
+
+    /// True if the payloads are alike.
+    pub(super) fn has_bytes_of(&self, other: &Self) -> bool {
+        (self.kind, self.hash) == (other.kind, other.hash)
+    }
+}
+
+/// The newest messages of one kind that have gone on air, by their number in the order of
+/// the log.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Number of the first one that is remembered.
+    first: u64,
+    marks: VecDeque<Mark>,
+}
+
+impl Marks {
+    /// The number that the next one will have.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.marks.len() as u64
+    }
+
+    pub(super) fn push(&mut self, mark: Mark) {
+        if self.marks.len() == MAX_MARKS {
+            self.marks.pop_front();
+            self.first += 1;
+        }
+        self.marks.push_back(mark);
+    }
+
+    /// The one with this number.
+    pub(super) fn get(&self, number: u64) -> Option<&Mark> {
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.marks.get(place)
+    }
+
+    /// The number of the first one that is `mark`, from `from` on.
+    pub(super) fn find(&self, mark: &Mark, from: u64) -> Option<u64> {
+        let skipped = usize::try_from(from.saturating_sub(self.first)).ok()?;
+        let place = self.marks.iter().skip(skipped).position(|it| it == mark)?;
+        Some(self.first + (skipped + place) as u64)
+    }
+
+    /// True if a message of this time comes after all that have gone on air.
+    pub(super) fn are_before(&self, timestamp: u32) -> bool {
+        let newest = self.marks.back();
+        newest.is_none_or(|newest| timestamp.wrapping_sub(newest.timestamp).cast_signed() > 0)
+    }
+
+    /// All of them with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Mark)> {
+        let numbers = self.first..;
+        numbers.zip(&self.marks)
+    }
+}
+
+/// The newest messages that have gone on air.
+#[derive(Debug, Default)]
+pub(super) struct Taken([Marks; Kind::COUNT]);
+
+impl Taken {
+    pub(super) fn of(&self, kind: Kind) -> &Marks {
+        &self.0[kind as usize]
+    }
+
+    pub(super) fn push(&mut self, mark: Mark) {
+        self.0[mark.kind as usize].push(mark);
+    }
+
+    /// True if sound tells a stream from another: there are no pictures.
+    pub(super) fn are_sound_alone(&self) -> bool {
+        self.of(Kind::Video).end() == 0
+    }
+}

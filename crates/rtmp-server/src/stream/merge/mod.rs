@@ -1,0 +1,359 @@
+//! One stream that several origins bring at once: each message is taken from whoever brings
+//! it first, so that nothing is missed when one of them dies (as SMPTE ST 2022-7 does with
+//! the packets of two paths). No I/O, no clock.
+
+mod leg;
+mod mark;
+mod relay;
+
+use std::hash::RandomState;
+use std::time::{Duration, Instant};
+
+pub(crate) use self::relay::{LegPublication, LegReport, MergedRelay};
+use super::MediaMessage;
+use super::log::headers::Headers;
+use super::publishers::Pauses;
+use super::standby::Parts;
+use leg::{Position, Sort, Waiting, recognise};
+use mark::{Kind, Mark, Taken};
+
+/// The settings by which legs take turns that do not bring the same messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MergeSettings {
+    /// Silence of what is on air after which a leg that waits takes its place.
+    pub(super) standby_after: Duration,
+    /// Time after which pictures without a keyframe are taken for keyframes.
+    pub(super) keyframe_timeout: Duration,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// A publication begins: nobody was on air.
+    Begin,
+    /// The message goes on air.
+    Take(MediaMessage),
+    /// What comes next on air is another publication of the origin.
+    NewPublication,
+    /// The leg goes on air in place of those that were, with what it has kept.
+    TakeOver { leg: usize, parts: Box<Parts> },
+    /// The leg brings what is on air, too.
+    Merged(usize),
+    /// The leg brings something else than what is on air.
+    Parted(usize),
+}
+
+/// What a leg is to the stream.
+#[derive(Debug)]
+enum Leg {
+    /// It brings nothing.
+    Away,
+    /// It is not merged: what it brings is kept, as of a standby.
+    Waiting(Box<Waiting>),
+    /// It brings what goes on air.
+    Merged(Position),
+}
+
+/// The messages of several legs, as one stream.
+///
+/// ```text
+///        its first message, nobody on air         another publication begins there,
+///  Away ───────────────────────────────▶ Merged   or its next message is none of
+///    │                                   ▲    │   those that have gone on air
+///    │ its first message                 │    ▼
+///    └───────────────────────────────▶ Waiting
+///                    a message of it has gone on air,
+///                    or it takes over
+/// any of them ─ its connection ends ─▶ Away
+/// ```
+///
+/// A leg takes over if none is merged, or those that are have been silent for
+/// `standby_after`, and it has a keyframe to begin at.
+///
+/// Messages are recognised by their bytes and times, so two encoders that code the same
+/// pictures each for itself are never merged: a picture of one does not decode with those
+/// of the other.
+#[derive(Debug)]
+pub(super) struct Merge {
+    legs: Vec<Leg>,
+    /// What has gone on air since the last leg took over.
+    taken: Taken,
+    /// The headers in force on air.
+    headers: Headers,
+    /// Messages of the legs on air, and the pauses between them.
+    signs: Pauses,
+    hashing: RandomState,
+    /// Of each leg the number of pictures that it has brought first.
+    firsts: Vec<u64>,
+    /// The leg that has brought the newest message on air.
+    leader: Option<usize>,
+}
+
+impl Merge {
+    /// The stream of `legs` legs, none of which has come.
+    pub(super) fn new(legs: usize) -> Self {
+        Self {
+            legs: (0..legs).map(|_| Leg::Away).collect(),
+            taken: Taken::default(),
+            headers: Headers::default(),
+            signs: Pauses::default(),
+            hashing: RandomState::new(),
+            firsts: vec![0; legs],
+            leader: None,
+        }
+    }
+
+    /// True if no leg brings anything.
+    pub(super) fn is_over(&self) -> bool {
+        self.legs.iter().all(|leg| matches!(leg, Leg::Away))
+    }
+
+    /// Number of legs whose messages go on air.
+    fn merged(&self) -> usize {
+        let legs = self.legs.iter();
+        legs.filter(|leg| matches!(leg, Leg::Merged(_))).count()
+    }
+
+    /// The leg that has brought the newest message on air.
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
+    /// True if the leg brings the same messages as another one.
+    pub(super) fn is_aligned(&self, leg: usize) -> bool {
+        matches!(self.legs[leg], Leg::Merged(_)) && self.merged() > 1
+    }
+
+    /// Number of pictures that the leg was the first to bring.
+    pub(super) fn pictures_first(&self, leg: usize) -> u64 {
+        self.firsts[leg]
+    }
+
+    /// The leg has sent `message`.
+    pub(super) fn take(
+        &mut self,
+        leg: usize,
+        message: &MediaMessage,
+        now: Instant,
+        settings: &MergeSettings,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(head) = message.head() else { return };
+        if matches!(self.legs[leg], Leg::Away) {
+            self.come(leg, now, out);
+        }
+        let mark = Mark::new(message, head, &self.hashing);
+        if self.take_merged(leg, message, mark, out) {
+            self.signs.note(now, settings.standby_after);
+            return;
+        }
+        let Leg::Waiting(waiting) = &mut self.legs[leg] else {
+            return;
+        };
+        waiting.keep(message, mark, now, settings);
+        if !self.recognise_newest(leg, out) {
+            self.take_turns(now, settings, out);
+        }
+    }
+
+    /// The leg's first message is about to be taken.
+    fn come(&mut self, leg: usize, now: Instant, out: &mut Vec<Output>) {
+        if self.is_over() {
+            self.taken = Taken::default();
+            self.headers = Headers::default();
+            self.signs = Pauses::since(now);
+            self.legs[leg] = Leg::Merged(Position::at_end(&self.taken));
+            out.push(Output::Begin);
+        } else {
+            self.wait(leg, Headers::default(), Pauses::since(now));
+        }
+    }
+
+    fn wait(&mut self, leg: usize, headers: Headers, pauses: Pauses) {
+        self.legs[leg] = Leg::Waiting(Box::new(Waiting::new(headers, pauses)));
+    }
+
+    /// Takes a message of a leg that is merged, unless it has gone on air already. Returns
+    /// false if the leg is not, or no longer.
+    fn take_merged(
+        &mut self,
+        leg: usize,
+        message: &MediaMessage,
+        mark: Mark,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Leg::Merged(position) = &mut self.legs[leg] else {
+            return false;
+        };
+        let mark = mark.on_clock(position.ahead);
+        match position.sort(&mark, &self.taken) {
+            Sort::Known => {}
+            Sort::New => self.put_on_air(leg, message, mark, out),
+            Sort::Strange => {
+                self.part(leg, self.headers.clone(), out);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A message goes on air that `leg` is the first to bring.
+    fn put_on_air(
+        &mut self,
+        leg: usize,
+        message: &MediaMessage,
+        mark: Mark,
+        out: &mut Vec<Output>,
+    ) {
+        self.taken.push(mark);
+        if let Some(head) = message.head() {
+            self.headers.follow(head, message.message());
+        }
+        self.firsts[leg] += u64::from(message.is_picture());
+        self.leader = Some(leg);
+        out.push(Output::Take(message.at(mark.timestamp)));
+        if !self.tells_streams_apart(&mark) {
+            return;
+        }
+        for other in 0..self.legs.len() {
+            let Leg::Waiting(waiting) = &self.legs[other] else {
+                continue;
+            };
+            if let Some((place, ahead)) = waiting.find(&mark) {
+                let number = self.taken.of(mark.kind).end() - 1;
+                let position = Position::behind(mark.kind, number, ahead);
+                self.merge(other, position, place + 1, out);
+            }
+        }
+    }
+
+    /// True if a leg can be recognised by this message.
+    fn tells_streams_apart(&self, mark: &Mark) -> bool {
+        mark.is_frame && (mark.kind == Kind::Video || self.taken.are_sound_alone())
+    }
+
+    /// Looks the newest message of a leg that waits up among those that have gone on air;
+    /// true if the leg is merged therefore.
+    fn recognise_newest(&mut self, leg: usize, out: &mut Vec<Output>) -> bool {
+        let Leg::Waiting(waiting) = &self.legs[leg] else {
+            return false;
+        };
+        if self.merged() == 0 {
+            return false;
+        }
+        let place = waiting.marks().len();
+        let newest = waiting.marks().last().copied();
+        let Some(mark) = newest.filter(|mark| self.tells_streams_apart(mark)) else {
+            return false;
+        };
+        let marks = self.taken.of(mark.kind);
+        let Some(number) = recognise(&mark, marks.iter()) else {
+            return false;
+        };
+        let on_air = marks.get(number).map_or(0, |mark| mark.timestamp);
+        let ahead = mark.timestamp.wrapping_sub(on_air);
+        self.merge(leg, Position::behind(mark.kind, number, ahead), place, out);
+        true
+    }
+
+    /// The leg, which waits, brings what is on air: it stands at `position`, and has brought
+    /// its group from `place` on after that.
+    fn merge(&mut self, leg: usize, position: Position, place: usize, out: &mut Vec<Output>) {
+        let former = std::mem::replace(&mut self.legs[leg], Leg::Merged(position));
+        out.push(Output::Merged(leg));
+        let Leg::Waiting(waiting) = former else {
+            return;
+        };
+        let (parts, marks) = waiting.into_parts();
+        let after = parts.messages.iter().zip(marks).skip(place);
+        for (arrived, mark) in after {
+            if !self.take_merged(leg, &arrived.message, mark, out) {
+                return;
+            }
+        }
+    }
+
+    /// The leg brings something else than what is on air; it has `headers` in force.
+    fn part(&mut self, leg: usize, headers: Headers, out: &mut Vec<Output>) {
+        self.wait(leg, headers, self.signs.clone());
+        out.push(Output::Parted(leg));
+    }
+
+    /// Another publication begins at the leg's origin.
+    pub(super) fn start_new_publication(&mut self, leg: usize, out: &mut Vec<Output>) {
+        match self.legs[leg] {
+            Leg::Away => {}
+            Leg::Merged(_) if self.merged() == 1 => {
+                self.taken = Taken::default();
+                self.headers = Headers::default();
+                self.legs[leg] = Leg::Merged(Position::at_end(&self.taken));
+                out.push(Output::NewPublication);
+            }
+            Leg::Merged(_) => self.part(leg, Headers::default(), out),
+            Leg::Waiting(ref waiting) => {
+                let pauses = waiting.pauses.clone();
+                self.wait(leg, Headers::default(), pauses);
+            }
+        }
+    }
+
+    /// The leg's connection has ended.
+    pub(super) fn leave(
+        &mut self,
+        leg: usize,
+        now: Instant,
+        settings: &MergeSettings,
+        out: &mut Vec<Output>,
+    ) {
+        self.legs[leg] = Leg::Away;
+        if self.leader == Some(leg) {
+            let mut legs = self.legs.iter();
+            self.leader = legs.position(|leg| matches!(leg, Leg::Merged(_)));
+        }
+        self.take_turns(now, settings, out);
+    }
+
+    /// The publication on air is lost: whoever brings something next begins another.
+    pub(super) fn reset(&mut self) {
+        self.legs.fill_with(|| Leg::Away);
+        self.leader = None;
+    }
+
+    /// Has a leg that waits take over, if that is due.
+    fn take_turns(&mut self, now: Instant, settings: &MergeSettings, out: &mut Vec<Output>) {
+        if self.merged() > 0 && !self.signs.are_over(now, settings.standby_after) {
+            return;
+        }
+        let is_ready = |leg: &Leg| matches!(leg, Leg::Waiting(waiting) if waiting.is_ready());
+        if let Some(next) = self.legs.iter().position(is_ready) {
+            self.take_over(next, out);
+        }
+    }
+
+    fn take_over(&mut self, next: usize, out: &mut Vec<Output>) {
+        for leg in 0..self.legs.len() {
+            if matches!(self.legs[leg], Leg::Merged(_)) {
+                self.part(leg, self.headers.clone(), out);
+            }
+        }
+        let Leg::Waiting(waiting) = std::mem::replace(&mut self.legs[next], Leg::Away) else {
+            return;
+        };
+        self.signs = waiting.pauses.clone();
+        let (parts, marks) = waiting.into_parts();
+        self.taken = Taken::default();
+        for mark in marks {
+            self.taken.push(mark);
+        }
+        self.legs[next] = Leg::Merged(Position::at_end(&self.taken));
+        self.headers = parts.headers.clone();
+        self.leader = Some(next);
+        out.push(Output::TakeOver {
+            leg: next,
+            parts: Box::new(parts),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

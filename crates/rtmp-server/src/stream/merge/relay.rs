@@ -1,0 +1,235 @@
+//! A stream that is relayed from several origins at once.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::{Merge, MergeSettings, Output};
+use crate::stream::publication::{AppendError, Publication};
+use crate::stream::{MediaMessage, Source, Stream, lock};
+
+/// What one origin brings to a stream, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LegReport {
+    /// It has brought the newest message.
+    pub(crate) leads: bool,
+    /// It brings the same messages as another one.
+    pub(crate) is_aligned: bool,
+    /// Number of pictures that it was the first to bring.
+    pub(crate) pictures_first: u64,
+}
+
+/// A stream that several origins bring at once: one publication of what they bring first.
+#[derive(Debug)]
+pub(crate) struct MergedRelay {
+    stream: Arc<Stream>,
+    on_air: Mutex<OnAir>,
+}
+
+/// The publication, and who brings it.
+#[derive(Debug)]
+struct OnAir {
+    merge: Merge,
+    /// What can be expected of each origin.
+    sources: Vec<Source>,
+    /// None while no origin brings anything.
+    publication: Option<Publication>,
+    /// What has become of legs since it was last told.
+    changes: Vec<(usize, LegChange)>,
+    /// Number of publications that could not go on.
+    lost: u64,
+}
+
+/// What has become of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LegChange {
+    /// It brings what is on air, too.
+    Merged,
+    /// It brings something else.
+    Parted,
+    /// It goes on air in place of the others.
+    TookOver,
+}
+
+impl LegChange {
+    /// What it means, for the log.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::Merged => "brings the same messages: each is taken from whoever brings it first",
+            Self::Parted => "brings other messages than are on air: it waits beside them",
+            Self::TookOver => "goes on air, as the others have ended or are silent",
+        }
+    }
+}
+
+/// One origin's part in a [`MergedRelay`]; dropped, its connection has ended.
+#[derive(Debug)]
+pub(crate) struct LegPublication {
+    relay: Arc<MergedRelay>,
+    leg: usize,
+    /// Number of publications that had been lost when its origin was asked. Once another one
+    /// is, what its origin sent before that is missing, headers above all.
+    lost: u64,
+}
+
+impl MergedRelay {
+    /// `stream`, relayed from `legs` origins at once.
+    pub(crate) fn new(stream: Arc<Stream>, legs: usize) -> Arc<Self> {
+        Arc::new(Self {
+            stream,
+            on_air: Mutex::new(OnAir {
+                merge: Merge::new(legs),
+                sources: vec![Source::OriginWithoutPublicationMarks; legs],
+                publication: None,
+                changes: Vec::new(),
+                lost: 0,
+            }),
+        })
+    }
+
+    /// The origin of the leg numbered `leg` is about to send. `origin` says what can be
+    /// expected of it.
+    pub(crate) fn join(self: &Arc<Self>, leg: usize, origin: Source) -> LegPublication {
+        let mut on_air = lock(&self.on_air);
+        on_air.sources[leg] = origin;
+        LegPublication {
+            relay: self.clone(),
+            leg,
+            lost: on_air.lost,
+        }
+    }
+
+    /// What the leg numbered `leg` brings.
+    pub(crate) fn report(&self, leg: usize) -> LegReport {
+        let merge = &lock(&self.on_air).merge;
+        LegReport {
+            leads: merge.leader() == Some(leg),
+            is_aligned: merge.is_aligned(leg),
+            pictures_first: merge.pictures_first(leg),
+        }
+    }
+
+    fn settings(&self) -> MergeSettings {
+        MergeSettings {
+            standby_after: lock(&self.stream.publishers).turns.standby_after,
+            keyframe_timeout: self.stream.keyframe_timeout(),
+        }
+    }
+}
+
+impl OnAir {
+    /// Carries out what a leg's messages have brought about.
+    fn carry_out(
+        &mut self,
+        stream: &Arc<Stream>,
+        leg: usize,
+        outputs: Vec<Output>,
+        now: Instant,
+    ) -> Result<(), AppendError> {
+        let mut batch: Vec<MediaMessage> = Vec::new();
+        for output in outputs {
+            if !matches!(output, Output::Take(_)) {
+                self.append(&mut batch, now)?;
+            }
+            match output {
+                Output::Take(message) => batch.push(message),
+                Output::Begin => {
+                    // The former one would be in the way of the new.
+                    drop(self.publication.take());
+                    self.publication = Some(stream.relay(self.sources[leg], now)?);
+                }
+                Output::NewPublication => {
+                    if let Some(publication) = &mut self.publication {
+                        publication.start_new_publication();
+                    }
+                }
+                Output::TakeOver { leg, parts } => {
+                    self.changes.push((leg, LegChange::TookOver));
+                    if let Some(publication) = &mut self.publication {
+                        publication.go_on_with(self.sources[leg], *parts, now)?;
+                    }
+                }
+                Output::Merged(leg) => self.changes.push((leg, LegChange::Merged)),
+                Output::Parted(leg) => self.changes.push((leg, LegChange::Parted)),
+            }
+        }
+        self.append(&mut batch, now)
+    }
+
+    fn append(&mut self, batch: &mut Vec<MediaMessage>, now: Instant) -> Result<(), AppendError> {
+        if let Some(publication) = self.publication.as_mut().filter(|_| !batch.is_empty()) {
+            publication.append(batch, now)?;
+            batch.clear();
+        }
+        Ok(())
+    }
+}
+
+impl LegPublication {
+    /// Takes what one read from the origin has brought.
+    ///
+    /// # Errors
+    /// As [`Publication::append`].
+    pub(crate) fn append(
+        &mut self,
+        messages: &[MediaMessage],
+        now: Instant,
+    ) -> Result<(), AppendError> {
+        let settings = self.relay.settings();
+        self.change(now, |merge, leg, outputs| {
+            for message in messages {
+                merge.take(leg, message, now, &settings, outputs);
+            }
+        })
+    }
+
+    /// The origin goes over to another publication.
+    ///
+    /// # Errors
+    /// As [`Publication::append`].
+    pub(crate) fn start_new_publication(&mut self, now: Instant) -> Result<(), AppendError> {
+        self.change(now, |merge, leg, outputs| {
+            merge.start_new_publication(leg, outputs);
+        })
+    }
+
+    fn change(
+        &self,
+        now: Instant,
+        change: impl FnOnce(&mut Merge, usize, &mut Vec<Output>),
+    ) -> Result<(), AppendError> {
+        let mut on_air = lock(&self.relay.on_air);
+        if on_air.lost != self.lost {
+            return Err(AppendError::Ended);
+        }
+        let mut outputs = Vec::new();
+        change(&mut on_air.merge, self.leg, &mut outputs);
+        let done = on_air.carry_out(&self.relay.stream, self.leg, outputs, now);
+        if done.is_err() {
+            on_air.publication = None;
+            on_air.merge.reset();
+            on_air.lost += 1;
+        }
+        done
+    }
+
+    /// What has become of legs since it was last told, by their numbers: when one of them
+    /// ends, the next that sends something is told.
+    pub(crate) fn take_changes(&self) -> Vec<(usize, LegChange)> {
+        std::mem::take(&mut lock(&self.relay.on_air).changes)
+    }
+}
+
+impl Drop for LegPublication {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let settings = self.relay.settings();
+        // The publication ends below if it cannot go on: nobody is left to be told.
+        let _ = self.change(now, |merge, leg, outputs| {
+            merge.leave(leg, now, &settings, outputs);
+        });
+        let mut on_air = lock(&self.relay.on_air);
+        if on_air.merge.is_over() {
+            on_air.publication = None;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The silence of a stream's publisher.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Stream;
+use super::publishers::{PAUSE_WINDOW, Publishers};
+
+impl Stream {
+    /// `now` on the server's clock, ms.
+    pub(super) fn milliseconds(&self, now: Instant) -> u64 {
+        self.logs.milliseconds(now)
+    }
+
+    /// The publisher has come, has gone or has sent something at `now`.
+    pub(super) fn note_sign(&self, now: Instant) {
+        let now = self.logs.milliseconds(now);
+        self.last_sign_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Time since then.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let last_sign = self.last_sign_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.logs.milliseconds(now).saturating_sub(last_sign))
+    }
+
+    /// The silence of the publisher on air. Where that could be a failure, `publishers` are
+    /// told how long it usually pauses: the log knows, so that its messages need not be
+    /// looked at as they come.
+    pub(super) fn silence_on_air(&self, publishers: &mut Publishers, now: Instant) -> Duration {
+        let silence = self.silence(now);
+        let limit = publishers.turns.standby_after;
+        if silence >= limit && publishers.standbys() > 0 {
+            let window = self
+                .logs
+                .milliseconds(now.checked_sub(PAUSE_WINDOW).unwrap_or(now));
+            let since = window.max(self.published_since_ms.load(Ordering::Relaxed));
+            let pauses = self.log.index().pauses(since, limit);
+            publishers.note_pauses(pauses.into_iter(), now);
+        }
+        silence
+    }
+}

@@ -1,13 +1,17 @@
 //! The players of one stream at a worker, and the flushes that serve them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::stream::fanout::handoff::{Delivery, Joining};
 use crate::stream::fanout::player::Player;
 use crate::stream::log::Log;
 use crate::stream::log::index::View;
 use crate::stream::{FlvFraming, Stream};
+
+/// Time for which messages are gathered that come after a pause: those that have come
+/// together are sent together.
+const GATHER_AFTER_PAUSE: Duration = Duration::from_millis(20);
 
 /// The groups that a worker may have of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,16 +111,28 @@ impl Group {
         self.view.newest_join() != known
     }
 
+    /// Time for which what has come at `now` waits for others to be sent with. After a
+    /// pause longer than `mw_latency` its viewers have waited already: a standby has taken
+    /// the place of a publisher that had failed, say.
+    fn gathering_time(&self, now: Instant) -> Duration {
+        let mw_latency = self.stream.mw_latency();
+        let pause = self
+            .stream
+            .milliseconds(now)
+            .saturating_sub(self.view.arrived);
+        match Duration::from_millis(pause) > mw_latency {
+            true => mw_latency.min(GATHER_AFTER_PAUSE),
+            false => mw_latency,
+        }
+    }
+
     /// The stream has news at `now`: they are sent when they have been gathered.
     pub(super) fn schedule_flush(&mut self, worker: usize, now: Instant) {
+        let gathering_time = self.gathering_time(now);
         // Whoever waits for its first picture is not kept waiting longer.
         let at_once =
             self.at_once() || self.stream.has_ended() || self.waiting && self.can_begin(worker);
-        let mw_deadline = if at_once {
-            now
-        } else {
-            now + self.stream.mw_latency()
-        };
+        let mw_deadline = if at_once { now } else { now + gathering_time };
         self.mw_deadline = Some(
             self.mw_deadline
                 .map_or(mw_deadline, |earlier| earlier.min(mw_deadline)),

@@ -98,6 +98,12 @@ fn an_edge_is_sent_at_once_what_is_gathered_for_viewers() {
     }
     worker.flush_due(now + Duration::from_millis(20) + GATHERED);
     assert_eq!(viewers_bytes(), 4 * begun);
+    // After a pause they have waited already.
+    let later = now + 3 * GATHERED;
+    publish(&mut publication, &[sound(1_050)]);
+    worker.schedule_flush(stream.id(), later);
+    worker.flush_due(later + Duration::from_millis(20));
+    assert_eq!(viewers_bytes(), 5 * begun);
     // Nor does one wait for the acknowledgement of the one before.
     assert!(edges_socket.nodelay().unwrap());
     assert!(!viewers_socket.nodelay().unwrap());

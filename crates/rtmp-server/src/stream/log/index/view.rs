@@ -12,6 +12,8 @@ pub(crate) struct View {
     pub end: u64,
     /// The newest message's time, ms.
     pub timestamp: u64,
+    /// Time of arrival of the newest message on the server's clock, ms.
+    pub arrived: u64,
     /// Number of pictures in the log up to its end.
     pub pictures: u64,
     /// A player before this offset is too far behind, and has to skip to a
@@ -55,6 +57,7 @@ impl Index {
         View {
             end: self.end,
             timestamp: self.timestamp,
+            arrived: self.now,
             pictures: self.pictures,
             keep_from,
             join: self.joins.newest().cloned(),

@@ -34,6 +34,7 @@ pub struct Builder {
     servers: ServerKind,
     balancer: bool,
     standby: bool,
+    second_origin: bool,
     edit_director_conf: fn(String) -> String,
     programs: bool,
     xdp_mode: XdpMode,
@@ -128,6 +129,13 @@ impl Builder {
         self.browsers()
     }
 
+    /// Adds a second origin, and has the edges pull each stream from both at once.
+    #[must_use]
+    pub fn second_origin(mut self) -> Self {
+        self.second_origin = true;
+        self
+    }
+
     /// Adds a machine for a purpose of the test's own, called `name` (at most 15
     /// letters: it names a port of the switch).
     #[must_use]
@@ -174,7 +182,7 @@ impl Builder {
                 .servers()
                 .map(|server| {
                     scope.spawn(|| {
-                        if server.address() != config::ORIGIN {
+                        if server.is_edge() {
                             cluster.set_up_real_server(server)?;
                         }
                         server.start()
@@ -222,6 +230,7 @@ pub struct Cluster {
     director: Director,
     standby: Option<Director>,
     origin: Server,
+    second_origin: Option<Server>,
     edges: Vec<Server>,
     encoder: Arc<Host>,
     clients: Vec<Client>,
@@ -240,6 +249,7 @@ impl Cluster {
             servers: ServerKind::default(),
             balancer: true,
             standby: false,
+            second_origin: false,
             edit_director_conf: |conf| conf,
             programs: true,
             xdp_mode: XdpMode::default(),
@@ -267,6 +277,10 @@ impl Cluster {
             .then(|| create("director-2", config::STANDBY))
             .transpose()?;
         let origin = create("origin", config::ORIGIN)?;
+        let second_origin = builder
+            .second_origin
+            .then(|| create("origin-2", config::SECOND_ORIGIN))
+            .transpose()?;
         let encoder = create("encoder", config::ENCODER)?;
         let edges = (0..builder.edges)
             .map(|i| create(&format!("edge-{}", i + 1), config::edge_address(i)))
@@ -298,6 +312,7 @@ impl Cluster {
             .chain(&edges)
             .chain(&clients)
             .chain(&standby)
+            .chain(&second_origin)
             .chain(&website)
             .chain(&others)
             .map(Arc::as_ref)
@@ -328,6 +343,9 @@ impl Cluster {
         let kind = builder.servers;
         let mut origin_conf = config::DEPLOYED_ORIGIN_CONF.to_owned();
         let mut edge_conf = config::DEPLOYED_EDGE_CONF.to_owned();
+        if builder.second_origin {
+            edge_conf = config::with_second_origin(&edge_conf);
+        }
         let real_servers: Vec<Ipv4Addr> = edges.iter().map(|edge| edge.address()).collect();
         let mut balancer_conf = config::keepalived_conf(builder.health_checks, &real_servers);
         if builder.browsers {
@@ -361,6 +379,8 @@ impl Cluster {
         Ok(Self {
             director: Director::new(director, balancer_conf, builder.xdp_mode, builder.http),
             standby,
+            second_origin: second_origin
+                .map(|host| Server::new(host, Role::Origin, kind, origin_conf.clone())),
             origin: Server::new(origin, Role::Origin, kind, origin_conf),
             edges: edges
                 .into_iter()
@@ -424,6 +444,16 @@ impl Cluster {
         &self.origin
     }
 
+    /// The second origin.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn second_origin(&self) -> &Server {
+        let origin = self.second_origin.as_ref();
+        origin.expect("asked for with `second_origin`")
+    }
+
     /// The edges in the order of the configuration.
     #[must_use]
     pub fn edges(&self) -> &[Server] {
@@ -478,7 +508,8 @@ impl Cluster {
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.edges.iter().chain([&self.origin])
+        let origins = [&self.origin].into_iter().chain(&self.second_origin);
+        self.edges.iter().chain(origins)
     }
 
     /// Every machine, the switch first.
@@ -525,6 +556,25 @@ impl Cluster {
     /// When ffmpeg cannot be started or does not reach the origin.
     pub fn push(&self, source: &Source) -> Result<Process> {
         self.push_as("livestream", source)
+    }
+
+    /// Starts an encoder that pushes the same stream to both origins, until either ends.
+    ///
+    /// # Errors
+    /// When ffmpeg cannot be started.
+    pub fn push_to_both(&self, source: &Source) -> Result<Process> {
+        let origins = [self.origin(), self.second_origin()];
+        let urls = origins.map(|origin| format!("rtmp://{}/live/livestream", origin.address()));
+        media::push_to_all(&self.encoder, source, &urls)
+    }
+
+    /// Starts an encoder that pushes to the second origin.
+    ///
+    /// # Errors
+    /// When ffmpeg cannot be started.
+    pub fn push_to_second(&self, source: &Source) -> Result<Process> {
+        let url = format!("rtmp://{}/live/livestream", self.second_origin().address());
+        media::push(&self.encoder, source, &url)
     }
 
     /// As [`Cluster::push`], as the stream `live/NAME`.

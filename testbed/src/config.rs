@@ -11,6 +11,8 @@ use crate::server::{HTTP_API_PORT, HTTP_PORT, HTTPS_PORT, RTMP_PORT};
 pub const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 200);
 /// The origin, where the encoder pushes to.
 pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 228);
+/// The second origin, where there is one.
+pub(crate) const SECOND_ORIGIN: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 229);
 /// The balancer.
 pub(crate) const DIRECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 208);
 /// The second balancer, where there is one.
@@ -55,6 +57,13 @@ pub(crate) fn client_address(index: u8) -> Ipv4Addr {
 #[must_use]
 pub(crate) fn outer_client_address(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, 101 + index)
+}
+
+/// The edge's file `conf`, with a second origin that it pulls from at the same time.
+pub(crate) fn with_second_origin(conf: &str) -> String {
+    let one = format!("{ORIGIN}:{RTMP_PORT}");
+    let both = format!("{one} {SECOND_ORIGIN}:{RTMP_PORT};\n    origin_redundancy 2");
+    conf.replace(&one, &both)
 }
 
 /// How often the balancer looks at its servers.

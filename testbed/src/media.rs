@@ -55,6 +55,20 @@ const STAMP_FILTER: &str = "settb=1/1000,setpts=RTCTIME/1000,split[picture][copy
 
 /// Starts an encoder that pushes `source` to `url` in real time.
 pub(crate) fn push(host: &Host, source: &Source, url: &str) -> Result<Process> {
+    start(host, source, &["-f", "flv", url])
+}
+
+/// Starts an encoder that pushes the same messages to all of `urls`; one that fails is left
+/// out from then on.
+pub(crate) fn push_to_all(host: &Host, source: &Source, urls: &[String]) -> Result<Process> {
+    let outputs = urls.iter().map(|url| format!("[f=flv:onfail=ignore]{url}"));
+    let outputs = outputs.collect::<Vec<_>>().join("|");
+    // The headers are the muxers', which tee asks the encoders for by this flag.
+    let tee = ["-flags", "+global_header", "-map", "0", "-map", "1"];
+    start(host, source, &[&tee[..], &["-f", "tee", &outputs]].concat())
+}
+
+fn start(host: &Host, source: &Source, output: &[&str]) -> Result<Process> {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-loglevel", "warning"]);
     match source {
@@ -71,7 +85,7 @@ pub(crate) fn push(host: &Host, source: &Source, url: &str) -> Result<Process> {
                 .args(["-c", "copy"]);
         }
     }
-    command.args(["-f", "flv", url]);
+    command.args(output);
     host.spawn("encoder", command)
         .context("ffmpeg comes with Debian's package ffmpeg")
 }

@@ -61,6 +61,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn is_edge(&self) -> bool {
+        self.role == Role::Edge
+    }
+
     /// The machine that it runs on.
     #[must_use]
     pub fn host(&self) -> &Host {

@@ -10,6 +10,7 @@ mod directors;
 mod failover;
 mod flood;
 mod hitless;
+mod hot_hot;
 mod interoperation;
 mod life_cycle;
 mod migration;

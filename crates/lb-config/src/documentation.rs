@@ -14,7 +14,7 @@ use crate::schema::schema;
 use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
-const OURS: [&str; 19] = [
+const OURS: [&str; 21] = [
     "slow_start",
     "flap_limit",
     "flap_window",
@@ -23,11 +23,13 @@ const OURS: [&str; 19] = [
     "orphans",
     "expire_quiescent",
     "sloppy",
+    "announce",
     "track_quorum",
     "mac_address",
     "lb_tunnel_source4",
     "lb_tunnel_source6",
     "lb_reset_rate",
+    "lb_withdraw_delay",
     "lb_syn_validation",
     "lb_syn_validation_rate",
     "lb_syn_validation_half_open",

@@ -40,7 +40,10 @@ impl Cleanup {
         let known: Vec<&Route> = of_instances.chain(&plan.statics.routes).collect();
         routes.retain(|left| !known.contains(&left));
         let of_instances = instances.iter().flat_map(|instance| &instance.addresses);
-        let known = of_instances.chain(&plan.statics.addresses);
+        let announced: Vec<_> = plan.announced_addresses().collect();
+        let known = of_instances
+            .chain(&plan.statics.addresses)
+            .chain(&announced);
         let known: BTreeSet<_> = known
             .map(|held| (held.address, held.prefix_length, held.interface.as_str()))
             .collect();

@@ -14,6 +14,11 @@ impl Agent {
         for event in self.routers.stop().await {
             self.operators.report_vrrp(&event, None);
         }
+        let withdraw_delay = self.checks.state().plan().withdraw_delay;
+        if self.routers.withdraw().await && !withdraw_delay.is_zero() {
+            log::info!("announced addresses withdrawn; forwarding for {withdraw_delay:?} more");
+            tokio::time::sleep(withdraw_delay).await;
+        }
         for (subject, script) in self.checks.state().scripts_on_stop() {
             self.operators.run_script(subject, script);
         }

@@ -14,7 +14,7 @@ use lb_dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use lb_model::{ServiceKey, Thresholds};
 
 use crate::neighbor::Hop;
-use vrrp::{self, InstanceStatus};
+use vrrp::{self, InstanceStatus, VirtualAddress};
 
 /// The services with their servers, in the order of the configuration.
 ///
@@ -39,6 +39,29 @@ pub(super) fn services(
             listed
         })
         .collect()
+}
+
+/// The addresses that are announced while services have their quorum; `held` are there.
+pub(super) fn announced_addresses<'a>(
+    plan: &'a Plan,
+    held: &'a [VirtualAddress],
+) -> impl Iterator<Item = ListedAddress> + 'a {
+    plan.announced_addresses().map(|address| {
+        let held = held.contains(&address);
+        let (state, cause) = if held {
+            ("announced", "its services have their quorum")
+        } else {
+            ("withdrawn", "a service there has lost its quorum")
+        };
+        ListedAddress {
+            address: format!("{}/{}", address.address, address.prefix_length),
+            interface: address.interface,
+            instance: "announce".to_owned(),
+            held,
+            state: state.to_owned(),
+            cause: cause.to_owned(),
+        }
+    })
 }
 
 /// The virtual addresses, and whether this machine holds them.

@@ -180,9 +180,12 @@ impl Agent {
             .collect();
         let state = self.checks.state();
         let status = self.routers.status().await;
+        let mut virtual_addresses = listing::virtual_addresses(state.plan(), &status);
+        let announced = self.routers.announced();
+        virtual_addresses.extend(listing::announced_addresses(state.plan(), &announced));
         Listing {
             interfaces,
-            virtual_addresses: listing::virtual_addresses(state.plan(), &status),
+            virtual_addresses,
             services: listing::services(
                 state,
                 statistics,

@@ -1,5 +1,5 @@
-//! Addresses and routes that this machine has while the agent runs, whoever
-//! leads (`static_ipaddress`, `static_routes`).
+//! Addresses and routes that this machine has, whoever leads: while the agent runs
+//! (`static_ipaddress`, `static_routes`), or while services have their quorum (`announce`).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -30,6 +30,14 @@ pub struct StaticPlan {
 }
 
 impl StaticPlan {
+    /// Addresses alone.
+    pub fn of_addresses(addresses: Vec<VirtualAddress>) -> Self {
+        Self {
+            addresses,
+            routes: Vec::new(),
+        }
+    }
+
     /// That of a configuration.
     pub fn new(config: &Config) -> Self {
         let default = config.global_defs.default_interface.as_deref();
@@ -55,18 +63,30 @@ pub struct Statics {
     missing: BTreeSet<(IpAddr, String)>,
     routes: Routes,
     due: Option<Instant>,
+    /// What they are called in log lines.
+    name: &'static str,
 }
 
 impl Statics {
-    /// None yet; `inherited`: addresses that an earlier agent has added.
-    pub fn new(inherited: impl IntoIterator<Item = (IpAddr, String)>) -> Self {
+    /// None yet, which are called `name` in log lines; `inherited`: addresses that an
+    /// earlier agent has added.
+    pub fn new(name: &'static str, inherited: impl IntoIterator<Item = (IpAddr, String)>) -> Self {
         Self {
             plan: StaticPlan::default(),
             ours: inherited.into_iter().collect(),
             missing: BTreeSet::new(),
-            routes: Routes::new("static".to_owned()),
+            routes: Routes::new(name.to_owned()),
+            name,
             due: None,
         }
+    }
+
+    /// Takes for its own those addresses of `plan` that an earlier agent has added; the
+    /// next plan decides what becomes of them.
+    pub fn inherit(&mut self, plan: StaticPlan) {
+        let inherited = plan.addresses.into_iter();
+        let inherited = inherited.filter(|held| self.ours.contains(&key(held)));
+        self.plan.addresses = inherited.collect();
     }
 
     /// Adds what is new in `plan`, and removes what is not in it any more.
@@ -115,6 +135,7 @@ impl Statics {
     }
 
     async fn add_all(&mut self, handle: &Handle, interfaces: &Interfaces) {
+        let name = self.name;
         for held in self.plan.addresses.clone() {
             let VirtualAddress {
                 address, interface, ..
@@ -130,9 +151,9 @@ impl Statics {
                 Ok(Added::New) => {
                     self.missing.remove(&key);
                     if self.ours.insert(key) {
-                        log::info!("static: {address} added to {interface}");
+                        log::info!("{name}: {address} added to {interface}");
                     } else {
-                        log::warn!("static: {address} was taken from {interface}; added again");
+                        log::warn!("{name}: {address} was taken from {interface}; added again");
                     }
                 }
                 Ok(Added::AlreadyThere) => {
@@ -140,7 +161,7 @@ impl Statics {
                 }
                 Err(reason) => {
                     if self.missing.insert(key) {
-                        log::error!("static: cannot add {address} to {interface} yet: {reason}");
+                        log::error!("{name}: cannot add {address} to {interface} yet: {reason}");
                     }
                 }
             }
@@ -151,6 +172,7 @@ impl Statics {
         let VirtualAddress {
             address, interface, ..
         } = held;
+        let name = self.name;
         self.missing.remove(&key(held));
         if !self.ours.remove(&key(held)) {
             return;
@@ -160,9 +182,9 @@ impl Statics {
             return;
         };
         match address::remove(handle, &on_interface).await {
-            Ok(_) => log::info!("static: {address} removed from {interface}"),
+            Ok(_) => log::info!("{name}: {address} removed from {interface}"),
             Err(error) => {
-                log::error!("static: cannot remove {address} from {interface}: {error}");
+                log::error!("{name}: cannot remove {address} from {interface}: {error}");
             }
         }
     }

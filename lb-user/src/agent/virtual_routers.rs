@@ -35,6 +35,10 @@ pub(super) struct VirtualRouters {
     /// Keeps `interfaces` up to date.
     _watcher: Watcher,
     statics: Statics,
+    /// Addresses of services that routing daemons announce.
+    announcements: Statics,
+    /// The addresses that are to be announced, while they are not.
+    to_announce: Option<StaticPlan>,
     /// `None` until [`start`](Self::start): who leads is not known before.
     vrrp: Option<Vrrp>,
     /// The thread of `vrrp`, so that adverts go out in time while the loop is busy.
@@ -74,12 +78,18 @@ impl VirtualRouters {
             netlink,
             interfaces: watcher.subscribe(),
             _watcher: watcher,
-            statics: Statics::new(saved.added_addresses()),
+            statics: Statics::new("static", saved.added_addresses()),
+            announcements: Statics::new("announce", saved.added_addresses()),
+            to_announce: None,
             vrrp: None,
             thread: VrrpThread::start().context("cannot start a thread")?,
             masters: BTreeSet::new(),
         };
         routers.follow_statics(plan.statics.clone()).await;
+        let announced = plan.announced_addresses().collect();
+        routers
+            .announcements
+            .inherit(StaticPlan::of_addresses(announced));
         let masters = saved.masters_handed_over(&plan.vrrp);
         if !masters.is_empty() {
             routers.masters = masters.iter().cloned().collect();
@@ -131,6 +141,8 @@ impl VirtualRouters {
             event = next_vrrp_event(&mut self.vrrp) => Event::Vrrp(event),
             Ok(()) = self.interfaces.changed() => Event::Interfaces,
             () = self.statics.due() => Event::StaticsDue,
+            () = self.announcements.due() => Event::StaticsDue,
+            () = std::future::ready(()), if self.to_announce.is_some() => Event::StaticsDue,
         }
     }
 
@@ -148,9 +160,12 @@ impl VirtualRouters {
         is_master
     }
 
-    /// Tells the virtual routers which services lack servers (`track_quorum`).
-    pub(super) fn set_quorum_lost(&self, state: &State) {
+    /// Tells the virtual routers which services lack servers (`track_quorum`), and has the
+    /// others announced.
+    pub(super) fn set_quorum_lost(&mut self, state: &State) {
         if let Some(vrrp) = &self.vrrp {
+            let announced = state.announced_addresses();
+            self.to_announce = Some(StaticPlan::of_addresses(announced));
             // By then a director that was cut off has seen every server again
             // that lives: one alone may be its quorum.
             let settling = state.longest_round();
@@ -174,10 +189,33 @@ impl VirtualRouters {
         self.statics.follow(handle, &present, plan).await;
     }
 
-    /// Sets again what is not there any more.
+    /// Sets what is not there yet, or not any more, and no longer announces what is not to
+    /// be announced.
     pub(super) async fn renew_statics(&mut self) {
         let present = self.interfaces();
-        self.statics.renew(&self.netlink.handle, &present).await;
+        let handle = &self.netlink.handle;
+        self.statics.renew(handle, &present).await;
+        match self.to_announce.take() {
+            Some(plan) => self.announcements.follow(handle, &present, plan).await,
+            None => self.announcements.renew(handle, &present).await,
+        }
+    }
+
+    /// The addresses that are announced now.
+    pub(super) fn announced(&self) -> Vec<VirtualAddress> {
+        self.announcements.addresses().cloned().collect()
+    }
+
+    /// Announces nothing any more. Returns true if anything was announced, so that clients
+    /// need a while to find other directors.
+    pub(super) async fn withdraw(&mut self) -> bool {
+        let had_some = self.announcements.addresses().next().is_some();
+        let present = self.interfaces();
+        self.to_announce = None;
+        self.announcements
+            .clear(&self.netlink.handle, &present)
+            .await;
+        had_some
     }
 
     /// Removes the static addresses and routes that this agent, or an earlier one,
@@ -185,6 +223,7 @@ impl VirtualRouters {
     pub(super) async fn clear_statics(&mut self) {
         let present = self.interfaces();
         self.statics.clear(&self.netlink.handle, &present).await;
+        self.withdraw().await;
     }
 
     /// Removes what an earlier agent has left and no configuration names any more.
@@ -207,7 +246,11 @@ impl VirtualRouters {
         let addresses = masters.clone().flat_map(|instance| &instance.addresses);
         let routes = masters.flat_map(|instance| &instance.routes);
         (
-            addresses.chain(self.statics.addresses()).cloned().collect(),
+            addresses
+                .chain(self.statics.addresses())
+                .chain(self.announcements.addresses())
+                .cloned()
+                .collect(),
             routes.chain(&plan.statics.routes).cloned().collect(),
         )
     }

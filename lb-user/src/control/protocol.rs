@@ -240,11 +240,13 @@ pub struct ListedAddress {
     pub address: String,
     /// Name of its interface.
     pub interface: String,
-    /// The virtual router it belongs to.
+    /// The virtual router it belongs to; `announce` if it belongs to none, and is there while
+    /// services have their quorum.
     pub instance: String,
     /// True if this machine holds it now.
     pub held: bool,
-    /// The virtual router's state: `init`, `backup`, `master` or `fault`.
+    /// The virtual router's state: `init`, `backup`, `master` or `fault`; or `announced` or
+    /// `withdrawn`.
     pub state: String,
     /// Why it is in that state.
     pub cause: String,

@@ -49,6 +49,7 @@ impl Reader<'_> {
             hysteresis: None,
             quorum_up: None,
             quorum_down: None,
+            announce: None,
             sorry_server: None,
             virtualhost: None,
             inhibit_on_failure: None,

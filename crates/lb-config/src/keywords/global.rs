@@ -16,6 +16,7 @@ pub(crate) static GLOBAL_DEFS: Block<GlobalDefs> = Block {
             default_interface: Text,
             lvs_timeouts: TIMEOUTS,
             lb_reset_rate: Number(0..=u32::MAX),
+            lb_withdraw_delay: Time::From0,
             lb_syn_validation: Choice {
                 names: &SynValidation::NAMES,
                 read: |reader, item| {

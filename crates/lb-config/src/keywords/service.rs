@@ -53,6 +53,7 @@ pub(crate) static VIRTUAL_SERVER: Block<VirtualServer> = Block {
             hysteresis: Number(0..=u32::MAX),
             quorum_up: Command,
             quorum_down: Command,
+            announce: Text,
             sorry_server: SORRY_SERVER,
             virtualhost: Text,
             inhibit_on_failure: Switch,

@@ -211,6 +211,9 @@ pub struct VirtualServer {
     pub quorum_up: Option<Script>,
     /// Run when the quorum is lost.
     pub quorum_down: Option<Script>,
+    /// Interface, `lo` or a dummy, that has the service's address while the service has its
+    /// quorum, so that a routing daemon announces it; default none.
+    pub announce: Option<String>,
     /// Takes the connections while the quorum is lost.
     pub sorry_server: Option<SocketAddr>,
     /// Host that HTTP and RTMP checks ask for.

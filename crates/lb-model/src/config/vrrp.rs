@@ -20,6 +20,9 @@ pub struct GlobalDefs {
     /// Connections per second, to removed servers, whose clients are sent TCP resets; 0
     /// sends none, and their next packet is answered. Default 50000.
     pub lb_reset_rate: Option<u32>,
+    /// Seconds for which the director forwards on when it stops, after it has withdrawn the
+    /// addresses of `announce`. Default 3.
+    pub lb_withdraw_delay: Option<Seconds>,
     /// When SYNs of sources that are not proven are answered by a challenge: never,
     /// during floods, or always. Default `off`.
     pub lb_syn_validation: Option<SynValidation>,

@@ -2,6 +2,7 @@
 
 mod check;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -18,6 +19,7 @@ use lb_model::config::{Config, LbKind, RealServer, Recovery, Script, VirtualServ
 use lb_model::{OrphanPolicy, Persistence, Scheduler, ServiceKey, Thresholds, Timeouts};
 use lb_script::NumberFile;
 use net_types::{MacAddress, Network};
+use vrrp::VirtualAddress;
 
 /// Everything that the agent is to do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Plan {
     pub statics: StaticPlan,
     /// Times after which silent connections expire.
     pub timeouts: Timeouts,
+    /// Time for which packets are forwarded after addresses have been withdrawn.
+    pub withdraw_delay: Duration,
     /// Viewers of dead servers reset per second; `None`: they are not.
     pub reset_rate: Option<NonZeroU32>,
     /// Networks that the outer packets of tunnels come from.
@@ -67,6 +71,8 @@ pub struct ServicePlan {
     pub quorum_up: Option<Script>,
     /// Run when the quorum is lost.
     pub quorum_down: Option<Script>,
+    /// The interface that has its address while it has its quorum.
+    pub announce: Option<String>,
     /// Takes over while the quorum is lost.
     pub sorry_server: Option<SocketAddr>,
     /// True if `down` scripts run when the agent stops.
@@ -118,6 +124,7 @@ impl Plan {
             vrrp,
             statics: StaticPlan::new(config),
             timeouts: timeouts(config),
+            withdraw_delay: seconds(config.global_defs.lb_withdraw_delay, DEFAULT_WITHDRAW_DELAY),
             reset_rate: NonZeroU32::new(
                 config
                     .global_defs
@@ -156,6 +163,24 @@ impl Plan {
             }
         }
         interfaces
+    }
+
+    /// The addresses that are announced where services have their quorum, each once on each
+    /// interface.
+    pub fn announced_addresses(&self) -> impl Iterator<Item = VirtualAddress> {
+        let announced: BTreeSet<_> = self
+            .services
+            .iter()
+            .filter_map(|service| Some((service.key.address.ip(), service.announce.clone()?)))
+            .collect();
+        announced
+            .into_iter()
+            .map(|(address, interface)| VirtualAddress {
+                address,
+                prefix_length: if address.is_ipv4() { 32 } else { 128 },
+                interface,
+                label: None,
+            })
     }
 
     /// Every check, each once.
@@ -219,6 +244,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
         hysteresis: service.hysteresis.unwrap_or(0),
         quorum_up: service.quorum_up.clone(),
         quorum_down: service.quorum_down.clone(),
+        announce: service.announce.clone(),
         sorry_server: service.sorry_server,
         omega: service.omega,
         servers: service
@@ -290,6 +316,8 @@ fn recovery_plan(recovery: &Recovery, has_shares: bool) -> RecoveryPlan {
     }
 }
 
+/// A routing daemon hears of an address that is gone at once, its routers by one BGP update.
+const DEFAULT_WITHDRAW_DELAY: Duration = Duration::from_secs(3);
 /// Of 20,000 viewers the last is reset after less than half a second, with
 /// some 50 Mbit/s of resets.
 const DEFAULT_RESET_RATE: u32 = 50_000;

@@ -8,6 +8,7 @@ use super::super::plan::{ServerPlan, ServicePlan};
 use super::State;
 use crate::control::protocol::Order;
 use lb_model::ServiceKey;
+use vrrp::VirtualAddress;
 
 impl State {
     /// True if a service has its quorum.
@@ -21,6 +22,19 @@ impl State {
         services
             .filter(|service| !self.has_quorum(*service))
             .map(|service| service.address.ip())
+            .collect()
+    }
+
+    /// The addresses of which every service that is announced has its quorum.
+    pub fn announced_addresses(&self) -> Vec<VirtualAddress> {
+        let services = self.plan.services.iter();
+        let lost: BTreeSet<IpAddr> = services
+            .filter(|service| service.announce.is_some() && !self.has_quorum(service.key))
+            .map(|service| service.key.address.ip())
+            .collect();
+        let announced = self.plan.announced_addresses();
+        announced
+            .filter(|held| !lost.contains(&held.address))
             .collect()
     }
 

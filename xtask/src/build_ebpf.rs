@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use anyhow::{Context as _, bail};
 
-use crate::ebpf_sources::{FINGERPRINT, OBJECT, fingerprint};
+use crate::ebpf_sources::{FINGERPRINT, OBJECT, SECOND_CHANCE, fingerprint};
 
 /// `core` is built from source, so the toolchain must carry it.
 const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -72,7 +72,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
 
     let built = build_dir.join(TARGET).join("release");
-    for (name, object) in [("lb-ebpf", OBJECT), ("baselines", BASELINES)] {
+    for (name, object) in [
+        ("lb-ebpf", OBJECT),
+        ("second-chance", SECOND_CHANCE),
+        ("baselines", BASELINES),
+    ] {
         install(&built.join(name), &workspace.join(object))?;
     }
     write_if_changed(&workspace.join(FINGERPRINT), sources.as_bytes())

@@ -21,7 +21,10 @@ pub(crate) const SOURCES: [&str; 5] = [
 /// Where the object goes, relative to the workspace.
 pub(crate) const OBJECT: &str = "target/bpf/lb-ebpf";
 
-/// Where the object's fingerprint goes, relative to the workspace.
+/// Where the object of the second chance goes, relative to the workspace.
+pub(crate) const SECOND_CHANCE: &str = "target/bpf/second-chance";
+
+/// Where the objects' fingerprint goes, relative to the workspace.
 pub(crate) const FINGERPRINT: &str = "target/bpf/lb-ebpf.sources";
 
 /// Fingerprint of names and contents of all sources.

@@ -39,12 +39,13 @@ fn write_all(root: &Path) -> Result<()> {
 }
 
 /// The command lines of the programs that packages hold.
-fn programs() -> [Command; 4] {
+fn programs() -> [Command; 5] {
     [
         lb_user::cli::command(),
         rtmp_edge::command(),
         rtmp_load::Options::command(),
         rtmp_origin::command(),
+        second_chance::cli::command(),
     ]
 }
 

@@ -17,6 +17,7 @@ mod owner;
 mod peer;
 mod protection;
 mod reason;
+pub mod second_chance;
 mod service_table;
 
 pub use address::Address;

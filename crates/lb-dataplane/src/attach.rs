@@ -201,7 +201,7 @@ fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<
     })
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -34,7 +34,7 @@ pub enum Error {
     },
     /// The kernel's verifier refused the program: a defect of ours.
     #[error(
-        "the kernel's verifier refused the XDP program; please report this with the lines that \
+        "the kernel's verifier refused the program; please report this with the lines that \
          follow\n{log}"
     )]
     Verifier {
@@ -56,6 +56,29 @@ pub enum Error {
         mode: &'static str,
         /// The kernel's error, and a remedy.
         reason: String,
+    },
+    /// The program of the second chance could not be attached to an interface.
+    #[error(
+        "cannot attach to the ingress of {interface}: {reason}; this needs CAP_NET_ADMIN and, before Linux 6.6, the kernel's modules sch_ingress and cls_bpf"
+    )]
+    AttachIngress {
+        /// Name of the interface.
+        interface: String,
+        /// The kernel's error.
+        reason: String,
+    },
+    /// More places, or servers, than the maps of the second chance hold.
+    #[error(
+        "the tables of all services have {places} places for {servers} servers; there is room \
+         for {limit} places (raise --places) and 4096 servers"
+    )]
+    SecondChanceFull {
+        /// Number of places that are needed.
+        places: usize,
+        /// Number that fits.
+        limit: usize,
+        /// Number of servers.
+        servers: usize,
     },
     /// More services, servers or ring places than the tables hold.
     #[error(

@@ -30,6 +30,7 @@ mod refusal;
 mod registry;
 mod rings;
 mod scheduling;
+pub mod second_chance;
 mod service_table;
 mod sizes;
 mod statistics;
@@ -55,6 +56,9 @@ pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
 pub use orphans::Orphan;
 pub use pins::remove_leftovers;
 pub use protection::{ConnectionRate, DeniedNetworks, Handshakes};
+pub use registry::is_eligible;
+pub use rings::is_prime;
+pub use scheduling::maglev_table;
 pub use statistics::{ReasonCount, ServerStatistics, ServiceStatistics, Statistics};
 pub use traffic::Traffic;
 

@@ -231,14 +231,14 @@ pub(crate) fn shapes(sizes: &TableSizes) -> [(&'static str, Shape); maps::PINNED
 
 /// Kernels before 5.11 count maps as locked memory. Where the limit may not be
 /// raised, the load itself tells whether that matters.
-fn raise_locked_memory_limit() {
+pub(crate) fn raise_locked_memory_limit() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         log::debug!("cannot raise RLIMIT_MEMLOCK: {error}");
     }
 }
 
-fn load_error(error: EbpfError) -> Error {
+pub(crate) fn load_error(error: EbpfError) -> Error {
     let code = match &error {
         EbpfError::MapError(MapError::CreateError { io_error, .. })
         | EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) => {

@@ -247,7 +247,7 @@ impl Registry {
 }
 
 /// Returns true if `server` can be given new connections.
-pub(crate) fn is_eligible(server: &RealServer) -> bool {
+pub fn is_eligible(server: &RealServer) -> bool {
     server.alive && server.weight > 0 && server.next_hop.is_some()
 }
 

@@ -160,7 +160,7 @@ pub(crate) fn destination_hash(candidates: &[Candidate], destination: IpAddr) ->
 }
 
 /// Returns true if a number is prime.
-pub(crate) fn is_prime(number: u32) -> bool {
+pub fn is_prime(number: u32) -> bool {
     number >= 2
         && (2..)
             .take_while(|d: &u32| u64::from(*d) * u64::from(*d) <= u64::from(number))

@@ -143,6 +143,24 @@ fn comparable(service: &Service) -> Result<(), Error> {
     Ok(())
 }
 
+/// The Maglev table of `servers`, each with its weight of at least 1: indices of servers,
+/// by the place that [`lb_abi::client_hash`] modulo `places`, which must be prime, gives a
+/// client. Empty without servers.
+///
+/// Whoever computes it of the same servers gets the same table, in whatever order they
+/// stand.
+pub fn maglev_table(servers: &[(SocketAddr, u32)], places: u32) -> Vec<u32> {
+    let candidates = servers.iter().zip(0..);
+    let candidates: Vec<Candidate> = candidates
+        .map(|(&(address, weight), slot)| Candidate {
+            slot,
+            weight: weight.max(1),
+            identity: identity(address),
+        })
+        .collect();
+    rings::maglev(&candidates, places)
+}
+
 /// The same number for a server on every director and in every run.
 fn identity(address: SocketAddr) -> u64 {
     let Address([a, b, c, d]) = address.ip().to_canonical().into();

@@ -7,8 +7,10 @@
 
 pub mod config;
 mod service;
+mod tables;
 
 pub use service::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, ServiceKey, Thresholds, Timeouts, Vlan,
 };
+pub use tables::{Generation, MAX_GENERATIONS, ServiceTables, TableServer, Tables};

@@ -203,6 +203,11 @@ impl Enforcer {
         }))
     }
 
+    /// The state that the data plane has.
+    pub(super) fn in_force(&self) -> &DesiredState {
+        self.dataplane.desired()
+    }
+
     /// Has the data plane do what follows from `state` now. What it refuses it is
     /// asked again after [`RETRY_INTERVAL`]. Returns what operators are to know.
     pub(super) fn apply(&mut self, state: &State, routers: &VirtualRouters) -> Option<String> {

@@ -35,6 +35,7 @@ mod start;
 pub mod state;
 pub mod statics;
 mod status;
+mod table_history;
 mod table_scan;
 mod upgrade;
 mod virtual_routers;

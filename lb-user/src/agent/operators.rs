@@ -2,10 +2,11 @@
 //! socket, HTTP, events, scripts, upgrades.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use service_kit::{sleep_until, unix_ms};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::change::Change;
@@ -20,6 +21,7 @@ use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::protocol::{self, EventKind, Response};
 use crate::control::{self, Call};
+use lb_model::Tables;
 use lb_model::config::{Config, Script};
 use lb_script::{Runnable, ScriptRunner};
 use vrrp::{InstanceStatus, Settings};
@@ -64,7 +66,7 @@ pub(super) enum Event {
 }
 
 impl Operators {
-    /// Opens the control socket, and HTTP if `options` ask for it.
+    /// Opens the control socket, and HTTP if `options` ask for it, where `tables` are told.
     ///
     /// # Errors
     /// One of them cannot be opened.
@@ -73,6 +75,7 @@ impl Operators {
         config: Config,
         signals: Signals,
         upgrade: Upgrade,
+        tables: watch::Receiver<Arc<Tables>>,
     ) -> anyhow::Result<Self> {
         /// Requests that may wait for the loop.
         const BACKLOG: usize = 16;
@@ -82,13 +85,17 @@ impl Operators {
         let events = EventLog::default();
         let http = match options.http {
             Some(address) => Some(
-                HttpServer::start(address, call_sender.clone(), events.clone(), credentials)
-                    .await
-                    .with_context(|| {
-                        format!(
-                            "cannot serve HTTP on {address}; choose another address with --http"
-                        )
-                    })?,
+                HttpServer::start(
+                    address,
+                    call_sender.clone(),
+                    events.clone(),
+                    tables,
+                    credentials,
+                )
+                .await
+                .with_context(|| {
+                    format!("cannot serve HTTP on {address}; choose another address with --http")
+                })?,
             ),
             None => None,
         };

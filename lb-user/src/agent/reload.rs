@@ -76,6 +76,7 @@ impl Agent {
     pub(super) fn commit_plan(&mut self, plan: Plan, overwrites: bool) -> anyhow::Result<()> {
         let (state, changes) = self.checks.state_with(plan);
         let message = self.enforcer.commit(&state, &self.routers)?;
+        self.observe_tables();
         // Before the checks that read them.
         let former: Vec<&NumberFile> = self.checks.state().plan().number_files().collect();
         let files = state.plan().number_files();

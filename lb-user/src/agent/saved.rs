@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::protocol::{Order, RateOrder};
 use lb_model::config::{Route, SynValidation};
-use lb_model::{Protocol, ServiceKey};
+use lb_model::{Protocol, ServiceKey, ServiceTables};
 use net_types::Network;
 use vrrp::{InstanceSettings, Settings};
 
@@ -53,6 +53,8 @@ pub struct Saved {
     pub addresses: Vec<SavedAddress>,
     /// The routes that were set.
     pub routes: Vec<Route>,
+    /// The tables of services with `lb_algo mh`.
+    pub tables: Vec<ServiceTables>,
     /// The virtual routers to stay master of.
     pub handed_over: Option<HandOver>,
     /// Why the program that was to take over has ended before it had.

@@ -1,7 +1,7 @@
 //! The loop: whatever happens arrives here, one event after the other, and is passed
 //! from the owner that has noticed it to those whom it concerns.
 
-use service_kit::systemd;
+use service_kit::{systemd, unix_ms};
 use tokio::sync::oneshot;
 
 use super::change::Change;
@@ -12,6 +12,7 @@ use super::options::RunOptions;
 use super::saved::{Saved, SavedAddress, SavedFile};
 use super::signals::{KeepalivedFile, SignalRequest};
 use super::status;
+use super::table_history::TableHistory;
 use super::virtual_routers::{self, VirtualRouters};
 use crate::control::protocol::Response;
 use lb_dataplane::Origin;
@@ -28,6 +29,8 @@ pub(super) struct Agent {
     pub(super) routers: VirtualRouters,
     pub(super) enforcer: Enforcer,
     pub(super) operators: Operators,
+    /// What real servers are told of the tables in force.
+    pub(super) tables: TableHistory,
     /// Written after every change to what [`Saved`] holds, so that a
     /// later agent goes on from there even if this one is killed.
     pub(super) saved: SavedFile,
@@ -199,6 +202,12 @@ impl Agent {
         if let Some(message) = message {
             self.operators.publish(message);
         }
+        self.observe_tables();
+    }
+
+    /// Tells real servers of the tables that the data plane has now.
+    pub(super) fn observe_tables(&mut self) {
+        self.tables.observe(self.enforcer.in_force(), unix_ms());
     }
 
     /// Tells virtual routers, a later agent and the operators of changes.
@@ -244,6 +253,7 @@ impl Agent {
         let mut saved = Saved {
             addresses: addresses.collect(),
             routes,
+            tables: self.tables.to_save(),
             ..state.to_save()
         };
         self.enforcer.protection().save(&mut saved);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use service_kit::systemd;
+use service_kit::{systemd, unix_ms};
 use tokio::time::Instant;
 
 use super::capabilities;
@@ -23,6 +23,7 @@ use super::saved::{Saved, SavedFile};
 use super::serve::Agent;
 use super::signals::Signals;
 use super::state::State;
+use super::table_history::TableHistory;
 use super::upgrade::{self, Upgrade};
 use super::virtual_routers::VirtualRouters;
 use crate::control::credentials;
@@ -87,10 +88,13 @@ impl Agent {
         raise_descriptor_limit();
         let upgrade = Upgrade::new(program);
         // Holds the control socket, so that no second agent gets further than this.
-        let mut operators = Operators::start(&options, config, signals, upgrade).await?;
+        let mut tables = TableHistory::new(options.tables.maglev_places, unix_ms());
+        let told = tables.subscribe();
+        let mut operators = Operators::start(&options, config, signals, upgrade, told).await?;
         // Now that no agent before us writes it any more.
         let saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();
+        tables.inherit(&saved.tables);
         if let Some(handed_over) = &saved.handed_over {
             operators.on_hand_over(handed_over);
         }
@@ -111,6 +115,7 @@ impl Agent {
             routers,
             enforcer,
             operators,
+            tables,
             saved: saved_file,
         };
         match agent.begin(&saved, plan).await {

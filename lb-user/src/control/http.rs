@@ -1,10 +1,12 @@
 //! HTTP: a page for operators at `/`, `/metrics` for Prometheus, `/healthz`, and
 //! as JSON `/api/v1/services`, what `lb-user list` shows, `/api/v1/connections`
-//! and `/api/v1/persistence`, page by page, `/api/v1/events`. With a password, orders are
+//! and `/api/v1/persistence`, page by page, `/api/v1/events`, and for real servers
+//! `/api/v1/tables`. With a password, orders are
 //! taken at `/api/v1/orders` ([`super::orders`]); nothing else can be changed here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRef, Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -17,8 +19,9 @@ use service_kit::http::DEFAULT_LIMITS;
 use service_kit::metrics::CONTENT_TYPE;
 use service_kit::{Credentials, Numbered};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Call, call, conntrack_snapshot};
@@ -29,6 +32,7 @@ use super::protocol::{Event, Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
 
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
+use lb_model::Tables;
 use net_types::Network;
 
 /// Serves HTTP until it is dropped.
@@ -46,12 +50,14 @@ impl HttpServer {
         address: SocketAddr,
         calls: mpsc::Sender<Call>,
         events: EventLog,
+        tables: watch::Receiver<Arc<Tables>>,
         auth: Option<Credentials>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let state = HttpState {
             calls,
             events,
+            tables,
             auth: auth.map(Arc::new),
         };
         let router = Router::new()
@@ -59,6 +65,7 @@ impl HttpServer {
             .route("/page/{name}", get(file))
             .route("/api/v1/agent", get(about))
             .route("/api/v1/events", get(events_after))
+            .route("/api/v1/tables", get(tables_after))
             .route("/api/v1/orders", post(orders::give))
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
@@ -79,6 +86,7 @@ impl HttpServer {
 pub(super) struct HttpState {
     pub(super) calls: mpsc::Sender<Call>,
     events: EventLog,
+    tables: watch::Receiver<Arc<Tables>>,
     /// The password that each request needs; `None` where none is needed, and no order is
     /// taken.
     pub(super) auth: Option<Arc<Credentials>>,
@@ -137,6 +145,34 @@ async fn events_after(
     Json(LatestEvents {
         events: state.events.after(query.after),
     })
+}
+
+/// Which tables are known.
+#[derive(Debug, Deserialize)]
+struct TablesQuery {
+    /// Their version.
+    known: Option<u64>,
+    /// Time to wait for others, in seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// Maximum time for which a question for tables waits.
+const MAX_TABLES_WAIT: Duration = Duration::from_secs(60);
+
+/// The tables of services with `lb_algo mh`, as soon as they are not those that are known.
+async fn tables_after(
+    State(mut state): State<HttpState>,
+    Query(query): Query<TablesQuery>,
+) -> Json<Tables> {
+    let wait = Duration::from_secs(query.wait).min(MAX_TABLES_WAIT);
+    let news = state
+        .tables
+        .wait_for(|tables| query.known != Some(tables.version));
+    // Whatever there is then, is told.
+    let _ = timeout(wait, news).await;
+    let tables = Tables::clone(&state.tables.borrow());
+    Json(tables)
 }
 
 /// The agent's state; an error for the client where there is none.
@@ -263,7 +299,8 @@ mod tests {
         drop(probe);
         let events = EventLog::default();
         events.publish(Event::default());
-        let server = HttpServer::start(address, calls, events, auth)
+        let tables = watch::channel(Arc::new(told())).1;
+        let server = HttpServer::start(address, calls, events, tables, auth)
             .await
             .expect("it listens");
         (server, address, asked)
@@ -285,6 +322,23 @@ mod tests {
     async fn answer(path: &str, response: Response) -> String {
         let (_server, address, _) = start(response, None).await;
         send(address, &format!("GET {path}"), "", "").await
+    }
+
+    /// The tables of an agent.
+    fn told() -> Tables {
+        Tables {
+            version: 7,
+            services: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn tables_are_told_at_once_or_when_the_wait_is_over() {
+        for query in ["", "?known=6&wait=30", "?known=7&wait=1", "?known=7"] {
+            let done = Response::Done(Vec::new());
+            let text = answer(&format!("/api/v1/tables{query}"), done).await;
+            assert!(text.ends_with(r#"{"version":7,"services":[]}"#), "{text}");
+        }
     }
 
     const ORDER: &str = "POST /api/v1/orders";

@@ -19,7 +19,13 @@ use crate::build_ebpf;
 use revision::Revision;
 
 /// What the packages hold.
-const PROGRAMS: [&str; 4] = ["lb-user", "rtmp-edge", "rtmp-load", "rtmp-origin"];
+const PROGRAMS: [&str; 5] = [
+    "lb-user",
+    "millrace-second-chance",
+    "rtmp-edge",
+    "rtmp-load",
+    "rtmp-origin",
+];
 
 /// Writes the man pages and completions.
 const CLI_DOCS: &str = "cli-docs";

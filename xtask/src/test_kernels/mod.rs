@@ -67,10 +67,11 @@ impl Series {
 pub(crate) struct Missing(String);
 
 /// The test programs that are run, each with its package.
-const TESTS: [(&str, &str); 4] = [
+const TESTS: [(&str, &str); 5] = [
     ("lb-dataplane", "packets"),
     ("lb-dataplane", "attach"),
     ("lb-dataplane", "pins"),
+    ("lb-dataplane", "second_chance"),
     ("rtmp-server", "kernel_tls"),
 ];
 /// The package that has tests within its library which are run, too.

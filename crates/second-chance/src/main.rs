@@ -1,0 +1,7 @@
+//! The command line of the second chance.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    second_chance::cli::main()
+}

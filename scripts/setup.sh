@@ -97,7 +97,7 @@ wanted_packages() {
         printf '%s\n' chromium python3
     fi
     [ "$purpose" != tests ] || printf '%s\n' \
-        curl ethtool fish g++ gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+        bird2 curl ethtool fish g++ gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived libnginx-mod-rtmp \
         lintian mpv nftables nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump zsh
 }

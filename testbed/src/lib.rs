@@ -15,6 +15,7 @@ mod client;
 mod cluster;
 mod config;
 mod director;
+mod ecmp;
 mod flood;
 mod keep;
 mod machine;
@@ -35,6 +36,7 @@ pub use config::{
     HLS_TS_VHOST, HealthChecks, ORIGIN, STANDBY, VIP, keepalived_conf, virtual_router_conf,
 };
 pub use director::{AGENT_HTTP_PORT, Director, XdpMode};
+pub use ecmp::{Connections, ECMP_VIP, Ecmp};
 pub use flood::Flood;
 pub use keep::Kept;
 pub use machine::{Machine, PACKAGES, SOURCE};

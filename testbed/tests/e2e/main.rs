@@ -7,6 +7,7 @@ mod checks;
 mod command_line;
 mod dead_server;
 mod directors;
+mod ecmp;
 mod failover;
 mod flood;
 mod hitless;

@@ -3,6 +3,7 @@
 
 mod browser;
 mod checks;
+mod ecmp;
 mod goal;
 mod kernel_tls;
 mod process;
@@ -24,6 +25,9 @@ pub(crate) enum Bench {
     /// What it costs to check many servers on one core, and whether the checks
     /// come in time.
     Checks(checks::Options),
+    /// How many connections break when directors behind ECMP come and go, with a second
+    /// chance and without.
+    Ecmp(ecmp::Options),
     /// What TLS costs in Debian's kernels, in instructions per byte, beside TLS in
     /// user space, none, and nginx.
     KernelTls(kernel_tls::Options),
@@ -56,6 +60,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Browser(options) => browser::run(options),
         Bench::Checks(options) => checks::run(options),
+        Bench::Ecmp(options) => ecmp::run(options),
         Bench::KernelTls(options) => kernel_tls::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Start(options) => start::run(options),

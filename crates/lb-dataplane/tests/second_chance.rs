@@ -94,7 +94,7 @@ fn fate(program: &mut SecondChance, frame: &[u8]) -> Fate {
         expected[2 + 8] -= 1;
         let header = &mut expected[2..22];
         header[10..12].fill(0);
-        let checksum = net_types::internet_checksum([&*header]);
+        let checksum = net_types::internet_checksum(&[&*header]);
         header[10..12].copy_from_slice(&checksum.to_be_bytes());
     } else {
         expected[2 + 7] -= 1;

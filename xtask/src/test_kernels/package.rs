@@ -25,11 +25,13 @@ const PREFIX: &str = "linux-image-";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What the tests need that is no part of the image.
-const REQUIRED: [&str; 3] = ["veth", "aesni-intel", "tls"];
+const REQUIRED: [&str; 5] = ["veth", "sch_ingress", "cls_bpf", "aesni-intel", "tls"];
 
 /// Where they are, below `kernel`, with the ciphers of TLS.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 7] = [
     "drivers/net/veth",
+    "net/sched/sch_ingress",
+    "net/sched/cls_bpf",
     "net/tls/*",
     "crypto/*",
     "lib/crypto/*",
@@ -38,8 +40,10 @@ const PARTS: [&str; 5] = [
 
 /// The modules in the order in which they can be loaded. Of the ciphers, what is a module of
 /// one kernel is part of another, or has another name there.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "veth",
+    "sch_ingress",
+    "cls_bpf",
     "gf128mul",
     "crypto_null",
     "ghash-generic",

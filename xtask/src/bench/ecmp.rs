@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = most.max(wanted);
     setrlimit(Resource::RLIMIT_NOFILE, most, most)
-        .context("cannot have as many sockets as there are connections")?;
+        .context("too few descriptors: lower --connections, or raise the limit (ulimit -Hn)")?;
     println!(
         "{} directors, {} servers: one server added, one drained, then one director killed and \
          one added",

@@ -4,7 +4,7 @@
 //! if it may open a connection: does persistence tie its client to a backend? If not, the
 //! scheduler picks one.
 
-use lb_abi::Reason;
+use lb_abi::{Reason, ServiceFlags};
 
 use crate::flow_context::FlowContext;
 use crate::frame::Frame;
@@ -12,7 +12,7 @@ use crate::headers::{Ethernet, NetworkHeader};
 use crate::packet::{Kind, Packet};
 use crate::parse::fast::PacketHandler;
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
-use crate::{clock, count, fragments, peers, protection, transmit};
+use crate::{clock, count, fragments, interface, peers, protection, reply, transmit};
 
 /// Handles packets of established connections that change nothing but when the
 /// connection was last seen, and packets that are for no service. For these it does what
@@ -103,12 +103,19 @@ fn backend(
     protection::check_handshake(frame, packet, table, service, now_ns)?;
     // Here and not where the connection is looked for: Linux 6.1 allows a chain of calls 512
     // bytes of stack.
-    context.backend().map_err(|reason| {
-        if reason == Reason::NoConnection {
+    context.backend().map_err(|reason| match reason {
+        Reason::NoConnection => {
             protection::reason_without_connection(frame, packet, table.index, service.entry)
-        } else {
-            reason
         }
+        // This host's stack would accept what its weight or its checks forbid.
+        Reason::NoServer
+            if service.has(ServiceFlags::LOCAL)
+                && packet.is_syn()
+                && interface::is_addressed_to_interface(frame) =>
+        {
+            reply::refuse(frame, packet)
+        }
+        other => other,
     })
 }
 

@@ -23,6 +23,21 @@ pub(crate) fn reset(frame: &Frame, packet: &Packet) -> Reason {
     }
 }
 
+/// Turns a SYN into the reset that refuses its connection (RFC 9293 §3.10.7.1).
+#[inline(never)]
+pub(crate) fn refuse(frame: &Frame, packet: &Packet) -> Reason {
+    let segment = Segment {
+        sequence: 0,
+        acknowledged: packet.sequence.wrapping_add(1),
+        flags: TCP_RST | TCP_ACK,
+        window: 0,
+    };
+    match segment.write(frame, packet) {
+        Some(()) => Reason::Refused,
+        None => Reason::NoRoom,
+    }
+}
+
 /// Turns a SYN into a challenge to its sender: a SYN-ACK that acknowledges `number`, which
 /// it has not sent. Who has sent the SYN answers with a reset of that sequence number (RFC
 /// 9293 §3.10.7.3, state SYN-SENT).

@@ -21,8 +21,11 @@ pub(crate) fn fast<N: NetworkHeader>(
     server: &Server,
 ) -> Option<Reason> {
     let leaves_elsewhere = leaves_elsewhere(frame, server);
-    let uses_tunnel = uses_tunnel(server);
+    let uses_tunnel = !is_direct(server);
     if uses_tunnel {
+        if is_local(server) {
+            return Some(Reason::Local);
+        }
         if packet.bytes > tunnel::max_packet_bytes(server) {
             return None;
         }
@@ -52,6 +55,9 @@ pub(crate) fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
     };
     if !is_addressed_to_us(frame, ethernet, server) {
         return Reason::OtherHost;
+    }
+    if is_local(server) {
+        return Reason::Local;
     }
     let leaves_elsewhere = leaves_elsewhere(frame, server);
     let uses_tunnel = uses_tunnel(server);
@@ -98,6 +104,22 @@ fn forwarded(uses_tunnel: bool, leaves_elsewhere: bool) -> Reason {
         (true, false) => Reason::Tunnelled,
         (true, true) => Reason::TunnelRedirected,
     }
+}
+
+/// True if packets for `server` leave this host as they are: one test, so that direct routing
+/// does not pay for the other methods.
+#[inline(always)]
+fn is_direct(server: &Server) -> bool {
+    !server
+        .flags
+        .intersects(ServerFlags::TUNNEL.union(ServerFlags::LOCAL))
+}
+
+/// True if `server` is this host, whose own stack gets its packets untouched: as many hops,
+/// and the MAC address that they came to.
+#[inline(always)]
+fn is_local(server: &Server) -> bool {
+    server.flags.contains(ServerFlags::LOCAL)
 }
 
 /// True if packets for `server` are encapsulated.

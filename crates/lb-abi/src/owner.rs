@@ -62,6 +62,8 @@ bitflags! {
         const TUNNEL = 1 << 3;
         /// Its next hop is a router.
         const ROUTER = 1 << 4;
+        /// It is this host.
+        const LOCAL = 1 << 5;
     }
 }
 

@@ -54,6 +54,7 @@ macro_rules! reasons {
                         | Self::Redirected
                         | Self::Tunnelled
                         | Self::TunnelRedirected
+                        | Self::Local
                 )
             }
 
@@ -75,8 +76,13 @@ reasons! {
     Tunnelled = "tunnelled", Transmit;
     /// Forwarded inside another packet, by another interface.
     TunnelRedirected = "tunnel-redirected", Redirect;
+    /// Passed to this host's own stack, which is its real server.
+    Local = "local", Pass;
     /// A dead server's connection, reset.
     Reset = "reset", Transmit;
+    /// A SYN that no server can take, reset: this host serves, too, so that its stack would
+    /// accept the connection.
+    Refused = "refused", Transmit;
     /// A dead server's connection, dropped as configured.
     Dropped = "dropped", Drop;
     /// From a network on the deny list.

@@ -146,6 +146,8 @@ bitflags! {
         /// If the server that a client hashes to is full, another one takes the
         /// connection (`sh-fallback`, `mh-fallback`).
         const FALLBACK = 1 << 9;
+        /// This host is one of its servers, so that its own stack accepts connections.
+        const LOCAL = 1 << 10;
     }
 }
 
@@ -229,6 +231,8 @@ bitflags! {
         const TUNNEL = 1 << 2;
         /// Templates that name it are not valid; its connections are.
         const VOID_TEMPLATES = 1 << 3;
+        /// It is this host: its packets pass to the host's own stack.
+        const LOCAL = 1 << 4;
     }
 }
 

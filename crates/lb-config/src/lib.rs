@@ -87,14 +87,15 @@ pub fn load_for(file: &Path, config_id: &str) -> Result<Loaded, ConfigError> {
     finish(config, diagnostics)
 }
 
-/// Warnings of servers in `file` that are the very machine which has `addresses`.
-pub fn warnings_of_own_servers(
+/// Warnings of what a machine with `addresses` lacks to share the services in `file` with
+/// real servers that are directors: itself, or others.
+pub fn warnings_of_directors(
     config: &Config,
     file: &Path,
     addresses: &[IpAddr],
 ) -> Vec<Diagnostic> {
     let mut diagnostics = Diagnostics::new(Location::whole(&file.to_string_lossy()));
-    validate_loops::warn_of_own(config, addresses, &mut diagnostics);
+    validate_loops::warn_of_directors(config, addresses, &mut diagnostics);
     diagnostics.into_list()
 }
 

@@ -126,15 +126,22 @@ fn record(address: SocketAddr, server: &ServerRecord, service: u16) -> ServerOwn
         owner.macs = macs(hop);
         (owner.tag_count, owner.tags) = tags(hop.vlan);
     }
-    if let Forwarding::Tunnel { source, mtu } = server.forwarding {
-        owner.flags |= OwnerFlags::TUNNEL;
-        owner.tunnel_source = source.to_canonical().into();
-        owner.mtu = mtu.into();
+    match server.forwarding {
+        Forwarding::Direct => {}
+        Forwarding::Local => owner.flags |= OwnerFlags::LOCAL,
+        Forwarding::Tunnel { source, mtu } => {
+            owner.flags |= OwnerFlags::TUNNEL;
+            owner.tunnel_source = source.to_canonical().into();
+            owner.mtu = mtu.into();
+        }
     }
     owner
 }
 
 fn forwarding(owner: &ServerOwner) -> Forwarding {
+    if owner.flags.contains(OwnerFlags::LOCAL) {
+        return Forwarding::Local;
+    }
     if !owner.flags.contains(OwnerFlags::TUNNEL) {
         return Forwarding::Direct;
     }

@@ -163,12 +163,16 @@ fn server_value(
         value.macs = macs(hop);
         (value.tag_count, value.tags) = tags(hop.vlan);
     }
-    if let Forwarding::Tunnel { source, mtu } = known.forwarding {
-        value.flags |= ServerFlags::TUNNEL;
-        value.mtu = mtu.into();
-        value.tunnel_destination = server.address.ip().to_canonical().into();
-        (value.tunnel_source, value.tunnel_source_varied) =
-            tunnel_source(source.to_canonical(), tunnel_sources);
+    match known.forwarding {
+        Forwarding::Direct => {}
+        Forwarding::Local => value.flags |= ServerFlags::LOCAL,
+        Forwarding::Tunnel { source, mtu } => {
+            value.flags |= ServerFlags::TUNNEL;
+            value.mtu = mtu.into();
+            value.tunnel_destination = server.address.ip().to_canonical().into();
+            (value.tunnel_source, value.tunnel_source_varied) =
+                tunnel_source(source.to_canonical(), tunnel_sources);
+        }
     }
     value
 }
@@ -188,7 +192,12 @@ fn tunnel_source(ours: IpAddr, networks: &[Network]) -> (Address, u32) {
 
 fn flags(service: &Service) -> ServiceFlags {
     let persistence = service.persistence;
+    let mut servers = service.servers.iter();
     [
+        (
+            servers.any(|server| server.forwarding == Forwarding::Local),
+            ServiceFlags::LOCAL,
+        ),
         (persistence.is_some(), ServiceFlags::PERSISTENT),
         (service.sloppy, ServiceFlags::SLOPPY),
         (service.hash_port, ServiceFlags::HASH_PORT),

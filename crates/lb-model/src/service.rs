@@ -254,6 +254,8 @@ pub enum Forwarding {
         /// bytes. A client is told when its packet does not fit.
         mtu: u16,
     },
+    /// The server is this host: its packets pass to the host's own stack, as they are.
+    Local,
 }
 
 /// The Ethernet hop towards a real server.
@@ -269,6 +271,25 @@ pub struct NextHop {
     pub vlan: Vlan,
     /// True if `destination` is a router's: clients' packets may come from there.
     pub is_router: bool,
+}
+
+impl NextHop {
+    /// The hop of a server that is this host, whose address is on an interface with the MAC
+    /// address `mac`.
+    pub const fn local(interface_index: u32, mac: MacAddress) -> Self {
+        Self {
+            interface_index,
+            source: mac,
+            destination: mac,
+            vlan: Vlan::Untagged,
+            is_router: false,
+        }
+    }
+
+    /// True if the server is this host.
+    pub fn is_local(&self) -> bool {
+        self.source == self.destination
+    }
 }
 
 /// VLAN tags of a frame, by VLAN number (0–4095).

@@ -12,6 +12,20 @@ pub fn reset(frame: &[u8], answer: &[u8]) -> Verdict {
     Verdict::Reset(tcp.sequence_number)
 }
 
+/// Checks that `answer` is a whole and correct refusal of `frame`, a SYN.
+pub fn refusal(frame: &[u8], answer: &[u8]) -> Verdict {
+    let tcp = segment(frame, answer);
+    assert!(tcp.rst && tcp.ack && !tcp.syn && !tcp.fin && !tcp.psh);
+    let Some(TransportHeader::Tcp(sent)) = headers(frame).transport else {
+        panic!("a SYN is refused");
+    };
+    assert_eq!(
+        tcp.acknowledgment_number,
+        sent.sequence_number.wrapping_add(1)
+    );
+    Verdict::Refused
+}
+
 /// Checks that `answer` is a whole and correct SYN-ACK to `frame`, a SYN, with a number that
 /// its sender cannot accept.
 pub fn challenge(frame: &[u8], answer: &[u8]) -> Verdict {

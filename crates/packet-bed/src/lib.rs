@@ -53,6 +53,8 @@ pub enum Verdict {
     TooBig(u32),
     /// The client was answered by a SYN-ACK that acknowledges this number.
     Challenged(u32),
+    /// The client's SYN was refused by a reset.
+    Refused,
     /// It was dropped, for the named reason.
     Dropped(&'static str),
     /// The host's own stack got it untouched, for the named reason.
@@ -221,6 +223,7 @@ impl Bed {
         match reason {
             "reset" => return answers::reset(frame, &run.frame),
             "too-big" => return answers::too_big(frame, &run.frame),
+            "refused" => return answers::refusal(frame, &run.frame),
             "challenged" => return answers::challenge(frame, &run.frame),
             _ => {}
         }
@@ -491,6 +494,16 @@ pub fn server(name: &'static str, port: u16) -> RealServer {
             vlan: Vlan::Untagged,
             is_router: false,
         }),
+    }
+}
+
+/// A real server of weight 1 that is the director itself.
+pub fn local_server(port: u16) -> RealServer {
+    RealServer {
+        address: SocketAddr::from(([172, 16, 1, 208], port)),
+        forwarding: Forwarding::Local,
+        next_hop: Some(NextHop::local(INGRESS, DIRECTOR.into())),
+        ..server("edge 1", port)
     }
 }
 

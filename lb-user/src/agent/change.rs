@@ -278,6 +278,9 @@ impl fmt::Display for Change {
                         ..
                     },
             } => {
+                if next_hop.is_local() {
+                    return write!(f, "{address}: this machine, on {interface}");
+                }
                 let mac = next_hop.destination;
                 write!(f, "{address}: reached at {mac} on {interface}")
             }

@@ -412,7 +412,7 @@ impl Enforcer {
                 let interface = name.to_string_lossy().into_owned();
                 let path = match forwarding {
                     Forwarding::Tunnel { source, mtu } => Some(neighbor::Path { source, mtu }),
-                    Forwarding::Direct => None,
+                    Forwarding::Direct | Forwarding::Local => None,
                 };
                 Some((
                     address,

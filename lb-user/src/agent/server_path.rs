@@ -32,7 +32,7 @@ impl ServerPath {
                 next_hop,
                 interface,
                 ..
-            }) => Some(Self {
+            }) if !next_hop.is_local() => Some(Self {
                 interface_index: next_hop.interface_index,
                 interface: interface.clone(),
                 is_tunnel,

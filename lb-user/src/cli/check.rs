@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::agent::capacity;
@@ -24,8 +25,8 @@ pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::R
     let loaded = lb_config::load_for(file, config_id)?;
     let plan = Plan::new(&loaded.config)?;
     let own_addresses = interfaces::own_addresses().await;
-    let own_servers = lb_config::warnings_of_own_servers(&loaded.config, file, &own_addresses);
-    for warning in loaded.warnings.iter().chain(&own_servers) {
+    let of_directors = lb_config::warnings_of_directors(&loaded.config, file, &own_addresses);
+    for warning in loaded.warnings.iter().chain(&of_directors) {
         eprintln!("{warning}");
     }
     capacity::sizes(&plan, TableSizes::default())?;
@@ -35,14 +36,14 @@ pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::R
     let text = if json {
         serde_json::to_string_pretty(&lb_config::to_json(&loaded.config))? + "\n"
     } else {
-        explain(file, &plan)
+        explain(file, &plan, &own_addresses)
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// The plan in sentences.
-fn explain(file: &Path, plan: &Plan) -> String {
+/// The plan in sentences, for a machine with these addresses.
+fn explain(file: &Path, plan: &Plan, own_addresses: &[IpAddr]) -> String {
     let mut text = format!("{} is right.\n", file.display());
     let mut line = |sentence: String| {
         writeln!(text, "{sentence}").expect("a string can always grow");
@@ -78,7 +79,9 @@ fn explain(file: &Path, plan: &Plan) -> String {
     for service in &plan.services {
         line(sentence_of_service(service));
         for server in &service.servers {
-            line(sentence_of_server(server, service.lb_kind));
+            let ip = server.address.ip();
+            let is_own = ip.is_loopback() || own_addresses.contains(&ip);
+            line(sentence_of_server(server, service.lb_kind, is_own));
         }
         if let Some(sorry) = service.sorry_server {
             line(format!(
@@ -174,7 +177,7 @@ fn name_of(lb_kind: LbKind) -> &'static str {
     }
 }
 
-fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
+fn sentence_of_server(server: &ServerPlan, of_service: LbKind, is_own: bool) -> String {
     let checks: Vec<String> = server.checks.iter().map(sentence_of_check).collect();
     let checks = if checks.is_empty() {
         "no check".to_owned()
@@ -187,6 +190,7 @@ fn sentence_of_server(server: &ServerPlan, of_service: LbKind) -> String {
         ""
     };
     let forwarding = match server.lb_kind {
+        _ if is_own => ", this machine itself,",
         same if same == of_service => "",
         LbKind::DirectRouting => " by direct routing",
         LbKind::Tunnel => " through a tunnel",
@@ -252,7 +256,7 @@ mod tests {
         std::fs::write(&file, text).expect("the file is written");
         let loaded = lb_config::load(&file).expect("the file is accepted");
         let plan = Plan::new(&loaded.config).expect("a plan");
-        explain(Path::new("t.conf"), &plan)
+        explain(Path::new("t.conf"), &plan, &[[10, 0, 0, 99].into()])
     }
 
     #[test]
@@ -324,6 +328,7 @@ mod tests {
         let text = explain(
             Path::new("keepalived.conf"),
             &Plan::new(&loaded.config).expect("a plan"),
+            &[],
         );
         assert_eq!(
             text,
@@ -336,6 +341,23 @@ mod tests {
              failure(s) in a row 3 s apart\n    \
              172.16.1.207:1935 weight 1: TCP_CHECK 172.16.1.207:1935 every 6 s, down after 4 \
              failure(s) in a row 3 s apart\n"
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_this_machine_is_told_of() {
+        let text = "virtual_server 10.0.0.1 80 {
+            real_server 10.0.0.99 80 { }
+            real_server 127.0.0.1 80 { lb_kind TUN }
+            real_server 10.0.0.3 80 { }
+        }";
+        assert_eq!(
+            explained(text),
+            "t.conf is right.\n\
+             TCP 10.0.0.1:80: direct routing, scheduler wlc; no persistence.\n    \
+             10.0.0.99:80, this machine itself, weight 1: no check\n    \
+             127.0.0.1:80, this machine itself, weight 1: no check\n    \
+             10.0.0.3:80 weight 1: no check\n"
         );
     }
 

@@ -122,7 +122,7 @@ pub async fn interface_towards(handle: &Handle, address: IpAddr) -> Option<u32> 
         Route::Via {
             interface_index, ..
         } => Some(interface_index),
-        Route::Local | Route::None(_) => None,
+        Route::Local { .. } | Route::None(_) => None,
     }
 }
 

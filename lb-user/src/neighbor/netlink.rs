@@ -14,11 +14,14 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::table::{Key, Neighbor, Route};
-use ::netlink::errno;
+use ::netlink::{errno, interfaces};
 
 /// Looks up the route that a packet to `address` would take.
 pub(super) async fn route_to(handle: &Handle, address: IpAddr) -> Route {
     match look_up(handle, address).await {
+        Ok(Some(message)) if message.header.kind == RouteType::Local => Route::Local {
+            interface_index: holder(handle, address).await,
+        },
         Ok(Some(message)) => route(address, &message),
         Ok(None) => Route::None(format!("there is no route to {address}")),
         Err(error) => Route::None(match errno(&error) {
@@ -43,9 +46,18 @@ async fn look_up(
     handle.route().get(request).execute().try_next().await
 }
 
+/// Index of the interface that has `address`, which is one of this machine's; `None` if no
+/// interface has it itself, as of most of 127.0.0.0/8.
+async fn holder(handle: &Handle, address: IpAddr) -> Option<u32> {
+    let interfaces = interfaces::read(handle).await.ok()?;
+    let mut interfaces = interfaces.into_values();
+    interfaces
+        .find(|interface| interface.mac.is_some() && interface.addresses.contains(&address))
+        .map(|interface| interface.index)
+}
+
 fn route(address: IpAddr, message: &RouteMessage) -> Route {
     match message.header.kind {
-        RouteType::Local => return Route::Local,
         RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => {
             return Route::None(format!("{address} is not the address of one host"));
         }

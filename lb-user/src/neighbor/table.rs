@@ -28,7 +28,10 @@ pub(super) enum Route {
         mtu: Option<u32>,
     },
     /// The address is one of this machine's.
-    Local,
+    Local {
+        /// Index of the interface that has it, if one with a MAC address does.
+        interface_index: Option<u32>,
+    },
     /// There is none, for this reason.
     None(String),
 }
@@ -68,13 +71,7 @@ impl Table {
         let (interface_index, neighbor, ours, mtu) = match self.routes.get(&address) {
             None => return Hop::pending("the route is being looked up"),
             Some(Route::None(reason)) => return Hop::none(reason),
-            Some(Route::Local) => {
-                return Hop::none(format!(
-                    "{address} is an address of this machine, and a director cannot be its own \
-                     real server: run the server on another machine, or in a network namespace \
-                     with an address of its own"
-                ));
-            }
+            Some(Route::Local { interface_index }) => return self.local_hop(*interface_index),
             Some(Route::Via {
                 interface_index,
                 neighbor,
@@ -124,6 +121,26 @@ impl Table {
             Some(Neighbor::Incomplete) | None => Hop::pending(format!(
                 "{neighbor} is being asked for its MAC address on {name}"
             )),
+        }
+    }
+
+    /// The hop to this machine itself, which its own stack reaches whether or not a link is up.
+    fn local_hop(&self, interface_index: Option<u32>) -> Hop {
+        const LOOPBACK: u32 = 1;
+        let link = interface_index.and_then(|index| self.links.get(&index));
+        let (index, mac, name) = match link {
+            Some(Link {
+                index,
+                mac: Some(mac),
+                name,
+                ..
+            }) => (*index, *mac, name.clone()),
+            _ => (LOOPBACK, MacAddress([0; 6]), "lo".to_owned()),
+        };
+        Hop::Ready {
+            next_hop: NextHop::local(index, mac),
+            interface: name,
+            path: None,
         }
     }
 
@@ -197,7 +214,7 @@ impl Table {
                 let link = self.links.get(interface_index)?;
                 (link.running && link.mac.is_some()).then_some((*interface_index, *neighbor))
             }
-            Route::Local | Route::None(_) => None,
+            Route::Local { .. } | Route::None(_) => None,
         }
     }
 }

@@ -75,6 +75,29 @@ fn a_known_neighbour_is_the_hop_and_the_interface_its_source() {
 }
 
 #[test]
+fn an_address_of_this_machine_is_reached_whether_or_not_its_link_is_up() {
+    let mut table = table(server(), None);
+    table.links.get_mut(&2).expect("the link").running = false;
+    for (interface_index, expected, interface) in [
+        (Some(2), NextHop::local(2, OURS), "eth2"),
+        // An address of lo, and one whose interface has just gone.
+        (None, NextHop::local(1, MacAddress([0; 6])), "lo"),
+        (Some(7), NextHop::local(1, MacAddress([0; 6])), "lo"),
+    ] {
+        table
+            .routes
+            .insert(server(), Route::Local { interface_index });
+        let hop = Hop::Ready {
+            next_hop: expected,
+            interface: interface.to_owned(),
+            path: None,
+        };
+        assert_eq!(table.hop(server()), hop);
+        assert_eq!(table.probe_target(server()), None, "nobody is asked");
+    }
+}
+
+#[test]
 fn a_server_that_is_a_default_gateway_is_a_router_by_whatever_address() {
     let is_router = |table: &Table| match table.hop(server()) {
         Hop::Ready { next_hop, .. } => next_hop.is_router,
@@ -236,9 +259,6 @@ fn only_what_is_being_asked_for_may_still_be_found() {
         |table: &mut Table| table.links.get_mut(&2).expect("the link").mac = None,
         |table: &mut Table| table.links.clear(),
         |table: &mut Table| {
-            table.routes.insert(server(), Route::Local);
-        },
-        |table: &mut Table| {
             let none = Route::None("there is none".to_owned());
             table.routes.insert(server(), none);
         },
@@ -293,12 +313,6 @@ fn a_server_that_is_not_ready_has_a_reason() {
 
     let mut local = Table::default();
     assert_eq!(reason(&local), "the route is being looked up");
-    local.routes.insert(server(), Route::Local);
-    assert!(
-        reason(&local).starts_with("172.16.1.211 is an address of this machine"),
-        "{}",
-        reason(&local)
-    );
     local
         .routes
         .insert(server(), Route::None("there is no route to it".to_owned()));

@@ -8,6 +8,7 @@ mod floods;
 mod hitless;
 mod ipv6;
 mod keepalived_tools;
+mod local;
 mod log;
 mod neighbors;
 mod network;

@@ -134,31 +134,6 @@ fn servers_behind_an_interface_that_is_down_or_gone_are_out_of_reach() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_director_that_is_its_own_real_server_counts_it_out_and_says_so() {
-    let network = Network::new();
-    let _servers = [network.serve("director"), network.serve("edge2")];
-    let inside = "sorry_server 172.16.1.207 1935\n".to_owned() + &server("172.16.1.208");
-    let director = Director::new(&network, &configuration(&inside));
-    let _agent = director.start(&[]);
-    wait_for("the sorry server serves", || {
-        (director.states() == ["no-mac", "up"]).then_some(())
-    });
-    wait_for("an answer", || (network.ask() == "edge2").then_some(()));
-    let said = "172.16.1.208 is an address of this machine, and a director cannot be its own real \
-                server";
-    assert!(director.log().contains(said), "{}", director.log());
-
-    let file = director.path("keepalived.conf");
-    let file = file.to_str().expect("UTF-8");
-    let program = env!("CARGO_BIN_EXE_lb-user");
-    let output = network.output("director", &[program, "check", "-c", file]);
-    let line = file.to_owned() + ":15: warning: real_server 172.16.1.208 1935 is this machine";
-    let warnings = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(warnings.contains(&line), "{warnings}");
-}
-
-#[test]
-#[ignore = "needs root"]
 fn a_start_knows_at_once_where_the_servers_are_that_the_kernel_knows() {
     let servers = "real_server 172.16.1.211 1935 { }\nreal_server 172.16.1.207 1935 { }\n";
     let master = configuration(servers);

@@ -16,6 +16,7 @@ mod full_tables;
 mod hostile;
 mod icmp;
 mod ipv6;
+mod local;
 mod loops;
 mod martians;
 mod model;

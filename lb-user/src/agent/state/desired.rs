@@ -119,6 +119,10 @@ impl State {
         server: SocketAddr,
     ) -> (Forwarding, Option<NextHop>) {
         match (lb_kind, self.hop(server)) {
+            // Whatever the method, as with IPVS (`IP_VS_CONN_F_LOCALNODE`).
+            (_, Some(Hop::Ready { next_hop, .. })) if next_hop.is_local() => {
+                (Forwarding::Local, Some(*next_hop))
+            }
             (LbKind::DirectRouting, Some(Hop::Ready { next_hop, .. })) => {
                 (Forwarding::Direct, Some(*next_hop))
             }

@@ -5,7 +5,9 @@ set -eu
 usage() {
     cat <<'EOF'
 Makes this machine accept a virtual IP address (VIP) that a director forwards
-to it by direct routing, without ever answering ARP for it.
+to it by direct routing, without ever answering ARP for it. A director that is
+a real server itself needs it, too: while it holds the VIP, it answers ARP by
+the interface on which VRRP has put it.
 
 Usage: realserver.sh start  VIP [--persist] [--root DIR]
        realserver.sh stop   VIP [--persist] [--root DIR]
@@ -70,10 +72,14 @@ is_host_address() {
     esac
 }
 
-# The interface other than lo that has the address, if any.
+# The interface other than lo that has the address in a network of its own, if any. As /32
+# VRRP has put it there, if this machine is a director, too: it answers ARP by that one.
 interface_with() {
     ip -4 -oneline address show |
-        awk -v address="$1" '$2 != "lo" && index($4, address "/") == 1 { print $2; exit }'
+        awk -v address="$1" '$2 != "lo" && $4 != address "/32" && index($4, address "/") == 1 {
+            print $2
+            exit
+        }'
 }
 
 # The kernel settings that direct routing needs, `path value` per line.

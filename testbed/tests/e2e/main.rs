@@ -22,6 +22,7 @@ mod scripts;
 mod standby;
 mod streaming;
 mod testbed_itself;
+mod two_boxes;
 mod units;
 
 use anyhow::{Context, Result};

@@ -176,7 +176,7 @@ fn lintian_finds_no_error_in_the_packages() {
         .map(|entry| entry.expect("an entry can be read").path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "deb"))
         .collect();
-    assert_eq!(packages.len(), 5, "{packages:?}");
+    assert_eq!(packages.len(), 6, "{packages:?}");
     let output = Command::new("lintian")
         // The authors have no address of their own.
         .arg("--suppress-tags=bogus-mail-host,bogus-mail-host-in-debian-changelog")

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use netbed::Host;
+use netbed::{Host, INTERFACE};
 use testbed::{Cluster, ServerKind, Source, VIP, source_root};
 
 use crate::on;
@@ -283,6 +283,56 @@ fn realserver_says_what_is_wrong_with_its_arguments() {
         }
         Ok(())
     });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn realserver_serves_a_director_that_holds_the_vip_and_leaves_that_to_vrrp() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let (server, client) = (cluster.edge(0).host(), cluster.client(0).host());
+        let vip = VIP.to_string();
+        let held = || server.sh(&format!("ip -4 -oneline address show dev {INTERFACE}"));
+        let is_answered = || client.sh(&format!("ping -c 1 -W 1 {vip}")).is_ok();
+        // As VRRP does when it leads, and when it does no more.
+        server.sh(&format!("ip address add {vip}/32 dev {INTERFACE}"))?;
+        let (status, text) = realserver(server, &["start", &vip])?;
+        assert_eq!(status, 0, "{text}");
+        assert!(is_answered(), "who leads answers ARP");
+        server.sh(&format!("ip address del {vip}/32 dev {INTERFACE}"))?;
+        client.sh("ip neigh flush all")?;
+        assert!(!is_answered(), "who does not lead is silent");
+        assert_eq!(realserver(server, &["status", &vip])?.0, 0);
+
+        server.sh(&format!("ip address add {vip}/32 dev {INTERFACE}"))?;
+        assert_eq!(realserver(server, &["stop", &vip])?.0, 0);
+        assert!(held()?.contains(&format!("{vip}/32")), "it is VRRP's");
+        Ok(())
+    });
+}
+
+#[test]
+fn millrace_says_what_is_wrong_with_its_arguments() {
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "a command is missing: init, join, undo or status"),
+        (
+            &["begin"],
+            "unknown command begin: expected init, join, undo or status",
+        ),
+        (&["init", "--vip"], "--vip needs a value"),
+        (&["init", "--vips", "10.0.0.1"], "unknown option --vips"),
+        (&["init", "join"], "one argument too many: join"),
+        (&["join", "--port"], "unknown option --port"),
+    ];
+    for (arguments, message) in cases {
+        let mut command = Command::new(source_root().join("scripts/millrace.sh"));
+        let output = command.args(arguments).output().expect("it can be started");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(
+            text.contains(message),
+            "{arguments:?} should say {message:?}: {text}"
+        );
+    }
 }
 
 /// A cluster whose only running server is an origin of nginx's.

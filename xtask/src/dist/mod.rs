@@ -27,6 +27,12 @@ const PROGRAMS: [&str; 5] = [
     "rtmp-origin",
 ];
 
+/// Scripts of the source tree, and their names in packages.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("scripts/millrace.sh", "millrace"),
+    ("scripts/realserver.sh", "millrace-realserver"),
+];
+
 /// Writes the man pages and completions.
 const CLI_DOCS: &str = "cli-docs";
 
@@ -101,7 +107,8 @@ fn clear(out: &Path) -> anyhow::Result<()> {
 
 /// True for what [`run`] writes.
 fn is_ours(path: &Path, name: &str) -> bool {
-    let is_package = name.starts_with("millrace-") && name.ends_with("deb");
+    let is_package =
+        (name.starts_with("millrace-") || name.starts_with("millrace_")) && name.ends_with("deb");
     let is_bill = name
         .strip_suffix(bill::SUFFIX)
         .is_some_and(|program| PROGRAMS.contains(&program));
@@ -137,8 +144,9 @@ fn lay_out(tree: &Path, programs: &Path, revision: &Revision) -> anyhow::Result<
     for name in PROGRAMS {
         copy(&programs.join(name), &tree.join("usr/bin").join(name))?;
     }
-    let script = tree.join("usr/sbin/millrace-realserver");
-    copy(Path::new("scripts/realserver.sh"), &script)?;
+    for (script, installed) in SCRIPTS {
+        copy(Path::new(script), &tree.join("usr/sbin").join(installed))?;
+    }
     do_it(Command::new(programs.join(CLI_DOCS)).arg(tree))?;
     notices::write_all(&PROGRAMS, &tree.join("debian"))?;
     let changelog = format!(

@@ -4,6 +4,7 @@
 pub mod conf;
 mod dvr;
 mod file;
+mod forward;
 mod hls;
 mod http_api;
 mod http_flv;
@@ -29,6 +30,8 @@ use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use dvr::{Dvr, DvrPlan};
 pub use file::read_file;
+pub(crate) use forward::MAX_DESTINATIONS;
+pub use forward::{Destination, Forward};
 use hls::DEFAULT_DIRECTORY;
 pub use hls::{Hls, HlsFiles, HlsKeys, PlaylistPath};
 use http_api::HttpApiBlock;
@@ -159,12 +162,19 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
     for (vhost, location) in vhosts.iter().zip(&locations) {
-        if vhost.enabled && vhost.dvr.enabled && vhost.upstream.is_some() {
-            let name = &vhost.name;
-            let message = format!(
-                "the vhost `{name}` pulls from an origin: `dvr` has no effect, record there"
-            );
-            diagnostics.warn(location, message);
+        let is_edge = vhost.enabled && vhost.upstream.is_some();
+        let ineffective = [
+            ("dvr", vhost.dvr.enabled, "record there"),
+            ("forward", vhost.forward.enabled, "forward from there"),
+        ];
+        for (keyword, enabled, instead) in ineffective {
+            if is_edge && enabled {
+                let name = &vhost.name;
+                let message = format!(
+                    "the vhost `{name}` pulls from an origin: `{keyword}` has no effect, {instead}"
+                );
+                diagnostics.warn(location, message);
+            }
         }
     }
     for (vhost, location) in vhosts.iter().zip(&locations) {
@@ -305,6 +315,7 @@ fn defaults() -> Globals {
             certificate: None,
             hls: Hls::default(),
             dvr: Dvr::default(),
+            forward: Forward::default(),
             upstream: None,
         },
         http_api: HttpApiBlock::new(any(1985)),

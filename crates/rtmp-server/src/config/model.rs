@@ -11,6 +11,7 @@ use hyper::Uri;
 use serde::{Serialize, Serializer};
 
 use super::dvr::Dvr;
+use super::forward::Forward;
 use super::hls::Hls;
 use super::http_api::HttpApi;
 use super::http_flv::{HttpRemux, HttpServer};
@@ -207,6 +208,8 @@ pub struct Vhost {
     pub hls: Hls,
     /// Recordings of its streams.
     pub dvr: Dvr,
+    /// Other servers that its streams are published at.
+    pub forward: Forward,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use conf_kit::{Diagnostic, Directive};
 
 use super::dvr::dvr;
+use super::forward::{forward, forward_to};
 use super::hls::hls;
 use super::http_flv::http_remux;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
@@ -165,7 +166,7 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("atc_auto", ALWAYS_CORRECTED),
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
     Setting::ignored("bandcheck", "there is no bandwidth check"),
-    Setting::ignored("forward", "let the other server pull: it can be an edge"),
+    Setting::value_or_block("forward", forward_to, forward),
     Setting::ignored("transcode", "nothing is transcoded"),
     Setting::ignored("ingest", "run ffmpeg beside the server"),
     Setting::ignored("exec", "nothing is run"),

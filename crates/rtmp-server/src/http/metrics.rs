@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +14,7 @@ use super::Api;
 use super::snapshot::Totals;
 use super::summaries::role;
 use super::system::ProcessFigures;
-use crate::server::RecordingState;
+use crate::server::{ForwardState, RecordingState};
 use crate::stream::Stream;
 
 /// Maximum number of streams that have series of their own: those with the most players.
@@ -35,6 +36,7 @@ fn render(api: &Api) -> String {
     write_players(&mut metrics, api);
     write_hooks(&mut metrics, api);
     write_dvr(&mut metrics, api);
+    write_forwards(&mut metrics, api);
     write_streams(&mut metrics, &totals);
     metrics.into_text()
 }
@@ -239,6 +241,54 @@ fn write_dvr(metrics: &mut Exposition, api: &Api) {
         metrics
             .family(
                 &format!("millrace_recording_{name}_total"),
+                Kind::Counter,
+                help,
+            )
+            .value(total.load(Ordering::Relaxed));
+    }
+}
+
+/// The forwards, by no server's name: a backend may give any number of them.
+fn write_forwards(metrics: &mut Exposition, api: &Api) {
+    let forwards = api.server.forwards();
+    let present = forwards.list();
+    let help = "Forwards to other servers by state: connecting, sending, waiting (to try again)";
+    let mut family = metrics.family("millrace_forwards", Kind::Gauge, help);
+    let states = present.iter().map(|it| it.progress().state);
+    let states: Vec<_> = states.collect();
+    for state in ForwardState::ALL {
+        let count = states.iter().filter(|it| **it == state).count();
+        family.sample(&Labels::new(&[("state", &state.name())]), count);
+    }
+    let now = Instant::now();
+    let lag = present.iter().filter_map(|it| it.lag(now)).max();
+    let help = "Time since the oldest message came that a server has not been sent, of the \
+                slowest that is sent something";
+    metrics
+        .family("millrace_forward_max_lag_seconds", Kind::Gauge, help)
+        .value(lag.unwrap_or(Duration::ZERO).as_secs_f64());
+    let totals = forwards.totals();
+    for (name, help, total) in [
+        ("bytes", "Bytes forwarded to other servers", &totals.bytes),
+        (
+            "attempts",
+            "Attempts to connect to a server to forward to",
+            &totals.attempts,
+        ),
+        (
+            "failures",
+            "Attempts and connections of forwards that have failed",
+            &totals.failures,
+        ),
+        (
+            "skips",
+            "Servers that were too slow, and were sent the newest keyframe next",
+            &totals.skips,
+        ),
+    ] {
+        metrics
+            .family(
+                &format!("millrace_forward_{name}_total"),
                 Kind::Counter,
                 help,
             )

@@ -9,6 +9,7 @@ mod call;
 mod clients;
 mod codecs;
 mod dvrs;
+mod forwards;
 mod metrics;
 mod page;
 mod raw;
@@ -21,6 +22,7 @@ mod system;
 mod vhosts;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -37,6 +39,7 @@ use crate::stream::OrderError;
 use call::{Call, Code};
 use clients::ClientReport;
 use dvrs::DvrReport;
+use forwards::ForwardReport;
 use samples::Samples;
 use slowest::Slowest;
 use snapshot::Snapshot;
@@ -95,6 +98,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/events", get(events))
         .route("/api/v1/dvrs", get(dvrs))
         .route("/api/v1/dvrs/", get(dvrs))
+        .route("/api/v1/forwards", get(forwards))
+        .route("/api/v1/forwards/", get(forwards))
         .route("/api/v1/raw", get(raw::answer))
         .route("/metrics", get(metrics))
         .route("/", get(page::html))
@@ -273,6 +278,16 @@ async fn dvrs(State(api): State<Arc<Api>>, call: Call) -> Response {
     let recordings = call.page(recordings.iter());
     let reports: Vec<_> = recordings.map(|it| DvrReport::new(it)).collect();
     call.get(&api, "dvrs", &reports)
+}
+
+async fn forwards(State(api): State<Arc<Api>>, call: Call) -> Response {
+    let forwards = api.server.forwards().list();
+    let now = Instant::now();
+    let reports: Vec<_> = call
+        .page(forwards.iter())
+        .map(|it| ForwardReport::new(it, now))
+        .collect();
+    call.get(&api, "forwards", &reports)
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::{Status, StreamKey};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::loop_guard::LoopGuard;
 use super::quotas::Permit;
 use crate::stream::fanout::Meter;
 use crate::stream::lock;
@@ -100,6 +101,8 @@ pub(crate) struct ClientUrls {
     pub(crate) swf_url: Arc<str>,
     /// True if it is a server that relays the stream, such as an edge.
     pub(crate) is_server: bool,
+    /// The servers that the connection has come through.
+    pub(super) loop_guard: LoopGuard,
 }
 
 /// One connection.

@@ -16,6 +16,7 @@ mod counts;
 mod dvr;
 mod events;
 mod file_names;
+mod forward;
 mod hls;
 mod hooks;
 mod http;
@@ -48,6 +49,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use self::dvr::Dvr;
+use self::forward::Forwards;
 use self::hls::Hls;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
@@ -65,6 +67,7 @@ use connection::close::CloseReason;
 pub(crate) use counters::{PullReport, Pulls};
 pub(crate) use dvr::{Recording, RecordingState};
 pub(crate) use events::{EventKind, Events};
+pub(crate) use forward::{Forward, ForwardState};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
 use loop_guard::LoopGuard;
@@ -116,6 +119,7 @@ pub struct Server {
     tls_client: Arc<TlsClient>,
     hls: Hls,
     dvr: Dvr,
+    forwards: Forwards,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
 }
@@ -162,6 +166,7 @@ impl Server {
             tls_client,
             hls: Hls::default(),
             dvr: Dvr::default(),
+            forwards: Forwards::default(),
             pull_runtime: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
@@ -355,6 +360,11 @@ impl Server {
         &self.dvr
     }
 
+    /// The forwards to other servers.
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.forwards
+    }
+
     /// Waits until the notifications of hooks are delivered, for a bounded time.
     pub(crate) async fn flush_hooks(&self) {
         self.hooks.flush().await;
@@ -471,6 +481,7 @@ async fn sweep(server: Arc<Server>) {
         server.hls.sweep(&server);
         server.hooks.sweep(Instant::now());
         dvr::sweep(&server);
+        forward::sweep(&server);
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             let server = server.clone();

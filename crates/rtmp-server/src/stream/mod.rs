@@ -54,7 +54,7 @@ pub(crate) use merge::{LegPublication, LegReport, MergedRelay};
 pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;
 pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
-pub(crate) use recording::{Cutter, Plan, TagRead, TagReader, Verdict};
+pub(crate) use recording::{Cutter, MessageRead, MessageReader, Plan, TagRead, TagReader, Verdict};
 pub(crate) use registry::Registry;
 pub(crate) use settings::StreamSettings;
 pub use state::StreamState;

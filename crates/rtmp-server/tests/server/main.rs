@@ -12,6 +12,7 @@ mod drain;
 mod dvr;
 mod edge;
 mod flv_client;
+mod forward;
 mod hls;
 mod hook_order;
 mod hooks;

@@ -20,14 +20,14 @@ use crate::config::{Action, Vhost};
 use crate::server::EventKind;
 use crate::server::admission::{Asked, marks_backup};
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
-use crate::server::dvr;
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
 use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
 use crate::server::quotas::Permit;
 use crate::server::refusal::{Denial, RefusalReason, RefusedRequest};
-use crate::server::upstream::{self, forward, permission};
+use crate::server::upstream::{self, permission};
+use crate::server::{dvr, forward};
 use crate::stream::{Busy, Candidate, Rank, Stream};
 
 impl Connection {
@@ -93,6 +93,7 @@ impl Connection {
                     page_url: self.connect_info.page_url.clone(),
                     swf_url: swf_url.unwrap_or_default().into(),
                     is_server: self.connect_info.peer.is_server(),
+                    loop_guard: self.connect_info.loop_guard.clone(),
                 });
                 if self.may_connect(&vhost).await {
                     self.accept_connect(&request, vhost);
@@ -254,6 +255,7 @@ impl Connection {
         self.client.set_activity(activity);
         self.client.hold(permit);
         dvr::begin(&self.server, &stream, &vhost).await;
+        forward::begin(&self.server, &stream, &vhost);
         self.vhost = Some(vhost);
         self.role = ConnectionRole::Publishing(Publishing {
             stream_id,
@@ -293,7 +295,9 @@ impl Connection {
         if let Some(upstream) = &vhost.upstream {
             let parameters = self.connect_info.parameters(parameters);
             let server = &self.server;
-            let begun = forward::begin(server, upstream, key, parameters, &self.loop_guard()).await;
+            let loop_guard = self.loop_guard();
+            let begun =
+                upstream::forward::begin(server, upstream, key, parameters, &loop_guard).await;
             let connection = begun.map_err(RefusedRequest::by_origin)?;
             return Ok(PublishTarget::Origin(Box::new(connection)));
         }

@@ -248,6 +248,43 @@ impl Event for FileEvent<'_> {
     }
 }
 
+/// `on_forward`: asks a backend where the stream is to be forwarded to.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct ForwardEvent<'a> {
+    /// The publisher's connection.
+    pub(in crate::server) publisher: Option<&'a Client>,
+    /// The parameters that the stream was published with.
+    pub(in crate::server) parameters: &'a Parameters,
+    pub(in crate::server) stream: &'a Arc<Stream>,
+}
+
+impl Event for ForwardEvent<'_> {
+    fn name(&self) -> String {
+        format!("{}: on_forward", self.stream.key())
+    }
+
+    fn action(&self) -> &'static str {
+        "on_forward"
+    }
+
+    /// It waits for nothing: a publication has begun already.
+    fn ordering_keys(&self) -> Vec<OrderingKey> {
+        Vec::new()
+    }
+
+    fn body(&self, from: &ServerIdentity) -> Value {
+        let (publisher, parameters) = (self.publisher, self.parameters);
+        let urls = publisher.and_then(Client::urls);
+        let mut body = of_stream(from, self.action(), publisher, self.stream, parameters);
+        body["tcUrl"] = urls.map_or("", |urls| &urls.tc_url).into();
+        body
+    }
+
+    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+        || true
+    }
+}
+
 /// `on_switch`: another publisher is on air, which had waited.
 #[derive(Clone, Copy)]
 pub(in crate::server) struct SwitchEvent<'a> {

@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::line_limit::{LineLimit, PERIOD};
@@ -26,10 +27,13 @@ use super::tls::TlsClient;
 use crate::config::{Config, HookUrl};
 use crate::stream::lock;
 use event::Event;
-pub(super) use event::{ClientEvent, FileEvent, SegmentEvent, StreamEvent, SwitchEvent};
+pub(super) use event::{
+    ClientEvent, FileEvent, ForwardEvent, SegmentEvent, StreamEvent, SwitchEvent,
+};
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
-use post::{HookClient, HookError, TIMEOUT};
+pub(super) use post::HookError;
+use post::{HookClient, TIMEOUT};
 use stats::AllHookStats;
 pub(crate) use stats::HookStats;
 
@@ -122,6 +126,26 @@ impl Hooks {
         }
     }
 
+    /// Asks `url` for something that it answers in JSON, within [`TIMEOUT`].
+    ///
+    /// # Errors
+    /// There is no answer, or its `code` is not 0.
+    pub(super) async fn ask(&self, url: &HookUrl, event: &impl Event) -> Result<Value, HookError> {
+        let server = self.server(url);
+        let begun = Instant::now();
+        let body = event.body(&self.identity);
+        let request = async {
+            server.wait_for_earlier(&event.ordering_keys()).await;
+            let _turn = server.requests.acquire().await;
+            self.client.ask_json(url, &body).await
+        };
+        let answer = timeout(TIMEOUT, request)
+            .await
+            .unwrap_or(Err(HookError::Slow));
+        self.stats.count(event.action(), begun, &answer);
+        answer
+    }
+
     /// Notifies all of `urls`, without waiting for them.
     pub(super) fn notify(&self, urls: &[HookUrl], event: &impl Event) {
         for url in urls {
@@ -195,11 +219,11 @@ impl Hooks {
 
 /// Maximum number of sockets of the hooks of `config`.
 pub(crate) fn max_sockets(config: &Config) -> u64 {
-    let hooks = config.vhosts.values().map(|vhost| &vhost.http_hooks);
-    let mut servers: Vec<_> = hooks
-        .flat_map(|hooks| hooks.all())
-        .map(|url| &url.authority)
-        .collect();
+    let urls = config.vhosts.values().flat_map(|vhost| {
+        let hooks = vhost.http_hooks.all();
+        hooks.chain(&vhost.forward.backend)
+    });
+    let mut servers: Vec<_> = urls.map(|url| &url.authority).collect();
     servers.sort();
     servers.dedup();
     servers.len() as u64 * hook_server::MAX_SOCKETS

@@ -26,7 +26,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// Reason why a hook has not allowed an event.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HookError {
+pub(in crate::server) enum HookError {
     #[error("no answer within {TIMEOUT:?}")]
     Slow,
     #[error("cannot connect: {0}")]
@@ -57,17 +57,34 @@ impl HookClient {
     /// Posts `event` to `url`. It is allowed by status 200 or 201 and the body
     /// `0`, or JSON whose `code` is 0.
     pub(super) async fn post(&self, url: &HookUrl, event: &Value) -> Result<(), HookError> {
+        self.post_for(url, event, is_success).await?;
+        Ok(())
+    }
+
+    /// Posts `event` to `url`, and returns the JSON of the answer, whose `code` is 0.
+    pub(super) async fn ask_json(&self, url: &HookUrl, event: &Value) -> Result<Value, HookError> {
+        let is_json = |status, body: &str| is_success(status, body) && body != "0";
+        let body = self.post_for(url, event, is_json).await?;
+        // It has been read as such already.
+        Ok(serde_json::from_str(body.trim()).unwrap_or_default())
+    }
+
+    /// Posts `event` to `url`, and returns the body of an answer that `is_good`.
+    async fn post_for(
+        &self,
+        url: &HookUrl,
+        event: &Value,
+        is_good: impl Fn(u16, &str) -> bool,
+    ) -> Result<String, HookError> {
         let request = Request::post(&url.path).header(CONTENT_TYPE, "application/json");
         let event = Full::new(Bytes::from(event.to_string()));
         let (status, body) = self.ask(url, request, event, MAX_ANSWER).await?;
         let body = String::from_utf8_lossy(&body);
-        let body = body.trim();
-        if is_success(status, body) {
-            Ok(())
-        } else {
-            let body = body.chars().take(80).collect();
-            Err(HookError::Refused { status, body })
+        if is_good(status, body.trim()) {
+            return Ok(body.into_owned());
         }
+        let body = body.trim().chars().take(80).collect();
+        Err(HookError::Refused { status, body })
     }
 
     /// Fetches `url`, and reads up to `read_bytes` of the answer's body.

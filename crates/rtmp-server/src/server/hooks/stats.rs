@@ -8,7 +8,7 @@ use service_kit::metrics::Histogram;
 use super::post::HookError;
 
 /// The events of hooks.
-const EVENTS: [&str; 9] = [
+const EVENTS: [&str; 10] = [
     "on_connect",
     "on_close",
     "on_publish",
@@ -18,6 +18,7 @@ const EVENTS: [&str; 9] = [
     "on_hls",
     "on_switch",
     "on_dvr",
+    "on_forward",
 ];
 
 /// Upper bounds of latencies, in ms. The last one is the time limit of a hook.
@@ -50,14 +51,14 @@ impl Default for AllHookStats {
 
 impl AllHookStats {
     /// Counts the answer to a hook of `event` that was sent at `begun`.
-    pub(super) fn count(&self, event: &str, begun: Instant, answer: &Result<(), HookError>) {
+    pub(super) fn count<T>(&self, event: &str, begun: Instant, answer: &Result<T, HookError>) {
         let Some(number) = EVENTS.iter().position(|known| *known == event) else {
             return;
         };
         let stats = &self.0[number];
         stats.latency.observe(begun.elapsed());
         let counter = match answer {
-            Ok(()) => return,
+            Ok(_) => return,
             Err(HookError::Refused { .. }) => &stats.refused,
             Err(_) => &stats.failed,
         };

@@ -84,8 +84,7 @@ impl Connection {
         self.client.set_urls(ClientUrls {
             tc_url: wanted.connect_info.tc_url.clone(),
             page_url: wanted.connect_info.page_url.clone(),
-            swf_url: Arc::default(),
-            is_server: false,
+            ..ClientUrls::default()
         });
         Ok(wanted)
     }

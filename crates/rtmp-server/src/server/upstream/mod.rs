@@ -3,7 +3,7 @@
 
 pub(super) mod forward;
 mod leg;
-mod origin_connection;
+pub(super) mod origin_connection;
 mod origin_pull;
 pub(super) mod permission;
 mod pull;

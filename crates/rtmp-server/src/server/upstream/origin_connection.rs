@@ -1,4 +1,5 @@
-//! A connection from an edge to an origin, to play or to publish.
+//! A connection to an origin, to play or to publish, or to a server that a stream is forwarded
+//! to.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,13 +39,15 @@ pub(crate) enum OriginError {
     NoTls(String),
     #[error("no answer within {0:?}")]
     Slow(Duration),
+    #[error("it takes nothing for {0:?}")]
+    Stalled(Duration),
     #[error("nothing came for {0:?}: the stream has ended there, or has no publisher")]
     Silent(Duration),
     #[error("connection lost: {0}")]
     Broken(#[from] io::Error),
-    #[error("closed by the origin")]
+    #[error("closed by the server")]
     Closed,
-    #[error("refused by the origin: {0}")]
+    #[error("refused by the server: {0}")]
     Rejected(Status),
     #[error("the origin redirects to {url}, which is not followed: {why}")]
     RedirectNotFollowed { url: String, why: &'static str },
@@ -59,7 +62,7 @@ pub(crate) enum OriginError {
 }
 
 /// The request of an edge to one of its origins.
-pub(super) fn request(
+pub(in crate::server) fn request(
     purpose: Purpose,
     origin: &Origin,
     settings: &Upstream,
@@ -101,7 +104,7 @@ pub(crate) struct OriginConnection {
 
 impl OriginConnection {
     /// Connects to `origin` and begins the session.
-    pub(super) async fn open(
+    pub(in crate::server) async fn open(
         origin: &Origin,
         connector: &Connector,
         config: ClientConfig,
@@ -142,6 +145,11 @@ impl OriginConnection {
         if self.socket.read_buf(&mut self.input).await? == 0 {
             return Err(OriginError::Closed);
         }
+        self.take_input(events)
+    }
+
+    /// Adds the events of what has been read.
+    fn take_input(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), OriginError> {
         let bytes = self.input.split();
         let mut input = &bytes[..];
         while let Some(event) = self.session.read(&mut input, &mut self.out)? {
@@ -156,7 +164,7 @@ impl OriginConnection {
 
     /// Reads and flushes until an event is the one that `is_answer` looks for. All
     /// events are added to `events`.
-    pub(super) async fn answer(
+    pub(in crate::server) async fn answer(
         &mut self,
         events: &mut Vec<ClientEvent>,
         is_answer: impl Fn(&ClientEvent) -> bool,
@@ -207,6 +215,46 @@ impl OriginConnection {
         Ok(())
     }
 
+    /// Bytes that are still to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    /// Sends something of what is queued, or reads, whatever can be done first; what came is
+    /// added to `events`. It may be dropped unfinished and called again.
+    pub(crate) async fn exchange(
+        &mut self,
+        events: &mut Vec<ClientEvent>,
+    ) -> Result<(), OriginError> {
+        /// Bytes sent or received.
+        enum Done {
+            Sent(usize),
+            Read(usize),
+        }
+        self.input.reserve(READ_SIZE);
+        let done = {
+            let unsent = &self.out[self.sent..];
+            let (mut reader, mut writer) = tokio::io::split(&mut self.socket);
+            tokio::select! {
+                sent = writer.write(unsent), if !unsent.is_empty() => Done::Sent(sent?),
+                read = reader.read_buf(&mut self.input) => Done::Read(read?),
+            }
+        };
+        match done {
+            Done::Sent(0) => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            Done::Sent(count) => {
+                self.sent += count;
+                match self.unsent() {
+                    // TLS keeps what the socket does not take.
+                    0 => self.flush().await,
+                    _ => Ok(()),
+                }
+            }
+            Done::Read(0) => Err(OriginError::Closed),
+            Done::Read(_) => self.take_input(events),
+        }
+    }
+
     /// Memory in bytes that is held for what is still to be sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.out.capacity()
@@ -223,7 +271,7 @@ impl OriginConnection {
 
 /// Makes TLS connections to a vhost's origins.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(in crate::server) struct Connector {
     tls: Arc<TlsClient>,
     /// The certificates of authorities that an origin's must come from.
     authorities: Option<PathBuf>,
@@ -231,9 +279,14 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(server: &Server, settings: &Upstream) -> Self {
+        Self::trusting(server, settings.ca.clone())
+    }
+
+    /// One that trusts `authorities`, or those of the system.
+    pub(in crate::server) fn trusting(server: &Server, authorities: Option<PathBuf>) -> Self {
         Self {
             tls: server.tls_client.clone(),
-            authorities: settings.ca.clone(),
+            authorities,
         }
     }
 

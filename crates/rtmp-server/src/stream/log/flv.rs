@@ -61,6 +61,7 @@ impl Log {
             index: Mutex::new(copy),
             held: Holding::additional(pool),
             readers: self.readers.clone(),
+            copying: Mutex::default(),
             abandoned: AtomicBool::new(false),
         };
         log.give_back(log.index());
@@ -82,7 +83,7 @@ impl Log {
     }
 
     /// A reader of the log's chunks.
-    pub(super) fn reader(&self) -> io::Result<ChunkReader> {
+    pub(in crate::stream) fn reader(&self) -> io::Result<ChunkReader> {
         let mut reader = ChunkReader::new(&Limits::default());
         let Framing::Chunks(size) = self.framing else {
             return Err(io::ErrorKind::Unsupported.into());

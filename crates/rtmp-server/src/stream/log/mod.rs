@@ -43,6 +43,8 @@ pub(super) struct Log {
     /// The log's part of the memory that all logs share.
     held: Holding,
     readers: Arc<Readers>,
+    /// Held by whoever copies messages: the index knows one such reader.
+    copying: Mutex<()>,
     /// Nothing is written any more, though the stream goes on.
     abandoned: AtomicBool,
 }
@@ -64,6 +66,7 @@ impl Log {
             index: Mutex::new(Index::new(retention, readers.count())),
             held: Holding::new(pool),
             readers,
+            copying: Mutex::default(),
             abandoned: AtomicBool::new(false),
             framing: Framing::Chunks(chunk_size),
             key,

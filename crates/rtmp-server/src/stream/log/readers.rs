@@ -1,6 +1,9 @@
-//! The fan-out workers that read a log.
+//! The fan-out workers and the tasks that read a log.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::waker::Wakers;
 
@@ -27,6 +30,9 @@ pub(in crate::stream) struct Readers {
     stream_id: u64,
     watches: Box<[Watch]>,
     wakers: Wakers,
+    /// Tasks that wait for news, such as forwards.
+    tasks: AtomicUsize,
+    news: Notify,
 }
 
 impl Readers {
@@ -35,6 +41,8 @@ impl Readers {
             stream_id,
             watches: (0..wakers.workers()).map(|_| Watch::default()).collect(),
             wakers,
+            tasks: AtomicUsize::new(0),
+            news: Notify::new(),
         }
     }
 
@@ -72,8 +80,26 @@ impl Readers {
         self.watches[worker].players.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Wakes each worker with players of this stream, once until it looks.
+    /// Counts a task that will wait for news.
+    pub(in crate::stream) fn add_task(&self) {
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(in crate::stream) fn remove_task(&self) {
+        self.tasks.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits for news of a task that has been counted. What comes once this is called wakes
+    /// it: a task calls it before it looks at the index.
+    pub(in crate::stream) fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
+    /// Wakes each worker with players of this stream, once until it looks, and the tasks.
     pub(in crate::stream) fn notify(&self) {
+        if self.tasks.load(Ordering::SeqCst) > 0 {
+            self.news.notify_waiters();
+        }
         for (worker, watch) in self.watches.iter().enumerate() {
             if watch.players.load(Ordering::SeqCst) > 0
                 && !watch.notified.swap(true, Ordering::SeqCst)

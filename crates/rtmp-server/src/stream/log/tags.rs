@@ -1,4 +1,5 @@
-//! The tags of a log of FLV tags, for a recorder that copies them.
+//! The messages of a log, in its framing, for those that copy them: recorders from a log of
+//! FLV tags, forwards from the log of chunks.
 
 use std::io;
 use std::ops::Range;
@@ -7,38 +8,39 @@ use bytes::Bytes;
 
 use super::Log;
 use super::index::{EntryKind, JoinPoint};
+use crate::stream::sync::lock;
 
-/// A tag of a log of FLV tags, with its place there.
+/// A message of a log, an FLV tag or chunks, with its place there.
 #[derive(Debug, Clone)]
 pub(crate) struct LogTag {
     pub(crate) kind: EntryKind,
     /// Its time on the stream's timeline, ms.
     pub(crate) time_ms: u64,
-    /// Its bytes, with the length behind it.
+    /// Its bytes; those of a tag with the length behind it.
     pub(crate) bytes: Bytes,
     /// Offset in the log at which it ends.
     pub(crate) end: u64,
 }
 
-/// What a recorder finds that has had the log up to an offset.
+/// What a reader finds that has had the log up to an offset.
 #[derive(Debug)]
 pub(in crate::stream) enum Found {
     /// Nothing new.
     Nothing,
-    /// The next tags.
+    /// The next messages.
     Tags(Vec<LogTag>),
-    /// Another publication begins with the next tag.
+    /// Another publication begins with the next message.
     Publication(u64),
     /// The log has let go of what comes next.
     Gone,
 }
 
 impl Log {
-    /// The tags from `offset` on, as many as fit into `max_bytes`, but one if there is one.
+    /// The messages from `offset` on, as many as fit into `max_bytes`, but one if there is one.
     /// They are of one publication; `publication` is the offset at which that begins.
     ///
-    /// Nothing is kept for the recorder once this has returned: a disk may keep it waiting
-    /// for any time. One thread at a time may call this.
+    /// Nothing is kept for the reader once this has returned: a disk, or another server, may
+    /// keep it waiting for any time.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -49,6 +51,7 @@ impl Log {
         max_bytes: u64,
     ) -> io::Result<Found> {
         let reader = self.readers.recorder();
+        let _copying = lock(&self.copying);
         let mut index = self.index();
         let view = index.view(reader, offset);
         let mut end = view.end;
@@ -89,9 +92,10 @@ impl Log {
         Ok(Found::Tags(tags.collect()))
     }
 
-    /// The first place to begin at for a recorder that has had the log up to `offset`.
+    /// The first place to begin at for a reader that has had the log up to `offset`.
     pub(in crate::stream) fn join_from(&self, offset: u64) -> Option<(JoinPoint, u64)> {
         let reader = self.readers.recorder();
+        let _copying = lock(&self.copying);
         let mut index = self.index();
         let view = index.view(reader, u64::MAX);
         index.remove_reader(reader);
@@ -100,7 +104,7 @@ impl Log {
     }
 }
 
-/// The place of a tag in the log.
+/// The place of a message in the log.
 #[derive(Debug)]
 pub(super) struct TagPlace {
     pub(super) kind: EntryKind,

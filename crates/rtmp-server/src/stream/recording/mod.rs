@@ -1,18 +1,21 @@
-//! A stream for a recorder: its FLV tags, and where they are cut into files.
+//! A stream for those that copy it at a pace of their own: a recorder gets its FLV tags, and
+//! where they are cut into files; a forward gets its messages.
 
 mod cutter;
+mod messages;
 
 use std::io;
 use std::sync::Arc;
 
 pub(crate) use cutter::{Cutter, Plan, Verdict};
+pub(crate) use messages::{MessageRead, MessageReader};
 
+use super::Stream;
 use super::log::index::EntryKind;
 use super::log::tags::{Found, LogTag};
-use super::log::{FlvFraming, Framing, MESSAGE_STREAM, wire_timestamp};
-use super::{FlvLog, Stream};
+use super::log::{FlvFraming, Log, MESSAGE_STREAM, wire_timestamp};
 
-/// Place of a recorder in the log.
+/// Place of a reader in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     /// It gets the log from here on.
@@ -21,16 +24,17 @@ enum Position {
     JoinFrom(u64),
 }
 
-/// Reads a stream's FLV tags at the pace of a disk.
+/// Reads a stream at the pace of a disk or of another server: its FLV tags, or the messages of
+/// its log of chunks.
 #[derive(Debug)]
 pub(crate) struct TagReader {
-    log: FlvLog,
+    log: Arc<Log>,
     position: Position,
     /// Offset at which the publication that it reads begins.
     publication: u64,
 }
 
-/// What a recorder gets.
+/// What a reader gets.
 #[derive(Debug)]
 pub(crate) enum TagRead {
     /// Nothing new.
@@ -50,16 +54,14 @@ pub(crate) enum TagRead {
 }
 
 impl TagReader {
-    /// A reader of `stream` that begins with what comes next if `from_now`, and else at the
+    /// A reader of the FLV tags of `stream` that begins with what comes next if `from_now`, and else at the
     /// newest place where a player can begin.
     ///
     /// # Errors
     /// No descriptor or no memory left.
     pub(crate) fn new(stream: &Arc<Stream>, from_now: bool) -> io::Result<Self> {
-        let log = stream.flv_log(FlvFraming::Bare)?;
-        let index = log.log.index();
-        let (end, publication) = (index.end(), index.publication());
-        drop(index);
+        let log = stream.flv_log(FlvFraming::Bare)?.log;
+        let (end, publication) = end_and_publication(&log);
         let position = match from_now {
             true => Position::At(end),
             false => Position::JoinFrom(publication),
@@ -71,12 +73,22 @@ impl TagReader {
         })
     }
 
+    /// A reader of `log` that begins at the newest place where a player can begin.
+    fn joining(log: Arc<Log>) -> Self {
+        let (_, publication) = end_and_publication(&log);
+        Self {
+            log,
+            position: Position::JoinFrom(publication),
+            publication,
+        }
+    }
+
     /// What comes next, `max_bytes` of it at most, but one tag.
     ///
     /// # Errors
     /// The log cannot be read.
     pub(crate) fn read(&mut self, max_bytes: u64) -> io::Result<TagRead> {
-        let log = &self.log.log;
+        let log = &self.log;
         let offset = match self.position {
             Position::At(offset) => offset,
             Position::JoinFrom(offset) => {
@@ -92,7 +104,7 @@ impl TagReader {
                     let mut message = header.message(MESSAGE_STREAM);
                     message.timestamp = wire_timestamp(header.class, join.timestamp);
                     let mut bytes = Vec::new();
-                    Framing::Flv(FlvFraming::Bare).encode(&message, &mut bytes);
+                    log.framing().encode(&message, &mut bytes);
                     LogTag {
                         kind: header.track().map_or(EntryKind::Always, EntryKind::Header),
                         time_ms: join.timestamp,
@@ -118,14 +130,20 @@ impl TagReader {
     }
 
     fn nothing(&self) -> TagRead {
-        match self.log.log.is_abandoned() {
+        match self.log.is_abandoned() {
             true => TagRead::Abandoned,
             false => TagRead::Nothing,
         }
     }
 
-    /// The recorder has taken `tag`.
+    /// The reader's owner has taken `tag`.
     pub(crate) fn advance(&mut self, tag: &LogTag) {
         self.position = Position::At(tag.end);
     }
+}
+
+/// The end of `log`, and the offset at which its present publication begins.
+fn end_and_publication(log: &Log) -> (u64, u64) {
+    let index = log.index();
+    (index.end(), index.publication())
 }

@@ -1,0 +1,258 @@
+//! Forwards (`forward`): streams that are published at other servers, too.
+//!
+//! A forward's way: [`begin`] with a publication, or [`sweep`] → a [`StreamForwards`] for the
+//! stream, which knows the servers, from the configuration or from a `backend` → a `target`
+//! for each, which reads the stream's log at a pace of its own
+//! ([`MessageReader`](crate::stream::MessageReader)).
+
+mod backend;
+mod backoff;
+mod progress;
+mod target;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use service_kit::sleep_until;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Server;
+use crate::config::{self, Destination, Vhost};
+use crate::stream::{Stream, StreamState, lock};
+use backend::Backend;
+pub(crate) use progress::{Forward, ForwardState, ForwardTotals};
+use target::Target;
+
+/// A slate is waited for so long beyond `slate_after`.
+const SLATE_DELAY: Duration = Duration::from_secs(1);
+
+/// What a server knows of forwards.
+#[derive(Debug, Default)]
+pub(crate) struct Forwards {
+    /// The ids of the streams that have a [`StreamForwards`].
+    streams: Mutex<HashSet<u64>>,
+    forwards: Mutex<Vec<Arc<Forward>>>,
+    totals: Arc<ForwardTotals>,
+}
+
+impl Forwards {
+    /// The present forwards, in the order of their streams' names.
+    pub(crate) fn list(&self) -> Vec<Arc<Forward>> {
+        let mut forwards = lock(&self.forwards).clone();
+        forwards.sort_by(|left, right| left.stream.key().cmp(right.stream.key()));
+        forwards
+    }
+
+    /// Totals of all forwards.
+    pub(crate) fn totals(&self) -> &ForwardTotals {
+        &self.totals
+    }
+
+    fn add(&self, stream: Arc<Stream>, destination: Destination) -> Arc<Forward> {
+        let forward = Arc::new(Forward::new(stream, destination, self.totals.clone()));
+        lock(&self.forwards).push(forward.clone());
+        forward
+    }
+
+    fn remove(&self, forward: &Arc<Forward>) {
+        lock(&self.forwards).retain(|it| !Arc::ptr_eq(it, forward));
+    }
+}
+
+/// The settings by which streams of `vhost` are forwarded, if they are. An edge forwards
+/// nothing, as in SRS.
+fn settings(vhost: &Vhost) -> Option<&config::Forward> {
+    let forward = &vhost.forward;
+    (forward.enabled && vhost.upstream.is_none()).then_some(forward)
+}
+
+/// Begins to forward `stream`, which is published, if it is to be.
+pub(super) fn begin(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Vhost) {
+    if settings(vhost).is_some() && lock(&server.forwards.streams).insert(stream.id()) {
+        let forwards = StreamForwards {
+            server: server.clone(),
+            stream: stream.clone(),
+            state: stream.state(),
+            backend: None,
+            targets: Vec::new(),
+        };
+        tokio::spawn(forwards.run());
+    }
+}
+
+/// Begins the forwards that are to be and are not there: a reload has told of them, or the
+/// stream is published by the server itself.
+pub(super) fn sweep(server: &Arc<Server>) {
+    let config = server.config();
+    if !config.vhosts.values().any(|it| settings(it).is_some()) {
+        return;
+    }
+    for stream in &server.registry.list() {
+        if let Some(vhost) = config.vhost(&stream.key().vhost)
+            && stream.has_encoder()
+        {
+            begin(server, stream, vhost);
+        }
+    }
+}
+
+/// The forwards of one stream, from the beginning of a publication to its end. What takes over
+/// meanwhile, such as a standby or a slate, goes on along the same connections.
+struct StreamForwards {
+    server: Arc<Server>,
+    stream: Arc<Stream>,
+    state: watch::Receiver<StreamState>,
+    backend: Option<Backend>,
+    targets: Vec<RunningTarget>,
+}
+
+/// A forward that runs.
+struct RunningTarget {
+    forward: Arc<Forward>,
+    authorities: Option<std::path::PathBuf>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl StreamForwards {
+    async fn run(mut self) {
+        let mut config = self.server.config.subscribe();
+        loop {
+            let settings = self.settings(&config.borrow_and_update().clone());
+            let deadline = self.end();
+            match settings {
+                Some(settings) if deadline.is_none_or(|end| Instant::now() < end) => {
+                    self.apply(&settings);
+                }
+                _ => {
+                    self.stop_all().await;
+                    if self.forget() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            tokio::select! {
+                // Errors cannot be: the senders are the server's and the stream's, which we
+                // hold.
+                _ = config.changed() => {}
+                _ = self.state.changed() => {}
+                () = Backend::answered(&mut self.backend) => {}
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn settings(&self, config: &config::Config) -> Option<config::Forward> {
+        let vhost = config.vhost(&self.stream.key().vhost)?;
+        settings(vhost).cloned()
+    }
+
+    /// Time at which the forwards end, if nobody publishes the stream: at once, or after the
+    /// time within which a slate goes on air.
+    fn end(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.state.borrow_and_update().ended {
+            return Some(now);
+        }
+        let absence = self.stream.unpublished_for(now)?;
+        let config = self.server.config();
+        let vhost = config.vhost(&self.stream.key().vhost);
+        let slate_after = vhost.and_then(|vhost| {
+            let shows_slate = vhost.slate.is_some() && self.stream.players() > 0;
+            shows_slate.then_some(vhost.slate_after + SLATE_DELAY)
+        });
+        Some(now + slate_after.unwrap_or_default().saturating_sub(absence))
+    }
+
+    /// Begins and ends forwards as `settings` say.
+    fn apply(&mut self, settings: &config::Forward) {
+        let destinations = match &settings.backend {
+            None => {
+                self.backend = None;
+                settings.destinations.clone()
+            }
+            Some(url) => {
+                let is_asked = self.backend.as_ref().is_some_and(|it| it.url() == url);
+                if !is_asked {
+                    let (server, stream) = (self.server.clone(), self.stream.clone());
+                    self.backend = Some(Backend::ask(server, stream, url.clone()));
+                }
+                let named = self.backend.as_ref().and_then(Backend::destinations);
+                // Until another backend has answered, what the former one said holds.
+                let Some(named) = named else { return };
+                named
+            }
+        };
+        let server = self.server.clone();
+        self.targets.retain(|target| {
+            let is_wanted = destinations.contains(&target.forward.destination)
+                && target.authorities == settings.ca;
+            if !is_wanted {
+                target.stop.cancel();
+            }
+            is_wanted
+        });
+        for destination in destinations {
+            let is_there = |it: &RunningTarget| it.forward.destination == destination;
+            if !self.targets.iter().any(is_there) {
+                let forward = server.forwards.add(self.stream.clone(), destination);
+                let target = RunningTarget::start(&server, forward, settings.ca.clone());
+                self.targets.push(target);
+            }
+        }
+    }
+
+    /// Ends all forwards, once they have sent what the publication has left.
+    async fn stop_all(&mut self) {
+        self.backend = None;
+        self.targets.iter().for_each(|target| target.stop.cancel());
+        for target in self.targets.drain(..) {
+            // An error means that it has panicked, and has ended as well.
+            let _ = target.task.await;
+        }
+    }
+
+    /// Ends unless the stream is published again. A publisher that has come meanwhile has
+    /// found this task.
+    fn forget(&self) -> bool {
+        let mut streams = lock(&self.server.forwards.streams);
+        let settings = self.settings(&self.server.config());
+        let is_published = self.stream.is_published() && !self.stream.has_ended();
+        if settings.is_some() && is_published {
+            return false;
+        }
+        streams.remove(&self.stream.id());
+        true
+    }
+}
+
+impl RunningTarget {
+    fn start(
+        server: &Arc<Server>,
+        forward: Arc<Forward>,
+        authorities: Option<std::path::PathBuf>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let target = Target {
+            server: server.clone(),
+            forward: forward.clone(),
+            authorities: authorities.clone(),
+            stop: stop.clone(),
+        };
+        let (server, over) = (server.clone(), forward.clone());
+        let task = tokio::spawn(async move {
+            target.run().await;
+            server.forwards.remove(&over);
+        });
+        Self {
+            forward,
+            authorities,
+            stop,
+            task,
+        }
+    }
+}

@@ -321,7 +321,7 @@ async fn serve_until_signal(
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     server.remove_files().await;
-    server.dvr().finish().await;
+    tokio::join!(server.dvr().finish(), server.forwards().finish());
     server.flush_hooks().await;
     log::info!("stopped");
     Ok(())

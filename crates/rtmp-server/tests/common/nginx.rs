@@ -22,13 +22,18 @@ pub(crate) struct Nginx {
 /// Starts nginx with these directives in its application.
 #[track_caller]
 pub(crate) fn nginx(directives: &str) -> Nginx {
+    nginx_at(free_address(), directives)
+}
+
+/// The same at `address`.
+#[track_caller]
+pub(crate) fn nginx_at(address: SocketAddr, directives: &str) -> Nginx {
     require("nginx", &["-v"]);
     assert!(
         Path::new(MODULE).exists(),
         "there is no {MODULE}: scripts/setup.sh installs it"
     );
     let directory = tempfile::tempdir().unwrap();
-    let address = free_address();
     let configuration = format!(
         "load_module {MODULE};
          daemon off; master_process off; error_log stderr crit; pid nginx.pid;

@@ -10,6 +10,7 @@ mod clients;
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod common;
 mod dvr;
+mod forward;
 mod hls;
 mod http_flv;
 mod names;

@@ -11,12 +11,14 @@ mod progress;
 mod target;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use service_kit::sleep_until;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
@@ -28,6 +30,11 @@ use target::Target;
 
 /// A slate is waited for so long beyond `slate_after`.
 const SLATE_DELAY: Duration = Duration::from_secs(1);
+
+/// Time for the last messages of a publication, and for the connection's end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval at which the server's end looks whether there are forwards left.
+const FINISH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a server knows of forwards.
 #[derive(Debug, Default)]
@@ -44,6 +51,18 @@ impl Forwards {
         let mut forwards = lock(&self.forwards).clone();
         forwards.sort_by(|left, right| left.stream.key().cmp(right.stream.key()));
         forwards
+    }
+
+    /// Waits until all have ended whose publications have, for a bounded time: a server that
+    /// is told of the end does not wait for more.
+    pub(crate) async fn finish(&self) {
+        let ended = async {
+            while !lock(&self.forwards).is_empty() {
+                sleep(FINISH_INTERVAL).await;
+            }
+        };
+        // One that is too slow finds the connection closed.
+        let _ = timeout(FINISH_TIMEOUT, ended).await;
     }
 
     /// Totals of all forwards.
@@ -112,7 +131,7 @@ struct StreamForwards {
 /// A forward that runs.
 struct RunningTarget {
     forward: Arc<Forward>,
-    authorities: Option<std::path::PathBuf>,
+    authorities: Option<PathBuf>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -234,7 +253,7 @@ impl RunningTarget {
     fn start(
         server: &Arc<Server>,
         forward: Arc<Forward>,
-        authorities: Option<std::path::PathBuf>,
+        authorities: Option<PathBuf>,
     ) -> Self {
         let stop = CancellationToken::new();
         let target = Target {

@@ -88,10 +88,10 @@ impl Forward {
     }
 
     /// Time at `now` since the oldest message came that the server has not been sent; `None`
-    /// unless it is being sent something.
+    /// unless it is being sent something, and has been.
     pub(crate) fn lag(&self, now: Instant) -> Option<Duration> {
         let Progress { state, offset, .. } = self.progress();
-        (state == ForwardState::Sending).then(|| self.stream.lag_at(offset, now))
+        (state == ForwardState::Sending && offset > 0).then(|| self.stream.lag_at(offset, now))
     }
 
     pub(super) fn begin_attempt(&self) {

@@ -13,6 +13,7 @@ use rtmp_proto::wire::{Message, MessageType};
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::FINISH_TIMEOUT;
 use super::backoff::Backoff;
 use super::progress::Forward;
 use crate::config::Destination;
@@ -25,8 +26,6 @@ use crate::stream::{MessageRead, MessageReader, Stream};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for the answer to the publish: the server may have to ask others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for the last messages of a publication, and for the connection's end.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes that are read from the log at once, but for a longer message: so much memory does a
 /// server take that takes nothing.
 const MAX_READ_BYTES: u64 = 256 * 1024;

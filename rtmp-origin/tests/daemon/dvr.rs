@@ -11,7 +11,11 @@ use nix::sys::signal::Signal;
 use crate::{Origin, text};
 
 fn recording_origin(directory: &str) -> Origin {
-    let dvr = format!("dvr {{ enabled on; dvr_path {directory}/[stream].flv; }}");
+    recording(&format!("{directory}/[stream].flv"))
+}
+
+fn recording(path: &str) -> Origin {
+    let dvr = format!("dvr {{ enabled on; dvr_path {path}; }}");
     Origin::start(&["--set", &dvr])
 }
 
@@ -26,7 +30,12 @@ fn wait_for_bytes(path: &Path, bytes: u64) {
 /// it finds.
 fn decode(path: &Path) -> (String, usize) {
     let output = Command::new("ffmpeg")
-        .args("-nostdin -hide_banner -loglevel warning -f flv -i".split(' '))
+        .args("-nostdin -hide_banner -loglevel warning -f".split(' '))
+        .arg(match path.to_string_lossy().contains(".mp4") {
+            true => "mp4",
+            false => "flv",
+        })
+        .arg("-i")
         .arg(path)
         .args("-map 0:v -f framecrc -".split(' '))
         .output()
@@ -66,20 +75,70 @@ fn a_server_that_stops_finishes_its_files() {
     assert_eq!(count, pictures(&fs::read(&file).unwrap()));
 }
 
+/// The number of pictures in the whole fragments of an MP4 file.
+fn pictures_in_fragments(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let (mut pictures, mut pending) = (0, 0);
+    while let Some((size, after)) = rest.split_first_chunk::<4>() {
+        let size = u32::from_be_bytes(*size) as usize;
+        let Some(boxed) = rest.get(..size) else {
+            break;
+        };
+        match &after[..4] {
+            // The first run is the video's: how many samples it has stands behind its flags.
+            b"moof" => {
+                let run = boxed.windows(4).position(|name| name == b"trun").unwrap();
+                let count = boxed[run + 8..run + 12].try_into().unwrap();
+                pending = u32::from_be_bytes(count) as usize;
+            }
+            b"mdat" => pictures += pending,
+            _ => {}
+        }
+        rest = &rest[size..];
+    }
+    pictures
+}
+
 #[test]
-fn a_file_of_a_server_that_is_killed_can_be_played() {
-    for bytes in [10_000, 50_000, 90_000] {
-        let mut origin = recording_origin("dvr");
-        let _publisher = push(&origin.url());
-        let unfinished = origin.path("dvr/livestream.flv.tmp");
+fn a_file_of_a_server_that_is_killed_can_be_played_and_is_finished_by_the_next() {
+    for (format, bytes) in [
+        ("flv", 10_000),
+        ("flv", 50_000),
+        ("flv", 90_000),
+        ("mp4", 20_000),
+        ("mp4", 110_000),
+    ] {
+        let name = format!("livestream.{format}");
+        let mut origin = recording(&format!("dvr/[stream].{format}"));
+        let publisher = push(&origin.url());
+        let unfinished = origin.path(&format!("dvr/{name}.tmp"));
         wait_for_bytes(&unfinished, bytes);
         origin.process.signal(Signal::SIGKILL);
         origin.process.end();
+        drop(publisher);
         let (complaints, count) = decode(&unfinished);
-        assert_eq!(complaints, "");
-        let whole = pictures(&fs::read(&unfinished).unwrap());
+        assert_eq!(complaints, "", "{format} {bytes}");
+        let written = fs::read(&unfinished).unwrap();
+        let whole = match format {
+            "mp4" => pictures_in_fragments(&written),
+            _ => pictures(&written),
+        };
         assert!(whole > 0);
         assert_eq!(count, whole, "every picture");
+        // A part of what comes next, as a crash of the machine may leave it.
+        fs::write(&unfinished, [&written[..], &[0x09, 0, 1, 0, 7]].concat()).unwrap();
+        let dvr = format!(
+            "dvr {{ enabled on; dvr_path {}/dvr/[stream].{format}; }}",
+            origin.directory.path().display()
+        );
+        let _next = Origin::start(&["--set", &dvr]);
+        let file = origin.path(&format!("dvr/{name}"));
+        wait_for("the finished file", || file.exists());
+        assert!(!unfinished.exists());
+        let (complaints, count) = decode(&file);
+        assert_eq!(complaints, "", "{format} {bytes}");
+        assert_eq!(count, whole, "{format} {bytes}");
+        assert_eq!(fs::metadata(&file).unwrap().len(), written.len() as u64);
     }
 }
 
@@ -135,4 +194,103 @@ fn a_full_disk_costs_viewers_nothing_and_the_recording_goes_on_with_room() {
     let (complaints, count) = decode(&disk.0.join("livestream.flv"));
     assert_eq!(complaints, "");
     assert!(count > 0);
+}
+
+/// A small disk in a file, which can hang.
+struct FrozenDisk {
+    directory: PathBuf,
+    is_frozen: bool,
+}
+
+impl FrozenDisk {
+    /// `None` where there are no loop devices.
+    fn mount(directory: &Path) -> Option<Self> {
+        let image = directory.join("image");
+        let disk = directory.join("disk");
+        fs::create_dir(&disk).unwrap();
+        fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&image)
+            .status();
+        let mounted = Command::new("mount")
+            .args(["-o", "loop"])
+            .args([&image, &disk])
+            .status();
+        let is_mounted = made.is_ok_and(|it| it.success()) && mounted.is_ok_and(|it| it.success());
+        is_mounted.then_some(Self {
+            directory: disk,
+            is_frozen: false,
+        })
+    }
+
+    fn set_frozen(&mut self, is_frozen: bool) {
+        let option = if is_frozen { "--freeze" } else { "--unfreeze" };
+        let status = Command::new("fsfreeze")
+            .arg(option)
+            .arg(&self.directory)
+            .status();
+        assert!(status.unwrap().success());
+        self.is_frozen = is_frozen;
+    }
+}
+
+impl Drop for FrozenDisk {
+    fn drop(&mut self) {
+        if self.is_frozen {
+            self.set_frozen(false);
+        }
+        let status = Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.directory)
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_hangs_costs_viewers_nothing_and_holds_up_neither_reload_nor_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut disk) = FrozenDisk::mount(directory.path()) else {
+        netbed::skip!("there are no loop devices");
+    };
+    let mut origin = recording(&format!(
+        "{}/[stream].[timestamp].mp4",
+        disk.directory.display()
+    ));
+    let publisher = push(&origin.url());
+    let bytes = || -> u64 {
+        let entries = fs::read_dir(&disk.directory).unwrap().flatten();
+        entries
+            .filter_map(|it| it.metadata().ok())
+            .filter(fs::Metadata::is_file)
+            .map(|it| it.len())
+            .sum()
+    };
+    wait_for("a recording", || bytes() > 20_000);
+    disk.set_frozen(true);
+    let before = bytes();
+    let packets = crate::pull(&origin.url());
+    assert!(
+        packets.len() > 90,
+        "viewers get the stream: {}",
+        packets.len()
+    );
+    origin.process.signal(Signal::SIGHUP);
+    let packets = crate::pull(&origin.url());
+    assert!(packets.len() > 90, "after a reload, too: {}", packets.len());
+    assert!(bytes() < before + 100_000, "it hangs");
+    disk.set_frozen(false);
+    let hung = bytes();
+    wait_for("the recording to go on", || bytes() > hung + 50_000);
+    disk.set_frozen(true);
+    origin.process.signal(Signal::SIGTERM);
+    // The process ends, though its kernel thread may have to wait for the disk.
+    wait_for("the port to be free", || {
+        std::net::TcpListener::bind(origin.address).is_ok()
+    });
+    disk.set_frozen(false);
+    assert!(origin.process.end().success());
+    drop(publisher);
 }

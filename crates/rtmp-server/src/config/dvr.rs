@@ -1,4 +1,4 @@
-//! `dvr { … }` of a vhost: recordings of its streams in FLV files.
+//! `dvr { … }` of a vhost: recordings of its streams in FLV or fragmented MP4 files.
 
 use std::time::Duration;
 
@@ -8,11 +8,14 @@ use serde::Serialize;
 
 use super::model::Vhost;
 use super::setting::{Setting, apply, settings};
-use super::units::seconds;
+use super::units::{optional_seconds, seconds};
 use super::value::switch;
 
 /// Names of files where `dvr_path` is a directory, as in SRS.
 const FILE_IN_DIRECTORY: &str = "/[stream].[timestamp].flv";
+
+/// What the names of files in fragmented MP4 end in.
+const MP4: &str = ".mp4";
 
 /// The variables of `dvr_path`.
 const VARIABLES: [&str; 11] = [
@@ -36,7 +39,7 @@ pub struct Dvr {
     pub enabled: bool,
     /// When a file ends.
     pub plan: DvrPlan,
-    /// `dvr_path`: the name of each file, which ends in `.flv`.
+    /// `dvr_path`: the name of each file, which ends in `.flv` or `.mp4`.
     pub path: String,
     /// Of the plan `segment`: the length of a file; zero: no limit.
     #[serde(serialize_with = "seconds")]
@@ -48,6 +51,21 @@ pub struct Dvr {
     /// `time_jitter`: true if each file's time begins with 0, false if it has the
     /// stream's.
     pub starts_at_zero: bool,
+    /// `dvr_keep`: finished files that are older are removed; `None`: none is.
+    #[serde(serialize_with = "optional_seconds")]
+    pub keep: Option<Duration>,
+    /// `dvr_keep_bytes`: the oldest finished files are removed that go beyond this; `None`:
+    /// none is.
+    pub keep_bytes: Option<u64>,
+}
+
+/// The format of recordings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DvrFormat {
+    /// FLV.
+    Flv,
+    /// Fragmented MP4.
+    Mp4,
 }
 
 /// When a file of a recording ends.
@@ -70,6 +88,8 @@ impl Default for Dvr {
             wait_keyframe: true,
             streams: None,
             starts_at_zero: true,
+            keep: None,
+            keep_bytes: None,
         }
     }
 }
@@ -86,6 +106,15 @@ impl Dvr {
         self.enabled && streams.is_none_or(|streams| streams.iter().any(is_key))
     }
 
+    /// The format of its files.
+    #[must_use]
+    pub fn format(&self) -> DvrFormat {
+        match self.path.ends_with(MP4) {
+            true => DvrFormat::Mp4,
+            false => DvrFormat::Flv,
+        }
+    }
+
     /// The length at which a file ends, if it ends before the publication.
     #[must_use]
     pub fn segment(&self) -> Option<Duration> {
@@ -100,20 +129,6 @@ impl Dvr {
 pub(super) fn dvr(vhost: &mut Vhost, children: &[Directive], diagnostics: &mut Diagnostics) {
     let mut dvr = Dvr::default();
     apply(&mut dvr, children, DVR, "in `dvr`", &[], diagnostics);
-    if let Some(stem) = dvr.path.strip_suffix(".mp4") {
-        let message = format!(
-            "recordings are FLV files: write `dvr_path {stem}.flv`; `ffmpeg -i FILE.flv -c copy \
-             FILE.mp4` makes MP4 of one"
-        );
-        let directive = children.iter().rfind(|it| it.keyword == "dvr_path");
-        let location = directive.map(|it| it.location.clone()).unwrap_or_default();
-        match dvr.enabled {
-            true => diagnostics.error(&location, message),
-            // Files that have it off are read as they are; an order may have a stream recorded.
-            false => diagnostics.warn(&location, message),
-        }
-        dvr.path = format!("{stem}.flv");
-    }
     vhost.dvr = dvr;
 }
 
@@ -124,6 +139,8 @@ settings! { Dvr {
     DURATION: "dvr_duration", |dvr, it| dvr.duration = it.seconds_within(0..=604_800)?;
     WAIT_KEYFRAME: "dvr_wait_keyframe", |dvr, it| dvr.wait_keyframe = switch(it)?;
     TIME_JITTER: "time_jitter", |dvr, it| dvr.starts_at_zero = jitter(it)?;
+    KEEP: "dvr_keep", |dvr, it| dvr.keep = age(it)?;
+    KEEP_BYTES: "dvr_keep_bytes", |dvr, it| dvr.keep_bytes = size(it)?;
 }}
 
 const DVR: &[Setting<Dvr>] = &[
@@ -133,6 +150,8 @@ const DVR: &[Setting<Dvr>] = &[
     DURATION,
     WAIT_KEYFRAME,
     TIME_JITTER,
+    KEEP,
+    KEEP_BYTES,
     Setting::list("dvr_apply", streams),
 ];
 
@@ -145,6 +164,52 @@ fn plan(directive: &Directive) -> Result<DvrPlan, Diagnostic> {
 fn jitter(directive: &Directive) -> Result<bool, Diagnostic> {
     const JITTER: [(&str, bool); 3] = [("full", true), ("zero", true), ("off", false)];
     directive.choice(&JITTER, "`full`, `zero` or `off`")
+}
+
+/// `7d`, `12h`, …; `off`: none.
+fn age(directive: &Directive) -> Result<Option<Duration>, Diagnostic> {
+    const UNITS: [(&str, u64); 5] = [
+        ("s", 1),
+        ("m", 60),
+        ("h", 3_600),
+        ("d", 86_400),
+        ("w", 604_800),
+    ];
+    let expected = "an age such as `30d`, `12h` or `90m`, or `off`";
+    Ok(quantity(directive, &UNITS, expected)?.map(Duration::from_secs))
+}
+
+/// `100G`, `500M`, …; `off`: none.
+fn size(directive: &Directive) -> Result<Option<u64>, Diagnostic> {
+    const UNITS: [(&str, u64); 5] = [
+        ("", 1),
+        ("K", 1 << 10),
+        ("M", 1 << 20),
+        ("G", 1 << 30),
+        ("T", 1 << 40),
+    ];
+    let expected = "a size such as `100G`, `500M` or `2T`, or `off`";
+    quantity(directive, &UNITS, expected)
+}
+
+/// A number, not 0, of one of `units`; `None` for `off`.
+fn quantity(
+    directive: &Directive,
+    units: &[(&str, u64)],
+    expected: &str,
+) -> Result<Option<u64>, Diagnostic> {
+    let word = directive.argument(expected)?;
+    if word == "off" {
+        return Ok(None);
+    }
+    let digits = word.find(|it: char| !it.is_ascii_digit());
+    let (number, unit) = word.split_at(digits.unwrap_or(word.len()));
+    let factor = units
+        .iter()
+        .find(|(name, _)| unit.eq_ignore_ascii_case(name));
+    let number = number.parse().ok().filter(|&number: &u64| number > 0);
+    let read = factor.and_then(|(_, factor)| number?.checked_mul(*factor));
+    read.map(Some).ok_or_else(|| directive.expects(expected))
 }
 
 fn streams(dvr: &mut Dvr, directive: &Directive) -> Result<(), Diagnostic> {
@@ -179,7 +244,7 @@ fn path(directive: &Directive) -> Result<String, Diagnostic> {
     if path.is_empty() || path.contains('\0') {
         return Err(directive.expects(expected));
     }
-    if !path.ends_with(".flv") && !path.ends_with(".mp4") {
+    if !path.ends_with(".flv") && !path.ends_with(MP4) {
         path.truncate(path.trim_end_matches('/').len());
         path.push_str(FILE_IN_DIRECTORY);
     }
@@ -286,7 +351,6 @@ mod tests {
     #[test]
     fn a_wrong_path_is_refused_and_the_way_out_named() {
         for (path, reason) in [
-            ("/data/[stream].mp4", "write `dvr_path /data/[stream].flv`"),
             ("/data/[steam].flv", "no variable `[steam]`"),
             (
                 "/data/[app]/../[stream].flv",
@@ -298,11 +362,34 @@ mod tests {
             assert!(error.contains(reason), "{path}: {error}");
         }
         assert!(load("dvr_path ../data/[stream].flv;").is_ok());
-        let off = "vhost v { dvr { enabled off; dvr_path /data/[stream].mp4; } }";
-        let loaded = build(&conf::parse("x.conf", off).unwrap(), Role::Origin).unwrap();
-        assert_eq!(loaded.warnings.len(), 1);
-        assert_eq!(loaded.config.vhosts["v"].dvr.path, "/data/[stream].flv");
         let error = load("dvr_plan append;").unwrap_err();
         assert!(error.contains("`session` or `segment`"), "{error}");
+    }
+
+    #[test]
+    fn the_name_says_the_format() {
+        let dvr = load("dvr_path /data/[stream].mp4;").unwrap();
+        assert_eq!(dvr.format(), DvrFormat::Mp4);
+        assert_eq!(Dvr::default().format(), DvrFormat::Flv);
+    }
+
+    #[test]
+    fn files_are_kept_for_an_age_and_up_to_a_size() {
+        let dvr = load("dvr_keep 7d; dvr_keep_bytes 100G;").unwrap();
+        assert_eq!(dvr.keep, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(dvr.keep_bytes, Some(100 << 30));
+        let dvr = load("dvr_keep off; dvr_keep_bytes 5;").unwrap();
+        assert_eq!((dvr.keep, dvr.keep_bytes), (None, Some(5)));
+        for wrong in [
+            "dvr_keep 7;",
+            "dvr_keep 0d;",
+            "dvr_keep d;",
+            "dvr_keep 99999999999999999d;",
+            "dvr_keep_bytes 1X;",
+            "dvr_keep_bytes -1;",
+        ] {
+            let error = load(wrong).unwrap_err();
+            assert!(error.contains("or `off`"), "{wrong}: {error}");
+        }
     }
 }

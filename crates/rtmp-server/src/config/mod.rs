@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
-pub use dvr::{Dvr, DvrPlan};
+pub use dvr::{Dvr, DvrFormat, DvrPlan};
 pub use file::read_file;
 pub(crate) use forward::MAX_DESTINATIONS;
 pub use forward::{Destination, Forward};

@@ -10,7 +10,8 @@ use conf_kit::{Diagnostic, Diagnostics, Directive, did_you_mean};
 use super::value::body;
 
 // Reasons why directives of SRS have no effect.
-pub(super) const NO_OTHER_FILES: &str = "`dvr` records in FLV files, and `hls` with `hls_path`";
+pub(super) const NO_OTHER_FILES: &str =
+    "`dvr` records in FLV or MP4 files, and `hls` with `hls_path`";
 pub(super) const NO_OTHER_PROTOCOL: &str = "Millrace speaks RTMP, HTTP-FLV and HLS only";
 
 /// One directive that may stand in a block that configures a `T`.

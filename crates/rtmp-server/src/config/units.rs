@@ -35,3 +35,14 @@ pub(super) fn seconds<S: Serializer>(
         serializer.serialize_f64(duration.as_secs_f64())
     }
 }
+
+/// The same where there may be none.
+pub(super) fn optional_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -234,8 +234,18 @@ fn write_dvr(metrics: &mut Exposition, api: &Api) {
         ),
         (
             "failures",
-            "Failures to make, write or finish a file of a recording",
+            "Failures to make, write, finish or remove a file of a recording",
             &totals.failures,
+        ),
+        (
+            "removed_files",
+            "Finished files of recordings removed by `dvr_keep` and `dvr_keep_bytes`",
+            &totals.removed_files,
+        ),
+        (
+            "removed_bytes",
+            "Bytes of the files of recordings that were removed",
+            &totals.removed_bytes,
         ),
     ] {
         metrics

@@ -45,7 +45,7 @@ pub(crate) use self::hls::{
 pub(crate) use self::log::FlvFraming;
 use self::log::Log;
 pub(crate) use self::log::headers::{Header, Headers};
-pub(crate) use self::log::index::Retention;
+pub(crate) use self::log::index::{EntryKind, Retention};
 pub(crate) use self::log::tags::LogTag;
 pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
@@ -54,7 +54,9 @@ pub(crate) use merge::{LegPublication, LegReport, MergedRelay};
 pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;
 pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
-pub(crate) use recording::{Cutter, MessageRead, MessageReader, Plan, TagRead, TagReader, Verdict};
+pub(crate) use recording::{
+    Cutter, MessageRead, MessageReader, Plan, TagRead, TagReader, Verdict, tag_message,
+};
 pub(crate) use registry::Registry;
 pub(crate) use settings::StreamSettings;
 pub use state::StreamState;

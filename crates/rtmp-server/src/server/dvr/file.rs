@@ -1,54 +1,29 @@
-//! One FLV file of a recording: its name, its beginning, its end.
+//! One file of a recording, whatever its format: its name, its beginning, its end.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_flv::tag::{self, FILE_HEADER_BYTES, TAG_HEADER_BYTES, TagKind};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use rtmp_proto::session::StreamKey;
-use rtmp_proto::wire::amf0::{Value, write_value};
-use rtmp_proto::wire::message::data;
-use rtmp_proto::wire::{Limits, Message, MessageType};
 
+use super::naming::directory_and_name;
 use crate::server::file_names;
-use crate::stream::PerTrack;
 
 /// The name of a file that is not finished has this behind it, as in SRS.
-const UNFINISHED: &str = "tmp";
+pub(super) const UNFINISHED: &str = "tmp";
 /// The most names that are tried where a file has one already.
 const MAX_NAMES: u32 = 1_000;
 
-/// Place of the flags that say which media there are.
-const FLAGS_OFFSET: u64 = 4;
-/// The name of the metadata, with its marker and length.
-const NAME_BYTES: usize = 3 + METADATA.len();
-/// Marker and length of an associative array.
-const ARRAY_BYTES: usize = 5;
-/// Length and marker before a property's number, without the property's name.
-const PROPERTY_BYTES: usize = 3;
-/// Place of the duration's number, which is the first property.
-const DURATION_OFFSET: usize = FILE_HEADER_BYTES
-    + TAG_HEADER_BYTES
-    + NAME_BYTES
-    + ARRAY_BYTES
-    + PROPERTY_BYTES
-    + DURATION.len();
-/// Place of the file size's number, which is the second.
-const FILE_SIZE_OFFSET: usize = DURATION_OFFSET + 8 + PROPERTY_BYTES + FILE_SIZE.len();
-
-const METADATA: &str = "onMetaData";
-const DURATION: &str = "duration";
-const FILE_SIZE: &str = "filesize";
+/// Bytes that are entered at this offset of a file.
+pub(super) type Patch = (u64, Vec<u8>);
 
 /// A file that is written.
 #[derive(Debug)]
-pub(super) struct FlvFile {
+pub(super) struct RecordFile {
     file: File,
     /// Its name, once it is finished.
     path: PathBuf,
@@ -59,47 +34,10 @@ pub(super) struct FlvFile {
     beginning: u64,
 }
 
-/// The first bytes of a file: its header and its metadata, where duration and size are 0
-/// until it is finished.
-pub(super) fn beginning(media: PerTrack<bool>, metadata: Option<&Bytes>) -> Vec<u8> {
-    let mut properties = vec![
-        (DURATION.to_owned(), Value::Number(0.0)),
-        (FILE_SIZE.to_owned(), Value::Number(0.0)),
-    ];
-    let others = metadata.map(properties_of).unwrap_or_default();
-    properties.extend(others.into_iter().filter(|(name, _)| {
-        let is_own = name == DURATION || name == FILE_SIZE;
-        !is_own
-    }));
-    let mut payload = BytesMut::new();
-    write_value(&METADATA.into(), &mut payload);
-    write_value(&Value::EcmaArray(properties), &mut payload);
-    let mut bytes = tag::file_header(media.audio, media.video).to_vec();
-    tag::write_tag(TagKind::Script, 0, &payload, &mut bytes);
-    bytes
-}
-
-/// The properties of metadata as a publisher has sent it.
-fn properties_of(payload: &Bytes) -> Vec<(String, Value)> {
-    let message = Message {
-        timestamp: 0,
-        message_type: MessageType::DATA_AMF0,
-        stream_id: 0,
-        payload: payload.clone(),
-    };
-    let values = data::values(&message, Limits::default().amf_nesting);
-    let properties = values.iter().map(Value::properties);
-    properties
-        .filter(|it| !it.is_empty())
-        .take(1)
-        .flatten()
-        .cloned()
-        .collect()
-}
-
-impl FlvFile {
+impl RecordFile {
     /// A new file of the stream `key`, which begins with `beginning`. No file is overwritten:
-    /// where `template` gives a name that is taken, a number is put before `.flv`.
+    /// where `template` gives a name that is taken, a number is put before its extension. It is
+    /// locked until it is closed: so others know that it is written.
     ///
     /// # Errors
     /// It cannot be made or written, or would not lie below the directory before the first
@@ -110,11 +48,7 @@ impl FlvFile {
         now: Timestamp,
         beginning: &[u8],
     ) -> io::Result<Self> {
-        let variables = template.find('[').unwrap_or(template.len());
-        let directory = template[..variables]
-            .rfind('/')
-            .map_or(0, |slash| slash + 1);
-        let (directory, name) = template.split_at(directory);
+        let (directory, name) = directory_and_name(template);
         let name = file_names::of_time(name, key, now);
         if !file_names::stays_below(&name) {
             let message = format!("`{name}` is no name of a file below {directory}");
@@ -140,6 +74,8 @@ impl FlvFile {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 opened => opened?,
             };
+            // File systems without locks have no second server on them, it is to be hoped.
+            let _ = file.try_lock();
             let mut created = Self {
                 file,
                 path,
@@ -195,46 +131,50 @@ impl FlvFile {
         Ok(())
     }
 
-    /// Enters its duration, its size and the media that it has, and gives it its name, which
-    /// is returned.
+    /// Enters `patches`, and gives it its name, which is returned.
     ///
     /// # Errors
     /// It keeps the name that it has.
-    pub(super) fn finish(self, duration: Duration, media: PerTrack<bool>) -> io::Result<PathBuf> {
-        // A part of a tag may lie behind: players would stumble over it at the very end.
-        let entered = self.file.set_len(self.length).and_then(|()| {
-            let header = tag::file_header(media.audio, media.video);
-            self.file.write_all_at(&header[4..5], FLAGS_OFFSET)?;
-            let seconds = duration.as_secs_f64();
-            self.file
-                .write_all_at(&seconds.to_be_bytes(), DURATION_OFFSET as u64)?;
-            #[expect(clippy::cast_precision_loss, reason = "AMF0 has no other numbers")]
-            let size = self.length as f64;
-            self.file
-                .write_all_at(&size.to_be_bytes(), FILE_SIZE_OFFSET as u64)
-        });
-        if let Err(error) = entered {
+    pub(super) fn finish(self, patches: &[Patch]) -> io::Result<PathBuf> {
+        if let Err(error) = enter(&self.file, self.length, patches) {
             log::warn!(
                 "{}: its duration cannot be entered, it can be played all the same: {error}",
                 self.unfinished.display()
             );
         }
-        for path in names(&self.path) {
-            match rename_new(&self.unfinished, &path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                renamed => return renamed.map(|()| path),
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        give_name(&self.unfinished, &self.path)
     }
+}
+
+/// Cuts `file` to `length`, and enters `patches`. A part of a tag or a fragment may lie behind:
+/// players would stumble over it at the very end.
+pub(super) fn enter(file: &File, length: u64, patches: &[Patch]) -> io::Result<()> {
+    file.set_len(length)?;
+    for (offset, bytes) in patches {
+        file.write_all_at(bytes, *offset)?;
+    }
+    Ok(())
+}
+
+/// Gives the file `unfinished` the name `path`, or one like it that no file has.
+pub(super) fn give_name(unfinished: &Path, path: &Path) -> io::Result<PathBuf> {
+    for path in names(path) {
+        match rename_new(unfinished, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            renamed => return renamed.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// `path`, and the names to try if it is taken: `x.flv`, `x-1.flv`, `x-2.flv` …
 fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
     let stem = path.with_extension("").into_os_string();
+    let extension = path.extension().unwrap_or_default().to_owned();
     let others = (1..MAX_NAMES).map(move |number| {
         let mut name = stem.clone();
-        name.push(format!("-{number}.flv"));
+        name.push(format!("-{number}."));
+        name.push(&extension);
         PathBuf::from(name)
     });
     std::iter::once(path.to_owned()).chain(others)
@@ -254,7 +194,12 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::server::dvr::flv;
+    use crate::server::dvr::flv::tests::duration_and_size;
+    use crate::stream::PerTrack;
 
     const BOTH: PerTrack<bool> = PerTrack::BOTH;
 
@@ -266,14 +211,15 @@ mod tests {
         }
     }
 
-    fn create(directory: &Path, name: &str, key: &StreamKey) -> io::Result<FlvFile> {
+    fn create(directory: &Path, name: &str, key: &StreamKey) -> io::Result<RecordFile> {
         let template = format!("{}/{name}", directory.display());
         let now = "2026-11-29T09:08:07.045Z".parse().unwrap();
-        FlvFile::create(&template, key, now, &beginning(BOTH, None))
+        RecordFile::create(&template, key, now, &flv::beginning(BOTH, None))
     }
 
-    fn number(bytes: &[u8], offset: usize) -> f64 {
-        f64::from_be_bytes(bytes[offset..offset + 8].try_into().unwrap())
+    fn finish(file: RecordFile, duration: Duration, media: PerTrack<bool>) -> PathBuf {
+        let patches = flv::patches(media, duration, file.length());
+        file.finish(&patches).unwrap()
     }
 
     #[test]
@@ -291,16 +237,15 @@ mod tests {
             audio: true,
             video: false,
         };
-        let path = file.finish(Duration::from_millis(1_500), sound).unwrap();
+        let path = finish(file, Duration::from_millis(1_500), sound);
         assert!(!unfinished.exists());
         assert!(path.ends_with("live/s/2026-11-29.1795943287045.flv"));
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len() as u64, length);
         assert_eq!(bytes[4], 4, "it has sound alone");
-        assert_eq!(number(&bytes, DURATION_OFFSET), 1.5);
         #[expect(clippy::cast_precision_loss, reason = "it is small")]
         let size = length as f64;
-        assert_eq!(number(&bytes, FILE_SIZE_OFFSET), size);
+        assert_eq!(duration_and_size(&bytes), (1.5, size));
     }
 
     #[test]
@@ -311,41 +256,23 @@ mod tests {
         // A hole, which takes no room.
         file.length = LENGTH;
         file.append(b"tag").unwrap();
-        let path = file.finish(Duration::ZERO, BOTH).unwrap();
+        let path = finish(file, Duration::ZERO, BOTH);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH + 3);
-        let mut bytes = vec![0; FILE_SIZE_OFFSET + 8];
+        let mut bytes = vec![0; 200];
         File::open(path)
             .unwrap()
             .read_exact_at(&mut bytes, 0)
             .unwrap();
         #[expect(clippy::cast_precision_loss, reason = "it has 33 bits")]
         let length = (LENGTH + 3) as f64;
-        assert_eq!(number(&bytes, FILE_SIZE_OFFSET), length);
-    }
-
-    #[test]
-    fn a_publishers_metadata_stays_but_for_duration_and_size() {
-        let mut payload = BytesMut::new();
-        write_value(&METADATA.into(), &mut payload);
-        let properties = vec![
-            (DURATION.to_owned(), Value::Number(7.0)),
-            ("width".to_owned(), Value::Number(640.0)),
-        ];
-        write_value(&Value::Object(properties), &mut payload);
-        let bytes = beginning(BOTH, Some(&payload.freeze()));
-        let end = bytes.len() - 4;
-        let payload = bytes[FILE_HEADER_BYTES + TAG_HEADER_BYTES..end].to_vec();
-        let properties = properties_of(&payload.into());
-        let names: Vec<_> = properties.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, [DURATION, FILE_SIZE, "width"]);
-        assert_eq!(properties[0].1, Value::Number(0.0));
+        assert_eq!(duration_and_size(&bytes).1, length);
     }
 
     #[test]
     fn a_file_that_is_there_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let key = key("live", "s");
-        let finish = |file: FlvFile| file.finish(Duration::ZERO, BOTH).unwrap();
+        let finish = |file: RecordFile| finish(file, Duration::ZERO, BOTH);
         let first = finish(create(directory.path(), "s.flv", &key).unwrap());
         // Left behind by a server that was killed.
         let killed = create(directory.path(), "s.flv", &key).unwrap();
@@ -392,7 +319,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let full = directory.path().join("full");
         std::os::unix::fs::symlink("/dev/full", &full).unwrap();
-        let mut file = FlvFile {
+        let mut file = RecordFile {
             file: OpenOptions::new().write(true).open(&full).unwrap(),
             path: directory.path().join("s.flv"),
             unfinished: full,

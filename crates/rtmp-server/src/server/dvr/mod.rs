@@ -1,20 +1,26 @@
-//! Recordings (`dvr`): streams in FLV files.
+//! Recordings (`dvr`): streams in files, of FLV or of fragmented MP4.
 //!
 //! A recording's way: [`begin`] with a publication, or [`sweep`] → a `recorder` on one of
-//! the `threads`, which copies the stream's log of FLV tags ([`TagReader`]) to a `file` →
-//! `on_dvr` once that is finished.
+//! the `threads`, which copies the stream's log of FLV tags ([`TagReader`]) to a `file` in its
+//! `format` → `on_dvr` once that is finished. A `keeper` looks after the files that there are.
 //!
 //! [`TagReader`]: crate::stream::TagReader
 
 mod file;
+mod flv;
+mod format;
+mod keeper;
+mod mp4;
+mod naming;
 mod recorder;
 mod recording;
+mod recovery;
 mod threads;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
 use tokio::time::timeout;
@@ -23,6 +29,7 @@ use super::Server;
 use super::hooks::FileEvent;
 use crate::config::{self, Vhost};
 use crate::stream::{Stream, lock};
+use keeper::Keeper;
 use recorder::{Owner, Recorder, Told};
 pub(crate) use recording::{DvrTotals, Recording, RecordingState};
 use threads::Threads;
@@ -41,6 +48,7 @@ pub(crate) struct Dvr {
     orders: Mutex<HashMap<StreamKey, bool>>,
     totals: Arc<DvrTotals>,
     threads: Threads,
+    keeper: Keeper,
 }
 
 impl Dvr {
@@ -103,6 +111,10 @@ pub(super) async fn begin(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Ar
 /// be, or whose settings have changed.
 pub(super) fn sweep(server: &Arc<Server>) {
     let config = server.config();
+    server
+        .dvr
+        .keeper
+        .sweep(&config, &server.dvr.totals, Instant::now());
     let is_used = config.vhosts.values().any(|vhost| vhost.dvr.enabled)
         || !lock(&server.dvr.orders).is_empty()
         || !lock(&server.dvr.recordings).is_empty();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http_flv::tag::TagKind;
 use jiff::Timestamp;
 
-use super::file::{self, FlvFile};
+use super::file::RecordFile;
+use super::format::Format;
 use super::recording::{Recording, RecordingState};
-use crate::stream::{Cutter, LogTag, PerTrack, Plan, Stream, TagRead, TagReader, Verdict};
+use crate::config::DvrFormat;
+use crate::stream::{Cutter, LogTag, Plan, Stream, TagRead, TagReader, Verdict};
 
 /// The most bytes that are read and written at once, but for a longer tag.
 const MAX_READ_BYTES: u64 = 256 * 1024;
@@ -56,8 +57,8 @@ struct Outage {
 
 /// A file that is written, and who is told of it.
 struct OpenFile {
-    file: FlvFile,
-    media: PerTrack<bool>,
+    file: RecordFile,
+    format: Format,
     told: Told,
 }
 
@@ -74,6 +75,8 @@ pub(super) struct Recorder {
     /// Tags for the file that are not written yet.
     unwritten: Vec<u8>,
     outage: Option<Outage>,
+    /// The time of the present turn, for the names of files.
+    wall: Timestamp,
     owner: Box<dyn Owner>,
 }
 
@@ -88,7 +91,8 @@ impl Recorder {
         let config = &recording.config;
         let cutter = Cutter::new(Plan {
             segment: config.segment(),
-            wait_keyframe: config.wait_keyframe,
+            // Fragments of pictures that cannot be decoded would be of no use.
+            wait_keyframe: config.wait_keyframe || config.format() == DvrFormat::Mp4,
             starts_at_zero: config.starts_at_zero,
         });
         let reader = TagReader::new(&stream, from_now);
@@ -100,6 +104,7 @@ impl Recorder {
             file: None,
             unwritten: Vec::new(),
             outage: None,
+            wall: Timestamp::UNIX_EPOCH,
             owner,
         };
         match reader {
@@ -128,6 +133,7 @@ impl Recorder {
 
     /// Copies what has come. `now` and `wall` are the present time.
     pub(super) fn turn(&mut self, now: Instant, wall: Timestamp) -> Turn {
+        self.wall = wall;
         // Before the log is read: what the publisher sent last is in it then.
         let is_over = self.recording.is_stopped() || !self.stream.has_encoder();
         if let Some(outage) = self.outage
@@ -138,7 +144,7 @@ impl Recorder {
         }
         let mut progress = Ok(true);
         for _ in 0..MAX_READS {
-            progress = self.step(wall);
+            progress = self.step();
             if !matches!(progress, Ok(true)) {
                 break;
             }
@@ -165,7 +171,7 @@ impl Recorder {
     }
 
     /// Copies the next tags; false if there are none.
-    fn step(&mut self, wall: Timestamp) -> io::Result<bool> {
+    fn step(&mut self) -> io::Result<bool> {
         self.flush()?;
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -173,7 +179,7 @@ impl Recorder {
         };
         match reader.read(MAX_READ_BYTES)? {
             TagRead::Nothing => return Ok(false),
-            TagRead::Tags(tags) => self.take(&tags, wall)?,
+            TagRead::Tags(tags) => self.take(&tags)?,
             TagRead::Publication => {
                 self.finish_file();
                 if self.stream.shows_slate() {
@@ -190,7 +196,7 @@ impl Recorder {
                     self.finish_file();
                 }
                 for tag in &headers {
-                    self.take_tag(tag, wall)?;
+                    self.take_tag(tag)?;
                 }
                 self.cutter.note_gap();
             }
@@ -205,9 +211,9 @@ impl Recorder {
     }
 
     /// Copies `tags`, which the log has one after the other.
-    fn take(&mut self, tags: &[LogTag], wall: Timestamp) -> io::Result<()> {
+    fn take(&mut self, tags: &[LogTag]) -> io::Result<()> {
         for tag in tags {
-            self.take_tag(tag, wall)?;
+            self.take_tag(tag)?;
             if let Some(reader) = &mut self.reader {
                 reader.advance(tag);
             }
@@ -215,13 +221,13 @@ impl Recorder {
         self.flush()
     }
 
-    fn take_tag(&mut self, tag: &LogTag, wall: Timestamp) -> io::Result<()> {
+    fn take_tag(&mut self, tag: &LogTag) -> io::Result<()> {
         let verdict = self.cutter.judge(tag);
         match verdict {
             Verdict::Discard => self.cutter.note(tag, verdict),
             Verdict::Append => {
                 self.cutter.note(tag, verdict);
-                self.append(tag);
+                self.append(tag, false);
             }
             Verdict::End => {
                 self.flush()?;
@@ -231,26 +237,30 @@ impl Recorder {
             Verdict::Begin => {
                 self.flush()?;
                 self.finish_file_before(tag);
-                self.begin_file(wall).inspect_err(|_| {
+                self.begin_file().inspect_err(|_| {
                     self.cutter.end_file();
                 })?;
-                self.append(tag);
+                self.append(tag, true);
             }
         }
         Ok(())
     }
 
-    /// Appends `tag`, with its time in the file, to what is to be written.
-    fn append(&mut self, tag: &LogTag) {
-        let begin = self.unwritten.len();
-        self.unwritten.extend_from_slice(&tag.bytes);
-        let [extension, time @ ..] = self.cutter.timestamp(tag.time_ms).to_be_bytes();
-        // FLV specification E.4.1: 24 bits, then the eight above them.
-        self.unwritten[begin + 4..begin + 7].copy_from_slice(&time);
-        self.unwritten[begin + 7] = extension;
-        if let Some(file) = &mut self.file {
-            file.media.audio |= tag.bytes[0] == TagKind::Audio as u8;
-            file.media.video |= tag.bytes[0] == TagKind::Video as u8;
+    /// Appends `tag`, with its time in the file, to what is to be written; it `is_first` of the
+    /// file.
+    fn append(&mut self, tag: &LogTag, is_first: bool) {
+        let Some(file) = &mut self.file else {
+            return;
+        };
+        let format = &mut file.format;
+        format.append(tag, &self.cutter, is_first, &mut self.unwritten);
+        if let Format::Mp4(mp4) = format {
+            for left_out in mp4.take_left_out() {
+                log::warn!(
+                    "{}: not in the MP4 recording: {left_out}",
+                    self.stream.key()
+                );
+            }
         }
     }
 
@@ -261,34 +271,54 @@ impl Recorder {
             return Ok(());
         };
         if self.unwritten.is_empty() {
-            return Ok(());
+            return self.begin_next_file();
         }
         file.append(&self.unwritten)?;
         self.count_bytes(self.unwritten.len());
         self.unwritten.clear();
         self.unwritten.shrink_to(MAX_UNWRITTEN_KEPT);
         self.recover();
+        self.begin_next_file()
+    }
+
+    /// Begins the file that takes the place of the present one, if one is to.
+    fn begin_next_file(&mut self) -> io::Result<()> {
+        let Some(beginning) = self.file.as_ref().and_then(|it| it.format.next_file()) else {
+            return Ok(());
+        };
+        let key = self.stream.key();
+        let path = &self.recording.config.path;
+        let told = self.owner.begin_file();
+        let mut file = RecordFile::create(path, key, self.wall, &[])?;
+        if let Err(error) = file.append(beginning) {
+            file.remove();
+            return Err(error);
+        }
+        log::info!("{key}: recording to {}", file.unfinished().display());
+        self.count_bytes(beginning.len());
+        if let Some(mut former) = self.file.take() {
+            let duration = self.cutter.duration();
+            self.close(former.file, &former.format, duration, former.told);
+            former.format.begin_next_file();
+            self.file = Some(OpenFile {
+                file,
+                format: former.format,
+                told,
+            });
+        }
         Ok(())
     }
 
-    fn begin_file(&mut self, wall: Timestamp) -> io::Result<()> {
-        let media = self.stream.media();
-        let mut beginning = file::beginning(media, self.cutter.metadata());
-        beginning.extend_from_slice(&self.cutter.configurations());
+    fn begin_file(&mut self) -> io::Result<()> {
+        let config = &self.recording.config;
+        let (format, beginning) = Format::begin(config.format(), self.stream.media(), &self.cutter);
         let key = self.stream.key();
         // Before the file is there: whoever sees it may end the publisher.
         let told = self.owner.begin_file();
-        let file = FlvFile::create(&self.recording.config.path, key, wall, &beginning)?;
+        let file = RecordFile::create(&config.path, key, self.wall, &beginning)?;
         log::info!("{key}: recording to {}", file.unfinished().display());
         self.count_bytes(beginning.len());
-        self.file = Some(OpenFile {
-            file,
-            media: PerTrack {
-                audio: false,
-                video: false,
-            },
-            told,
-        });
+        self.file = Some(OpenFile { file, format, told });
         Ok(())
     }
 
@@ -307,16 +337,32 @@ impl Recorder {
     }
 
     fn finish_file_of(&mut self, duration: Duration) {
-        let Some(OpenFile { file, media, told }) = self.file.take() else {
+        let Some(mut file) = self.file.take() else {
             return;
         };
+        let mut rest = Vec::new();
+        file.format.finish(&mut rest);
+        match file.file.append(&rest) {
+            Ok(()) => self.count_bytes(rest.len()),
+            Err(error) => {
+                self.count_failure();
+                let name = file.file.unfinished().display();
+                log::warn!("{}: the end of {name} is lost: {error}", self.stream.key());
+            }
+        }
+        self.close(file.file, &file.format, duration, file.told);
+    }
+
+    /// Finishes `file`, all of which is written.
+    fn close(&mut self, file: RecordFile, format: &Format, duration: Duration, told: Told) {
         let key = self.stream.key();
         let (unfinished, bytes) = (file.unfinished().to_owned(), file.length());
         if !file.has_media() {
             file.remove();
             return;
         }
-        match file.finish(duration, media) {
+        let patches = format.patches(duration, bytes);
+        match file.finish(&patches) {
             Ok(path) => {
                 let seconds = duration.as_secs_f64();
                 let name = path.display();
@@ -336,7 +382,11 @@ impl Recorder {
     /// Finishes the present file without what could not be written.
     fn give_file_up(&mut self) {
         self.unwritten.clear();
-        self.finish_file();
+        let duration = self.cutter.duration();
+        self.cutter.end_file();
+        if let Some(OpenFile { file, format, told }) = self.file.take() {
+            self.close(file, &format, duration, told);
+        }
     }
 
     /// Notes that a file cannot be written; true if that has been so for long, and the

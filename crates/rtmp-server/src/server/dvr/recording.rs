@@ -21,6 +21,10 @@ pub(crate) struct DvrTotals {
     pub(crate) skips: AtomicU64,
     /// Number of times that a file could not be made, written or finished.
     pub(crate) failures: AtomicU64,
+    /// Finished files removed, by `dvr_keep` and `dvr_keep_bytes`.
+    pub(crate) removed_files: AtomicU64,
+    /// Their bytes.
+    pub(crate) removed_bytes: AtomicU64,
 }
 
 /// The recording of a stream, from the beginning of a publication to its end.

@@ -218,11 +218,16 @@ impl Cutter {
         reason = "the timestamps of FLV wrap at 2³²"
     )]
     pub(crate) fn timestamp(&self, time_ms: u64) -> u32 {
+        self.file_time(time_ms) as u32
+    }
+
+    /// The same in a file whose times do not wrap, ms.
+    pub(crate) fn file_time(&self, time_ms: u64) -> u64 {
         let zero_ms = match (self.plan.starts_at_zero, self.file) {
             (true, Some(file)) => file.zero_ms,
             _ => 0,
         };
-        time_ms.saturating_sub(zero_ms) as u32
+        time_ms.saturating_sub(zero_ms)
     }
 
     /// The payload of the metadata in force.
@@ -234,15 +239,23 @@ impl Cutter {
 
     /// The decoders' configurations in force, as tags for the beginning of the present file.
     pub(crate) fn configurations(&self) -> Vec<u8> {
-        let timestamp = self.file.map_or(0, |file| self.timestamp(file.zero_ms));
         let mut tags = Vec::new();
-        let headers = self.headers.since(0);
-        for header in headers.filter(|header| header.class != MediaClass::Metadata) {
-            let mut message = header.message(MESSAGE_STREAM);
-            message.timestamp = timestamp;
+        for message in self.configuration_messages() {
             Framing::Flv(FlvFraming::Bare).encode(&message, &mut tags);
         }
         tags
+    }
+
+    /// The same as messages.
+    pub(crate) fn configuration_messages(&self) -> impl Iterator<Item = Message> {
+        let timestamp = self.file.map_or(0, |file| self.timestamp(file.zero_ms));
+        let headers = self.headers.since(0);
+        let configurations = headers.filter(|header| header.class != MediaClass::Metadata);
+        configurations.map(move |header| {
+            let mut message = header.message(MESSAGE_STREAM);
+            message.timestamp = timestamp;
+            message
+        })
     }
 }
 
@@ -251,13 +264,13 @@ fn header(tag: &LogTag) -> Option<Header> {
     let (EntryKind::Always | EntryKind::Header(_)) = tag.kind else {
         return None;
     };
-    let message = message(tag)?;
+    let message = tag_message(tag)?;
     let head = MediaHead::parse(&message)?;
     Headers::keeps(head.class, &message).then(|| Header::new(head, &message))
 }
 
 /// The message that `tag` has.
-fn message(tag: &LogTag) -> Option<Message> {
+pub(crate) fn tag_message(tag: &LogTag) -> Option<Message> {
     let message_type = match tag.bytes.first()? {
         8 => MessageType::AUDIO,
         9 => MessageType::VIDEO,

@@ -7,7 +7,7 @@ mod messages;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use cutter::{Cutter, Plan, Verdict};
+pub(crate) use cutter::{Cutter, Plan, Verdict, tag_message};
 pub(crate) use messages::{MessageRead, MessageReader};
 
 use super::Stream;

@@ -1,5 +1,7 @@
 //! A recorder of a stream that somebody publishes, by made-up time.
 
+mod day;
+
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -39,6 +41,7 @@ struct Scene {
     directory: TempDir,
     told: Arc<Mutex<Vec<PathBuf>>>,
     now: Instant,
+    wall: Timestamp,
 }
 
 struct TestOwner(Arc<Mutex<Vec<PathBuf>>>);
@@ -125,6 +128,7 @@ impl Scene {
             directory,
             told,
             now,
+            wall: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -145,7 +149,7 @@ impl Scene {
     /// Turns of the recorder, until it has nothing to do.
     fn turn(&mut self) -> Turn {
         loop {
-            let turn = self.recorder.turn(self.now, Timestamp::UNIX_EPOCH);
+            let turn = self.recorder.turn(self.now, self.wall);
             if turn != Turn::Busy {
                 return turn;
             }

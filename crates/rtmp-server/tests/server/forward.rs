@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::api_client::Api;
+use crate::standby::slate_file;
 use crate::support::{
     Client, TestServer, eventually, headers, keep_log, keyframe, log_lines, message, picture,
     publishing, until, web_server,
@@ -369,4 +370,40 @@ async fn a_standby_goes_on_along_the_same_connection() {
     let shown = forwards(&api, all_in("sending")).await;
     assert_eq!(shown[0]["attempts"], 1);
     assert!(stream.is_published());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slate_goes_on_along_the_same_connection() {
+    let target = TestServer::origin("");
+    let slate = slate_file(0x99);
+    let publish = format!(
+        "publish {{ slate {}; slate_after 100; }}",
+        slate.path().display()
+    );
+    let text = forwarding(&to(&[target.address]), &publish);
+    let origin = TestServer::start(Role::Origin, &text);
+    let api = Api::of(&origin).await;
+    let first = publisher(&origin).await;
+    let mut viewer = origin.player("s").await;
+    let mut player = target.player("s").await;
+    for player in [&mut viewer, &mut player] {
+        assert_eq!(player.frame().await, keyframe(0));
+    }
+    drop(first);
+    let shown = player.frame().await;
+    assert_eq!(shown.payload.last(), Some(&0x99));
+    let mut publisher = publisher(&origin).await;
+    let mut last_ms = shown.timestamp;
+    loop {
+        let frame = player.frame().await;
+        assert!(frame.timestamp >= last_ms);
+        last_ms = frame.timestamp;
+        if frame.payload == keyframe(0).payload {
+            break;
+        }
+    }
+    publisher.publish(&[picture(40)]).await;
+    assert_eq!(player.frame().await.payload, picture(40).payload);
+    let shown = forwards(&api, all_in("sending")).await;
+    assert_eq!(shown[0]["attempts"], 1);
 }

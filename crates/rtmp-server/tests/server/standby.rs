@@ -279,7 +279,7 @@ async fn an_edge_passes_the_mark_of_a_standby_on_to_its_origin() {
 }
 
 /// A slate of a keyframe and two pictures, 300 ms long, that end with the byte `mark`.
-fn slate_file(mark: u8) -> tempfile::NamedTempFile {
+pub(crate) fn slate_file(mark: u8) -> tempfile::NamedTempFile {
     let mut file = file_header(false, true).to_vec();
     let header = [0x17, 0, 0, 0, 0, 7, 7, 7];
     write_tag(TagKind::Video, 0, &header, &mut file);

@@ -250,11 +250,7 @@ impl StreamForwards {
 }
 
 impl RunningTarget {
-    fn start(
-        server: &Arc<Server>,
-        forward: Arc<Forward>,
-        authorities: Option<PathBuf>,
-    ) -> Self {
+    fn start(server: &Arc<Server>, forward: Arc<Forward>, authorities: Option<PathBuf>) -> Self {
         let stop = CancellationToken::new();
         let target = Target {
             server: server.clone(),

@@ -64,6 +64,8 @@ pub(crate) struct Progress {
     pub(crate) bytes: u64,
     pub(crate) attempts: u64,
     pub(crate) skips: u64,
+    /// It was too slow since it was accepted last.
+    is_slow: bool,
     /// Why the last attempt or connection has failed.
     pub(crate) error: Option<String>,
 }
@@ -105,6 +107,7 @@ impl Forward {
     pub(super) fn accepted(&self) {
         let mut progress = lock(&self.progress);
         progress.state = ForwardState::Sending;
+        progress.is_slow = false;
         progress.error = None;
     }
 
@@ -129,8 +132,11 @@ impl Forward {
         lock(&self.progress).offset = offset;
     }
 
-    pub(super) fn count_skip(&self) {
+    /// The server was too slow. Returns true if it was not before, on this connection.
+    pub(super) fn count_skip(&self) -> bool {
         self.totals.skips.fetch_add(1, Ordering::Relaxed);
-        lock(&self.progress).skips += 1;
+        let mut progress = lock(&self.progress);
+        progress.skips += 1;
+        !std::mem::replace(&mut progress.is_slow, true)
     }
 }

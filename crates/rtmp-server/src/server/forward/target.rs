@@ -158,10 +158,12 @@ impl Target {
                         connection.publish(&message);
                     }
                 }
+                MessageRead::Skipped if !self.forward.count_skip() => {}
                 MessageRead::Skipped => {
-                    self.forward.count_skip();
                     let (key, destination) = (self.stream().key(), &self.forward.destination);
-                    log::warn!("{key}: {destination} is too slow, and goes on at a keyframe");
+                    log::warn!(
+                        "{key}: {destination} is too slow: it is sent keyframes first, again and again"
+                    );
                 }
                 MessageRead::Nothing if is_last => return Ok(()),
                 MessageRead::Nothing => tokio::select! {

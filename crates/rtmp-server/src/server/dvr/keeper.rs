@@ -58,8 +58,9 @@ impl Keeper {
         *next = Some(now + INTERVAL);
         let vhosts = config.vhosts.values().filter(|it| it.upstream.is_none());
         let mut settings: Vec<Dvr> = vhosts
-            .filter(|it| it.dvr.enabled)
             .map(|it| it.dvr.clone())
+            // An order may have streams recorded where it is off.
+            .filter(|it| it.enabled || it.keep.is_some() || it.keep_bytes.is_some())
             .collect();
         settings.dedup_by(|left, right| {
             (&left.path, left.keep, left.keep_bytes) == (&right.path, right.keep, right.keep_bytes)

@@ -14,6 +14,26 @@ pub const CORS_FIELDS: [(&str, &str); 3] = [
     ("Access-Control-Allow-Headers", "*"),
 ];
 
+/// What a client may do that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// To ask at this URL (RFC 9110 §10.2.2).
+    Location(String),
+    /// To ask again after so many seconds (RFC 9110 §10.2.3).
+    RetryAfter(u32),
+}
+
+impl Hint {
+    /// Name and value of its header field.
+    #[must_use]
+    pub fn field(&self) -> (&'static str, String) {
+        match self {
+            Self::Location(url) => ("Location", url.clone()),
+            Self::RetryAfter(seconds) => ("Retry-After", seconds.to_string()),
+        }
+    }
+}
+
 /// The answers of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answers {
@@ -50,12 +70,21 @@ impl Answers {
 
     /// A refusal, with the reason as its body; without the body where `head_only`.
     #[must_use]
-    pub fn refusal(self, status: u16, reason: &str, head_only: bool) -> String {
-        let special = match status {
+    pub fn refusal(
+        self,
+        status: u16,
+        reason: &str,
+        hint: Option<&Hint>,
+        head_only: bool,
+    ) -> String {
+        let mut special = match status {
             405 => format!("Allow: {METHODS}\r\n"),
             426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned(),
             _ => String::new(),
         };
+        if let Some((name, value)) = hint.map(Hint::field) {
+            special.extend([name, ": ", &value, "\r\n"]);
+        }
         let fields = format!(
             "{special}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
              Cache-Control: no-cache\r\nConnection: close\r\n",
@@ -85,6 +114,7 @@ pub fn phrase(status: u16) -> &'static str {
         200 => "OK",
         204 => "No Content",
         206 => "Partial Content",
+        302 => "Found",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -113,7 +143,7 @@ mod tests {
                 answers.stream(),
                 answers.websocket("x"),
                 answers.options(),
-                answers.refusal(404, "none", false),
+                answers.refusal(404, "none", None, false),
             ] {
                 assert_eq!(answer.contains(allowed), crossdomain, "{answer}");
             }
@@ -123,10 +153,37 @@ mod tests {
     #[test]
     fn a_refusal_has_a_body_of_its_length_unless_the_head_alone_was_asked_for() {
         let answers = Answers { crossdomain: false };
-        let answer = answers.refusal(404, "nobody", false);
+        let answer = answers.refusal(404, "nobody", None, false);
         assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
         assert!(answer.contains("Content-Length: 7\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\nnobody\n"), "{answer}");
-        assert!(answers.refusal(404, "nobody", true).ends_with("\r\n\r\n"));
+        assert!(
+            answers
+                .refusal(404, "nobody", None, true)
+                .ends_with("\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_where_or_when_to_ask() {
+        let answers = Answers { crossdomain: false };
+        for (status, hint, line, field) in [
+            (
+                302,
+                Hint::Location("http://b/live/s.flv".to_owned()),
+                "HTTP/1.1 302 Found\r\n",
+                "Location: http://b/live/s.flv\r\n",
+            ),
+            (
+                503,
+                Hint::RetryAfter(5),
+                "HTTP/1.1 503 Service Unavailable\r\n",
+                "Retry-After: 5\r\n",
+            ),
+        ] {
+            let answer = answers.refusal(status, "full", Some(&hint), false);
+            assert!(answer.starts_with(line), "{answer}");
+            assert!(answer.contains(field), "{answer}");
+        }
     }
 }

@@ -92,15 +92,22 @@ impl Redirect {
         })
     }
 
+    /// Both names where the stream is known, as SRS 4 and later send them: `redirect` has
+    /// the application's URL then.
     fn property(&self) -> (String, Value) {
-        let name = match self.names_stream {
-            true => "redirect2",
-            false => "redirect",
-        };
-        let ex = vec![
-            ("code".to_owned(), MOVED.into()),
-            (name.to_owned(), self.url.as_str().into()),
-        ];
+        let mut ex = vec![("code".to_owned(), MOVED.into())];
+        if !self.names_stream {
+            ex.push(("redirect".to_owned(), self.url.as_str().into()));
+        } else {
+            let path = self
+                .url
+                .split_once('?')
+                .map_or(&*self.url, |(path, _)| path);
+            if let Some((application, _)) = path.rsplit_once('/') {
+                ex.push(("redirect".to_owned(), application.into()));
+            }
+            ex.push(("redirect2".to_owned(), self.url.as_str().into()));
+        }
         ("ex".to_owned(), Value::Object(ex))
     }
 }

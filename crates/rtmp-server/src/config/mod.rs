@@ -1,6 +1,7 @@
 //! Configuration: SRS's `.conf` grammar, the same as JSON, and command-line
 //! flags, all read into one tree of directives and from there into [`Config`].
 
+mod capacity;
 pub mod conf;
 mod dvr;
 mod file;
@@ -26,6 +27,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use capacity::{Admission, Capacity, Overflow};
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use dvr::{Dvr, DvrFormat, DvrPlan};
@@ -260,6 +262,8 @@ fn defaults() -> Globals {
             listen: vec![any(DEFAULT_PORT)],
             max_connections: 1_000,
             max_connections_per_address: 0,
+            capacity: None,
+            admission: Admission::default(),
             pid: None,
             log: Log {
                 tank: None,

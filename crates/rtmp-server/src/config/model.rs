@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::Uri;
 use serde::{Serialize, Serializer};
 
+use super::capacity::{Admission, Capacity};
 use super::dvr::Dvr;
 use super::forward::Forward;
 use super::hls::Hls;
@@ -39,6 +40,10 @@ pub struct Config {
     pub max_connections: u32,
     /// Connections of one IPv4 address or IPv6 /64 beyond this number are closed; 0: none.
     pub max_connections_per_address: u32,
+    /// What may be sent; `None`: it is not limited.
+    pub capacity: Option<Capacity>,
+    /// Who is refused beyond it.
+    pub admission: Admission,
     /// Name of this server for hooks; `None` for a name that is drawn at each
     /// start.
     pub server_id: Option<String>,
@@ -77,6 +82,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// True if viewers are refused for whom there is no room.
+    #[must_use]
+    pub fn limits_viewers(&self) -> bool {
+        self.admission.enabled.unwrap_or(self.capacity.is_some())
+    }
+
     /// The vhost that serves `name`: its own, else the default one, else none.
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {

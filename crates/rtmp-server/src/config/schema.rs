@@ -3,6 +3,7 @@
 
 use conf_kit::{Diagnostic, Directive};
 
+use super::capacity::{admission, admission_switch, capacity};
 use super::http_api::{HttpApiBlock, http_api};
 use super::http_flv::{HttpServerBlock, http_server};
 use super::model::{Config, Log, LogTank, Vhost};
@@ -32,6 +33,8 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         globals.config.max_connections_per_address = directive.number(0..=1_000_000)?;
         Ok(())
     }),
+    Setting::new("capacity", capacity),
+    Setting::value_or_block("admission", admission_switch, admission),
     Setting::new("pid", |globals, directive| {
         globals.config.pid = Some(directive.argument("a file name")?.into());
         Ok(())

@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use service_kit::metrics::{CONTENT_TYPE, Exposition, Kind, Labels};
 
 use super::Api;
+use super::load::Load;
 use super::snapshot::Totals;
 use super::summaries::role;
 use super::system::ProcessFigures;
-use crate::server::{ForwardState, RecordingState};
+use crate::server::{ForwardState, LoadReport, RecordingState};
 use crate::stream::Stream;
 
 /// Maximum number of streams that have series of their own: those with the most players.
@@ -24,15 +25,16 @@ const MAX_STREAMS: usize = 1_000;
 const MAX_LABEL_BYTES: usize = 64 * 1024;
 
 /// Answers with all metrics.
-pub(super) fn answer(api: &Api) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(api)).into_response()
+pub(super) fn answer(api: &Api, load: LoadReport) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(api, load)).into_response()
 }
 
-fn render(api: &Api) -> String {
+fn render(api: &Api, load: LoadReport) -> String {
     let totals = Totals::take(&api.server);
     let mut metrics = Exposition::default();
     write_srs(&mut metrics, api, &totals);
     write_server(&mut metrics, api, &totals);
+    write_load(&mut metrics, api, load);
     write_players(&mut metrics, api);
     write_hooks(&mut metrics, api);
     write_dvr(&mut metrics, api);
@@ -163,6 +165,43 @@ fn write_server(metrics: &mut Exposition, api: &Api, totals: &Totals) {
     for (origin, count) in server.pulls().pictures_first() {
         family.sample(&Labels::new(&[("origin", &origin)]), count);
     }
+}
+
+/// What is sent, and what may be.
+fn write_load(metrics: &mut Exposition, api: &Api, load: LoadReport) {
+    let rates = [
+        (
+            "sent",
+            "Bits sent per second, with the headers of frames, averaged over some seconds",
+            Some(load.average),
+        ),
+        (
+            "reserved",
+            "Bits per second that viewers will take who were let in a moment ago",
+            Some(load.reserved),
+        ),
+        (
+            "capacity",
+            "Bits per second that can be sent",
+            load.capacity,
+        ),
+        (
+            "limit",
+            "Bits per second beyond which viewers are refused, if they are",
+            load.limit,
+        ),
+    ];
+    for (name, help, rate) in rates {
+        let name = format!("millrace_load_{name}_bits_per_second");
+        let mut family = metrics.family(&name, Kind::Gauge, help);
+        if let Some(rate) = rate {
+            family.value(rate);
+        }
+    }
+    let help = "Whether new viewers are let in";
+    metrics
+        .family("millrace_load_accepting", Kind::Gauge, help)
+        .value(u8::from(Load::new(api, load).accepting));
 }
 
 /// The players, by where they stand.

@@ -10,6 +10,7 @@ mod clients;
 mod codecs;
 mod dvrs;
 mod forwards;
+mod load;
 mod metrics;
 mod page;
 mod raw;
@@ -34,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::server::{Client, Server};
+use crate::server::{Client, Server, report_load};
 use crate::stream::OrderError;
 use call::{Call, Code};
 use clients::ClientReport;
@@ -85,6 +86,7 @@ fn router(api: Arc<Api>) -> Router {
     let routes = Router::new()
         .route("/api/v1/versions", get(versions))
         .route("/api/v1/summaries", get(summaries))
+        .route("/api/v1/load", get(load::answer))
         .route("/api/v1/vhosts", get(vhosts))
         .route("/api/v1/vhosts/", get(vhosts))
         .route("/api/v1/vhosts/{id}", get(vhost))
@@ -291,5 +293,6 @@ async fn forwards(State(api): State<Arc<Api>>, call: Call) -> Response {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    answer(move || metrics::answer(&api)).await
+    let load = report_load(&api.server).await;
+    answer(move || metrics::answer(&api, load)).await
 }

@@ -5,7 +5,7 @@
 //! on the way of a message.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -130,6 +130,8 @@ pub(super) struct Samples {
     pub(super) lag: Histogram<{ LAG_BOUNDS_MS.len() }>,
     /// By stream, the greatest lag of its players at the last sample.
     lags_ms: Mutex<Arc<HashMap<u64, u64>>>,
+    /// Lag that 99 of 100 players did not pass at the last sample.
+    lag_p99_ms: AtomicU64,
     /// Players that waited for a keyframe at the last sample.
     pub(super) waiting: AtomicUsize,
     /// Players that had paused at the last sample.
@@ -143,6 +145,7 @@ impl Samples {
             kept: Mutex::new(VecDeque::from([Arc::new(Sample::take(server))])),
             lag: Histogram::new(LAG_BOUNDS_MS),
             lags_ms: Mutex::default(),
+            lag_p99_ms: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
         }
@@ -152,6 +155,17 @@ impl Samples {
     pub(super) fn oldest(&self) -> Arc<Sample> {
         let kept = lock(&self.kept);
         kept.front().expect("there is one from the start").clone()
+    }
+
+    /// The sample before the last one.
+    pub(super) fn recent(&self) -> Arc<Sample> {
+        let kept = lock(&self.kept);
+        kept[kept.len().saturating_sub(2)].clone()
+    }
+
+    /// Lag that 99 of 100 players do not pass, in ms; those that wait or have paused have none.
+    pub(super) fn lag_p99_ms(&self) -> u64 {
+        self.lag_p99_ms.load(Ordering::Relaxed)
     }
 
     /// By stream, the greatest lag of its players.
@@ -172,6 +186,7 @@ impl Samples {
         let now = Instant::now();
         let (mut waiting, mut paused) = (0, 0);
         let mut lags_ms = HashMap::<_, u64>::new();
+        let mut all_ms = Vec::new();
         for group in groups {
             let greatest = lags_ms.entry(group.stream.id()).or_default();
             for player in group.lags(now) {
@@ -180,16 +195,31 @@ impl Samples {
                         let lag = player.lag.unwrap_or_default();
                         self.lag.observe(lag);
                         *greatest = (*greatest).max(lag.as_millis() as u64);
+                        all_ms.push(lag.as_millis() as u64);
                     }
                     Standing::Waiting => waiting += 1,
                     Standing::Paused => paused += 1,
                 }
             }
         }
+        self.lag_p99_ms
+            .store(percentile_99(all_ms), Ordering::Relaxed);
         *lock(&self.lags_ms) = Arc::new(lags_ms);
         self.waiting.store(waiting, Ordering::Relaxed);
         self.paused.store(paused, Ordering::Relaxed);
     }
+}
+
+/// The number that 99 of 100 of `numbers` do not pass; 0 if there is none.
+fn percentile_99(mut numbers: Vec<u64>) -> u64 {
+    let Some(last) = numbers.len().checked_sub(1) else {
+        return 0;
+    };
+    let rank = (numbers.len() * 99)
+        .div_ceil(100)
+        .saturating_sub(1)
+        .min(last);
+    *numbers.select_nth_unstable(rank).1
 }
 
 /// Takes samples until it is dropped.
@@ -215,6 +245,14 @@ pub(super) async fn run(api: Arc<Api>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_99th_percentile_leaves_one_of_a_hundred_out() {
+        assert_eq!(percentile_99(Vec::new()), 0);
+        assert_eq!(percentile_99(vec![7]), 7);
+        assert_eq!(percentile_99((1..=100).rev().collect()), 99);
+        assert_eq!(percentile_99((1..=1_000).collect()), 990);
+    }
 
     #[test]
     fn rates_are_of_what_came_since_the_sample() {

@@ -1,13 +1,18 @@
-//! Checks of publishes and plays that need no answer of anybody else.
+//! Checks of publishes and plays that need no answer of anybody else, and what they are
+//! counted for.
 
-use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rtmp_proto::session::{Parameters, StreamKey};
 use signed_url::Request;
 
+use super::Server;
+use super::load::{Applicant, Full, Reservation};
+use super::quotas::{Exceeded, Permit};
 use super::refusal::{Denial, RefusalReason};
 use crate::config::{Action, Vhost};
+use crate::stream::Stream;
 
 /// Checks the address of a client by the directive `security` of `vhost`.
 ///
@@ -74,5 +79,60 @@ impl Asked<'_> {
             Denial::new(RefusalReason::Signature, refusal.to_string())
         };
         verdict.map(drop).map_err(denied)
+    }
+}
+
+/// One client's part of the counts of quotas, and of what may be sent, as long as it is held.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    _permit: Permit,
+    /// Boxed: most clients have none.
+    reservation: Option<Box<Reservation>>,
+}
+
+impl Admitted {
+    /// The client begins to be sent what it plays.
+    pub(super) fn begin(&self) {
+        if let Some(reservation) = &self.reservation {
+            reservation.begin();
+        }
+    }
+}
+
+/// Why there is no room for a client.
+#[derive(Debug)]
+pub(super) enum NoRoom {
+    /// A quota is exhausted.
+    Quota(Exceeded),
+    /// What may be sent is.
+    Capacity(Full),
+}
+
+impl Server {
+    /// Counts a client at `peer` that is about to publish or play `stream` of `vhost`;
+    /// `is_relay`: it is a server.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(super) fn admit(
+        &self,
+        vhost: &Vhost,
+        stream: &Stream,
+        action: Action,
+        peer: SocketAddr,
+        is_relay: bool,
+    ) -> Result<Admitted, NoRoom> {
+        let permit = self.quotas.acquire(vhost, stream.key(), action, peer.ip());
+        let permit = permit.map_err(NoRoom::Quota)?;
+        let applicant = Applicant {
+            action,
+            is_relay,
+            stream: stream.id(),
+        };
+        let reservation = self.load.admit(&self.config(), applicant, Instant::now());
+        Ok(Admitted {
+            _permit: permit,
+            reservation: reservation.map_err(NoRoom::Capacity)?.map(Box::new),
+        })
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rtmp_proto::session::{Status, StreamKey};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::admission::Admitted;
 use super::loop_guard::LoopGuard;
-use super::quotas::Permit;
 use crate::stream::fanout::Meter;
 use crate::stream::lock;
 use crate::transport::TlsPlace;
@@ -123,8 +123,8 @@ pub struct Client {
     /// Pictures among them.
     pub(super) pictures_received: AtomicU64,
     activity: Mutex<Activity>,
-    /// Its part of the counts of quotas while it publishes or plays.
-    permit: Mutex<Option<Permit>>,
+    /// Its part of quotas and of the capacity while it publishes or plays.
+    admitted: Mutex<Option<Admitted>>,
     protocol: Mutex<ClientProtocol>,
     urls: OnceLock<ClientUrls>,
     /// Time by which its stream requests so far will have been earned back (a token
@@ -157,7 +157,7 @@ impl Client {
             messages_received: AtomicU64::new(0),
             pictures_received: AtomicU64::new(0),
             activity: Mutex::new(Activity::Idle),
-            permit: Mutex::default(),
+            admitted: Mutex::default(),
             protocol: Mutex::new(ClientProtocol::Rtmp),
             urls: OnceLock::new(),
             requests_until: Mutex::new(now),
@@ -205,15 +205,21 @@ impl Client {
 
     /// Sets its present use.
     pub(super) fn set_activity(&self, activity: Activity) {
-        if activity == Activity::Idle {
-            lock(&self.permit).take();
+        match activity {
+            Activity::Idle => drop(lock(&self.admitted).take()),
+            Activity::Playing(_) => {
+                if let Some(admitted) = &*lock(&self.admitted) {
+                    admitted.begin();
+                }
+            }
+            Activity::Publishing(_) | Activity::StandingBy(_) | Activity::Waiting(_) => {}
         }
         *lock(&self.activity) = activity;
     }
 
-    /// Counts it for quotas until it is idle again.
-    pub(super) fn hold(&self, permit: Permit) {
-        *lock(&self.permit) = Some(permit);
+    /// Counts it for quotas, and for the capacity, until it is idle again.
+    pub(super) fn hold(&self, admitted: Admitted) {
+        *lock(&self.admitted) = Some(admitted);
     }
 
     /// The protocol that it speaks.

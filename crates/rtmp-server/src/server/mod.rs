@@ -23,8 +23,10 @@ mod http;
 mod http2;
 mod http_flv;
 mod line_limit;
+mod load;
 mod loop_guard;
 mod memory;
+mod overflow;
 mod peer;
 mod player;
 mod quotas;
@@ -70,6 +72,8 @@ pub(crate) use events::{EventKind, Events};
 pub(crate) use forward::{Forward, ForwardState};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
+use load::Load;
+pub(crate) use load::{LoadReport, report as report_load};
 use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use quotas::Quotas;
@@ -105,6 +109,7 @@ pub struct Server {
     fanout: Fanout<Viewer>,
     clients: Clients,
     quotas: Arc<Quotas>,
+    load: Arc<Load>,
     started: Instant,
     draining: AtomicBool,
     /// By vhost, the origin that last had a stream.
@@ -154,6 +159,7 @@ impl Server {
             fanout,
             clients: Clients::default(),
             quotas: Arc::default(),
+            load: Arc::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
             last_good_origins: Mutex::default(),
@@ -171,6 +177,7 @@ impl Server {
         });
         tokio::spawn(receive_returned(server.clone(), returned));
         tokio::spawn(sweep(server.clone()));
+        tokio::spawn(load::run(server.clone()));
         tokio::spawn(tls::watch(server.clone()));
         Ok(server)
     }
@@ -370,7 +377,8 @@ impl Server {
         self.hooks.flush().await;
     }
 
-    fn is_draining(&self) -> bool {
+    /// True once new publishers and players are refused.
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 

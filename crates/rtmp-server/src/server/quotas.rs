@@ -13,6 +13,7 @@ use rtmp_proto::session::StreamKey;
 
 use super::client::{Activity, Client};
 use super::counts::Counts;
+use super::refusal::{Denial, RefusalReason};
 use crate::config::{Action, Quota, Vhost};
 use crate::stream::lock;
 
@@ -64,6 +65,12 @@ impl Exceeded {
             Self::Address(_) => 429,
             Self::Clients { .. } | Self::Rate { .. } => 503,
         }
+    }
+}
+
+impl From<Exceeded> for Denial {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::new(RefusalReason::Quota, exceeded.to_string())
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum RefusalReason {
     Signature,
     /// `quota` is exhausted.
     Quota,
+    /// `admission`: what may be sent is.
+    Capacity,
     /// A hook does not allow it.
     Hook,
     /// Nobody publishes the stream.
@@ -34,12 +36,13 @@ pub(crate) enum RefusalReason {
 }
 
 impl RefusalReason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::MaxConnections,
         Self::Security,
         Self::Referer,
         Self::Signature,
         Self::Quota,
+        Self::Capacity,
         Self::Hook,
         Self::NoStream,
         Self::Busy,
@@ -56,6 +59,7 @@ impl RefusalReason {
             Self::Referer => "refer",
             Self::Signature => "signature",
             Self::Quota => "quota",
+            Self::Capacity => "capacity",
             Self::Hook => "hook",
             Self::NoStream => "no-stream",
             Self::Busy => "busy",

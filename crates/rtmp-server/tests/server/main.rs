@@ -18,6 +18,7 @@ mod hook_order;
 mod hooks;
 mod http2;
 mod http_flv;
+mod load;
 mod loops;
 mod memory;
 mod names;

@@ -18,13 +18,13 @@ use super::turns;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::EventKind;
-use crate::server::admission::{Asked, marks_backup};
+use crate::server::admission::{Admitted, Asked, NoRoom, marks_backup};
 use crate::server::client::{Activity, ClientUrls, StatsSnapshot};
 use crate::server::hooks::{ClientEvent, StreamEvent};
 use crate::server::loop_guard::LoopGuard;
+use crate::server::overflow::refuse_by_rtmp;
 use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
-use crate::server::quotas::Permit;
 use crate::server::refusal::{Denial, RefusalReason, RefusedRequest};
 use crate::server::upstream::{self, permission};
 use crate::server::{dvr, forward};
@@ -189,14 +189,36 @@ impl Connection {
         Ok((vhost, key))
     }
 
-    /// Counts the client for the quotas of `vhost`.
+    /// Counts the client for the quotas of `vhost`, and for what may be sent.
     ///
     /// # Errors
-    /// The quota that is exhausted.
-    fn permit(&self, vhost: &Vhost, stream: &Stream, action: Action) -> Result<Permit, Denial> {
-        let quotas = &self.server.quotas;
-        let permit = quotas.acquire(vhost, stream.key(), action, self.client.peer.ip());
-        permit.map_err(|exceeded| Denial::new(RefusalReason::Quota, exceeded.to_string()))
+    /// There is no room for it.
+    fn admit(
+        &self,
+        vhost: &Vhost,
+        stream: &Stream,
+        action: Action,
+        parameters: &Parameters,
+    ) -> Result<Admitted, RefusedRequest> {
+        let is_relay = self.connect_info.peer.is_server();
+        let peer = self.client.peer;
+        let admitted = self.server.admit(vhost, stream, action, peer, is_relay);
+        admitted.map_err(|no_room| match (no_room, action) {
+            (NoRoom::Quota(exceeded), Action::Publish) => {
+                Denial::from(exceeded).with(Status::publish_denied)
+            }
+            (NoRoom::Quota(exceeded), Action::Play) => {
+                Denial::from(exceeded).with(Status::play_failed)
+            }
+            (NoRoom::Capacity(full), Action::Publish) => {
+                Denial::from(full).with(Status::publish_denied)
+            }
+            (NoRoom::Capacity(full), Action::Play) => {
+                let admission = &self.server.config().admission;
+                let is_tls = self.client.tls().is_some();
+                refuse_by_rtmp(full, admission, is_tls, stream.key(), parameters)
+            }
+        })
     }
 
     async fn publish(&mut self, request: PublishRequest) -> Result<(), RefusedRequest> {
@@ -211,8 +233,7 @@ impl Connection {
             .await
             .map_err(|denial| denial.with(Status::publish_denied))?;
         let stream = self.server.stream(&key, &vhost);
-        let permit = self.permit(&vhost, &stream, Action::Publish);
-        let permit = permit.map_err(|denial| denial.with(Status::publish_denied))?;
+        let admitted = self.admit(&vhost, &stream, Action::Publish, &parameters)?;
         // Players that wait for the stream wait for the decision, too.
         let expectation = stream.expect_publisher();
         let rank = rank(self.connect_info.parameters(&parameters));
@@ -253,7 +274,7 @@ impl Connection {
         events.record(EventKind::Publish, Some(&key), Some(ip), beside);
         self.session.accept_publish(stream_id, &mut self.out);
         self.client.set_activity(activity);
-        self.client.hold(permit);
+        self.client.hold(admitted);
         dvr::begin(&self.server, &stream, &vhost).await;
         forward::begin(&self.server, &stream, &vhost);
         self.vhost = Some(vhost);
@@ -324,8 +345,8 @@ impl Connection {
             .await
             .map_err(|denial| denial.with(Status::play_failed))?;
         let stream = self.server.stream(&key, &vhost);
-        let permit = self.permit(&vhost, &stream, Action::Play);
-        let permit = permit.map_err(|denial| denial.with(Status::play_failed))?;
+        let parameters = self.connect_info.parameters(&request.parameters).clone();
+        let admitted = self.admit(&vhost, &stream, Action::Play, &parameters)?;
         let event = StreamEvent {
             action: "on_play",
             ..self.stream_event(&stream, &request.parameters)
@@ -334,7 +355,6 @@ impl Connection {
         if !self.server.hooks.authorize(urls, &event).await {
             return Err(Denial::by_hook().with(Status::play_failed));
         }
-        let parameters = self.connect_info.parameters(&request.parameters).clone();
         if let Some(settings) = vhost.upstream.as_ref().filter(|it| it.token_traverse) {
             let asked = permission::request_play(
                 &self.server,
@@ -365,7 +385,7 @@ impl Connection {
             upstream::ensure_pull(&self.server, &stream, settings, &parameters);
         }
         self.vhost = Some(vhost.clone());
-        self.client.hold(permit);
+        self.client.hold(admitted);
         self.play_or_wait(play, &vhost);
         Ok(())
     }

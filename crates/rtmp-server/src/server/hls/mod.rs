@@ -62,7 +62,7 @@ pub(super) async fn answer(
         if server.hls.refusal_lines.admits(Instant::now()) {
             log::info!("{connection}: HLS of {}: refused: {refusal}", asked.name());
         }
-        Response::refusal(refusal.status, &refusal.reason)
+        Response::refusal(refusal.status, &refusal.reason, refusal.hint.as_ref())
     })
 }
 

@@ -73,7 +73,7 @@ pub(super) fn refuse(server: &Server, mut socket: Transport) {
     let Ok(permit) = REFUSALS.try_acquire() else {
         return;
     };
-    let answer = answers(server).refusal(503, "too many connections", false);
+    let answer = answers(server).refusal(503, "too many connections", None, false);
     tokio::spawn(async move {
         let closing = close_gracefully(&mut socket, answer.as_bytes());
         let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, closing).await;
@@ -127,7 +127,13 @@ impl Connection {
         let (out, reason) = match ended {
             NoStream::Answered(answer) => (answer, CloseReason::Answered),
             NoStream::Refused(refusal) => {
-                let answer = answers.refusal(refusal.status, &refusal.reason, head_only);
+                let Refusal {
+                    status,
+                    reason,
+                    hint,
+                    ..
+                } = &refusal;
+                let answer = answers.refusal(*status, reason, hint.as_ref(), head_only);
                 (answer, CloseReason::RefusedOverHttp(refusal))
             }
             // The viewer's session has the line in the log.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http_flv::answer::Hint;
 use http_flv::request::ByteRange;
 
 use crate::server::hls::SessionUse;
@@ -74,9 +75,13 @@ impl Response {
     }
 
     /// A refusal, with the reason as its body.
-    pub(in crate::server) fn refusal(status: u16, reason: &str) -> Self {
+    pub(in crate::server) fn refusal(status: u16, reason: &str, hint: Option<&Hint>) -> Self {
         let kind = Cow::Borrowed("text/plain; charset=utf-8");
-        let fields = vec![("Content-Type", kind), NO_CACHE];
+        let mut fields = vec![("Content-Type", kind), NO_CACHE];
+        fields.extend(
+            hint.map(Hint::field)
+                .map(|(name, value)| (name, value.into())),
+        );
         Self::new(status, fields, Body::Text(format!("{reason}\n").into()))
     }
 
@@ -117,7 +122,7 @@ impl Response {
             return Self::new(200, fields, body);
         };
         let Some((first, end)) = range.within(length) else {
-            let mut response = Self::refusal(416, "there are no such bytes");
+            let mut response = Self::refusal(416, "there are no such bytes", None);
             let whole = format!("bytes */{length}").into();
             response.fields.push(("Content-Range", whole));
             return response;

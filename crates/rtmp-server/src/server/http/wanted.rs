@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http_flv::answer::Hint;
 use http_flv::request::Request;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Parameters, StreamKey};
@@ -12,11 +13,13 @@ use tokio::time::Instant;
 
 use crate::config::{Action, Vhost};
 use crate::server::Server;
-use crate::server::admission::{self, Asked};
+use crate::server::admission::{self, Admitted, Asked, NoRoom};
 use crate::server::client::Client;
 use crate::server::connection::waiting::PlayWait;
 use crate::server::hooks::StreamEvent;
+use crate::server::load::{Full, RETRY_AFTER_S};
 use crate::server::loop_guard::LoopGuard;
+use crate::server::overflow::http_location;
 use crate::server::player::ConnectInfo;
 use crate::server::refusal::{Denial, RefusalReason};
 use crate::server::upstream::{self, permission};
@@ -32,6 +35,8 @@ pub(in crate::server) struct Refusal {
     pub(in crate::server) reason: Cow<'static, str>,
     /// What it counts as in metrics.
     pub(in crate::server) cause: RefusalReason,
+    /// The place that the client is sent to instead, or the time after which it may ask again.
+    pub(in crate::server) hint: Option<Hint>,
 }
 
 impl Refusal {
@@ -61,6 +66,7 @@ impl Denial {
             status,
             reason: self.text,
             cause: self.reason,
+            hint: None,
         }
     }
 }
@@ -72,6 +78,9 @@ pub(in crate::server) struct Wanted {
     pub(in crate::server) key: StreamKey,
     /// The path that its URL was signed for.
     pub(in crate::server) path: String,
+    /// True if it was asked for by TLS.
+    is_tls: bool,
+    is_websocket: bool,
     pub(in crate::server) parameters: Parameters,
     /// What the request says of the client, as `connect` does in RTMP.
     pub(in crate::server) connect_info: ConnectInfo,
@@ -111,6 +120,8 @@ impl Wanted {
             vhost,
             key,
             path: request.path.clone(),
+            is_tls: connection.tls().is_some(),
+            is_websocket: request.websocket.is_some(),
             parameters: Parameters(request.query.clone()),
             connect_info,
         })
@@ -145,6 +156,42 @@ impl Wanted {
         checked.map_err(|denial| denial.with_http(403))
     }
 
+    /// Counts `client` for quotas and for what may be sent.
+    fn find_room(
+        &self,
+        server: &Server,
+        client: &Client,
+        stream: &Stream,
+    ) -> Result<Admitted, Refusal> {
+        let admitted = server.admit(&self.vhost, stream, Action::Play, client.peer, false);
+        admitted.map_err(|no_room| match no_room {
+            NoRoom::Quota(exceeded) => {
+                let status = exceeded.status();
+                Denial::from(exceeded).with_http(status)
+            }
+            NoRoom::Capacity(full) => self.refuse_full(server, full),
+        })
+    }
+
+    /// Sends the viewer elsewhere, or asks it to come again. Browsers follow no redirect of a
+    /// WebSocket (Fetch, `WebSocket` handshake).
+    fn refuse_full(&self, server: &Server, full: Full) -> Refusal {
+        let (is_tls, vhost) = (self.is_tls, &self.vhost.name);
+        let admission = &server.config().admission;
+        let elsewhere = match self.is_websocket {
+            true => None,
+            false => http_location(admission, is_tls, vhost, &self.path, &self.parameters),
+        };
+        let (status, hint) = match elsewhere {
+            Some(location) => (302, Hint::Location(location)),
+            None => (503, Hint::RetryAfter(RETRY_AFTER_S)),
+        };
+        Refusal {
+            hint: Some(hint),
+            ..Denial::from(full).with_http(status)
+        }
+    }
+
     /// Asks hooks and origins if `client` may play, and has an edge pull the stream.
     pub(in crate::server) async fn admit(
         &self,
@@ -159,15 +206,8 @@ impl Wanted {
             ..
         } = self;
         let stream = server.stream(key, vhost);
-        let peer = client.peer.ip();
-        let permit = server
-            .quotas
-            .acquire(vhost, stream.key(), Action::Play, peer);
-        let permit = permit.map_err(|exceeded| {
-            Denial::new(RefusalReason::Quota, exceeded.to_string()).with_http(exceeded.status())
-        })?;
         // From now on: whoever is dismissed while hooks are asked gives it back at once.
-        client.hold(permit);
+        client.hold(self.find_room(server, client, &stream)?);
         let event = StreamEvent {
             action: "on_play",
             client,

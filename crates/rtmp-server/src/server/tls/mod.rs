@@ -197,7 +197,7 @@ async fn refuse(server: &Server, socket: TcpStream, error: &HandshakeError, port
     let last_words = match (error, port) {
         (HandshakeError::PlainHttp, Port::Https) => {
             let reason = "this port speaks HTTPS: use https://";
-            answers(server).refusal(400, reason, false)
+            answers(server).refusal(400, reason, None, false)
         }
         (HandshakeError::Unused | HandshakeError::Lost(_), _) => return,
         _ => String::new(),

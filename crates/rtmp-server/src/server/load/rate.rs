@@ -1,0 +1,120 @@
+//! The rate at which a counter of bytes grows, smoothed.
+
+use std::time::{Duration, Instant};
+
+/// Pause after which a measurement begins anew.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// The rate at which a counter grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Rate {
+    /// Time and count of the first measurement and of the last.
+    first: Option<Instant>,
+    last: Option<(Instant, u64)>,
+    average: f64,
+    now: f64,
+}
+
+impl Rate {
+    /// Takes the counter's `bytes` at `now`. The average is an exponential one of the time
+    /// constant `smoothing`; before that has passed, it is the mean since the beginning.
+    pub(super) fn observe(&mut self, bytes: u64, smoothing: Duration, now: Instant) {
+        let pause = self.last.map(|(at, _)| now.saturating_duration_since(at));
+        let (Some((_, before)), Some(first), Some(pause)) = (
+            self.last.filter(|(_, before)| bytes >= *before),
+            self.first,
+            pause.filter(|pause| *pause <= MAX_PAUSE),
+        ) else {
+            *self = Self {
+                first: Some(now),
+                last: Some((now, bytes)),
+                ..*self
+            };
+            return;
+        };
+        let seconds = pause.as_secs_f64();
+        if seconds == 0.0 {
+            return;
+        }
+        self.last = Some((now, bytes));
+        self.now = (bytes - before) as f64 * 8.0 / seconds;
+        let age = now.saturating_duration_since(first).as_secs_f64();
+        let part = 1.0 - (-seconds / smoothing.as_secs_f64()).exp();
+        self.average += (self.now - self.average) * part.max(seconds / age);
+    }
+
+    /// Time of the last measurement.
+    pub(super) fn measured(&self) -> Option<Instant> {
+        self.last.map(|(at, _)| at)
+    }
+
+    /// Time for which it has been measured.
+    pub(super) fn measured_for(&self) -> Duration {
+        let (Some(first), Some((last, _))) = (self.first, self.last) else {
+            return Duration::ZERO;
+        };
+        last.saturating_duration_since(first)
+    }
+
+    /// The average, bit/s.
+    pub(super) fn average(&self) -> f64 {
+        self.average
+    }
+
+    /// The rate between the last two measurements, bit/s.
+    pub(super) fn now(&self) -> f64 {
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMOOTHING: Duration = Duration::from_secs(3);
+
+    /// A counter that is read every 250 ms, and grows by `kbits` each time.
+    fn grow(rate: &mut Rate, at: &mut (Instant, u64), kbits: u64, times: u32) {
+        for _ in 0..times {
+            at.0 += Duration::from_millis(250);
+            at.1 += kbits * 1_000 / 8;
+            rate.observe(at.1, SMOOTHING, at.0);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_known_after_two_measurements_and_follows_within_its_time_constant() {
+        let mut rate = Rate::default();
+        let mut at = (Instant::now(), 5_000_000);
+        rate.observe(at.1, SMOOTHING, at.0);
+        assert_eq!(
+            (rate.average(), rate.now()),
+            (0.0, 0.0),
+            "what was is no rate"
+        );
+        grow(&mut rate, &mut at, 250, 1);
+        assert_eq!((rate.average(), rate.now()), (1e6, 1e6));
+        grow(&mut rate, &mut at, 250, 40);
+        assert!((rate.average() - 1e6).abs() < 1.0, "{rate:?}");
+        grow(&mut rate, &mut at, 500, 12);
+        // 1 - 1/e of the way after one time constant.
+        assert!((rate.average() - 1.632e6).abs() < 1e3, "{rate:?}");
+        assert_eq!(rate.now(), 2e6);
+    }
+
+    #[test]
+    fn a_measurement_begins_anew_after_a_pause_and_with_a_counter_that_has_fallen() {
+        let mut rate = Rate::default();
+        let mut at = (Instant::now(), 0);
+        rate.observe(at.1, SMOOTHING, at.0);
+        grow(&mut rate, &mut at, 250, 40);
+        at.0 += Duration::from_secs(100);
+        at.1 += 1 << 40;
+        rate.observe(at.1, SMOOTHING, at.0);
+        grow(&mut rate, &mut at, 750, 1);
+        assert_eq!(rate.average(), 3e6, "of the new time alone");
+        at.1 = 7;
+        rate.observe(at.1, SMOOTHING, at.0 + Duration::from_millis(250));
+        assert_eq!(rate.average(), 3e6);
+    }
+}

@@ -1,0 +1,113 @@
+use super::*;
+use crate::config::{Role, build, conf};
+
+/// Two streams: nothing is known of the second.
+const STREAM: u64 = 1;
+const UNKNOWN: u64 = 2;
+
+/// A server in made-up time, of which the first stream has 2 Mbit/s.
+struct Run {
+    load: Arc<Load>,
+    config: Config,
+    now: Instant,
+}
+
+impl Run {
+    fn new(text: &str) -> Self {
+        let directives = conf::parse("x.conf", text).unwrap();
+        let config = build(&directives, Role::Origin).unwrap().config;
+        let load = Arc::<Load>::default();
+        let mut now = Instant::now();
+        for second in 0..4 {
+            let state = &mut *lock(&load.0);
+            let rate = state.streams.entry(STREAM).or_default();
+            rate.observe(second * 250_000, STREAM_SMOOTHING, now);
+            now += Duration::from_secs(1);
+        }
+        Self { load, config, now }
+    }
+
+    fn ask(
+        &self,
+        action: Action,
+        is_relay: bool,
+        stream: u64,
+    ) -> Result<Option<Reservation>, Full> {
+        let applicant = Applicant {
+            action,
+            is_relay,
+            stream,
+        };
+        self.load.admit(&self.config, applicant, self.now)
+    }
+
+    fn play(&self) -> Result<Option<Reservation>, Full> {
+        self.ask(Action::Play, false, STREAM)
+    }
+}
+
+#[test]
+fn nobody_is_refused_without_a_capacity() {
+    for text in ["", "capacity 1k; admission off;", "admission on;"] {
+        let run = Run::new(text);
+        for _ in 0..100 {
+            run.play().unwrap();
+        }
+    }
+    // What is not counted takes nothing.
+    assert!(Run::new("").play().unwrap().is_none());
+}
+
+#[test]
+fn a_viewer_counts_from_when_it_is_let_in_until_it_goes() {
+    let run = Run::new("capacity 10m;");
+    let mut viewers: Vec<_> = (0..4).map(|_| run.play().unwrap().unwrap()).collect();
+    let full = run.play().unwrap_err();
+    let text = "the server is full: 8.0 of 9.5 Mbit/s are taken, 2.0 are wanted (`admission`)";
+    assert_eq!(full.to_string(), text);
+    viewers.pop();
+    viewers.push(run.play().unwrap().unwrap());
+    run.play().unwrap_err();
+}
+
+#[test]
+fn a_stream_that_is_not_known_counts_for_what_is_configured() {
+    let run = Run::new("admission { capacity 10m; limit 100%; reserve 4m; }");
+    let _viewers = [(); 2].map(|()| run.ask(Action::Play, false, UNKNOWN).unwrap());
+    run.ask(Action::Play, false, UNKNOWN).unwrap_err();
+    run.play().unwrap();
+}
+
+#[test]
+fn what_is_sent_already_counts() {
+    let run = Run::new("capacity 10m;");
+    for second in 0..10 {
+        let sent = &mut lock(&run.load.0).sent;
+        sent.observe(
+            second * 1_000_000,
+            SMOOTHING,
+            run.now + Duration::from_secs(second),
+        );
+    }
+    run.play().unwrap_err();
+}
+
+#[test]
+fn servers_and_publishers_are_refused_where_that_is_asked_for_alone() {
+    for (text, relay, publisher) in [
+        ("capacity 1m;", true, true),
+        ("admission { capacity 1m; relays on; }", false, true),
+        ("admission { capacity 1m; publishers on; }", true, true),
+    ] {
+        let run = Run::new(text);
+        run.play().unwrap_err();
+        let admitted = run.ask(Action::Play, true, STREAM);
+        assert_eq!(admitted.is_ok(), relay, "{text}");
+        drop(admitted);
+        let admitted = run.ask(Action::Publish, false, UNKNOWN);
+        assert_eq!(admitted.is_ok(), publisher, "{text}");
+    }
+    let run = Run::new("admission { capacity 1m; publishers on; }");
+    let _relay = run.ask(Action::Play, true, STREAM).unwrap();
+    run.ask(Action::Publish, false, UNKNOWN).unwrap_err();
+}

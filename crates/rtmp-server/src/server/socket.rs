@@ -19,6 +19,15 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 /// `TCP_KEEPINTVL`: interval of the probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// `TCP_RTO_MAX_MS` (linux/tcp.h, Linux 6.15), which libc does not name yet.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+/// Its value for connections: the least that Linux takes, in ms. Packets that a path loses for
+/// some seconds, as when another director takes over, are sent again this often at least,
+/// where Linux itself would double the pauses.
+const RTO_MAX_MS: libc::c_int = 1_000;
+/// `TCP_USER_TIMEOUT` of a player with [`RTO_MAX_MS`]. Without it, Linux counts
+/// `tcp_retries2` retransmissions, which are soon made then: 15 in as many seconds.
+const MIN_PLAYING_TIMEOUT: Duration = Duration::from_secs(60);
 /// `TCP_KEEPCNT`: unanswered probes after which the connection ends.
 const KEEPALIVE_RETRIES: u32 = 3;
 
@@ -67,11 +76,44 @@ pub(super) fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    limit_retransmission_timeout(&*socket);
+    Ok(())
+}
+
+/// Bounds the time after which what was not acknowledged is sent again. True if it is bounded
+/// whatever is under way; an older Linux does it for connections of a few packets alone
+/// (tcp(7), `TCP_THIN_LINEAR_TIMEOUTS`).
+pub(super) fn limit_retransmission_timeout(socket: &impl AsRawFd) -> bool {
+    let set = |option, value| set_tcp_option(socket, option, value).is_ok();
+    set(TCP_RTO_MAX_MS, RTO_MAX_MS) || {
+        set(libc::TCP_THIN_LINEAR_TIMEOUTS, 1);
+        false
+    }
+}
+
+/// Sets an option of TCP that is a number.
+fn set_tcp_option(
+    socket: &impl AsRawFd,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> nix::Result<()> {
+    // SAFETY: the descriptor is an open socket, as long as `socket` is borrowed; the kernel
+    // reads the bytes of the number, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Sets the options of a connection that plays: `send_timeout` of the fan-out worker
-/// takes the place of `TCP_USER_TIMEOUT`.
+/// takes the place of `TCP_USER_TIMEOUT`, which is no less.
 ///
 /// That one also counts the time in which a peer's window is closed, though the peer
 /// is there and reads, slowly. `max_pacing_rate`, in kbit/s, limits the rate; 0 does not.
@@ -81,9 +123,12 @@ pub(super) fn prepare(socket: &tokio::net::TcpStream) -> io::Result<()> {
 pub(super) fn prepare_playing(
     socket: &std::net::TcpStream,
     max_pacing_rate: u32,
+    send_timeout: Duration,
 ) -> io::Result<()> {
     set_max_pacing_rate(socket, max_pacing_rate)?;
-    match SockRef::from(socket).set_tcp_user_timeout(None) {
+    let is_limited = limit_retransmission_timeout(socket);
+    let timeout = is_limited.then(|| send_timeout.max(MIN_PLAYING_TIMEOUT));
+    match SockRef::from(socket).set_tcp_user_timeout(timeout) {
         // The other end is in this process: a request of HTTP/2.
         Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(()),
         set => set,
@@ -140,9 +185,12 @@ mod tests {
             Some(USER_TIMEOUT)
         );
         let socket = socket.into_std().unwrap();
-        prepare_playing(&socket, 0).unwrap();
+        let send_timeout = Duration::from_secs(70);
+        prepare_playing(&socket, 0, send_timeout).unwrap();
+        let is_limited = limit_retransmission_timeout(&socket);
         let socket = SockRef::from(&socket);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        let timeout = is_limited.then_some(send_timeout);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), timeout);
         // A peer that is gone is noticed though nothing is sent to it.
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);

@@ -124,8 +124,9 @@ impl Connection {
         let socket = self.socket.into_std();
         // Another server's players share its connection.
         let max_pacing_rate = if at_once { 0 } else { vhost.max_pacing_rate };
-        let socket = socket
-            .and_then(|socket| prepare_playing(socket.tcp(), max_pacing_rate).map(|()| socket));
+        let socket = socket.and_then(|socket| {
+            prepare_playing(socket.tcp(), max_pacing_rate, vhost.send_timeout).map(|()| socket)
+        });
         let received = dialogue.receive(&self.input, &mut unsent, &mut requests);
         let socket = match (socket, received) {
             (Ok(socket), Ok(())) => socket,

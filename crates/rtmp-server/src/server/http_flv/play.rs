@@ -204,8 +204,8 @@ impl Play {
             closed: false,
         };
         let socket = socket.into_std();
-        let prepared =
-            socket.and_then(|it| prepare_playing(it.tcp(), max_pacing_rate).map(|()| it));
+        let prepared = socket
+            .and_then(|it| prepare_playing(it.tcp(), max_pacing_rate, send_timeout).map(|()| it));
         let socket = match prepared {
             Ok(socket) => socket,
             Err(error) => {

@@ -34,6 +34,8 @@ addWords({
   "drain": ["Drain", "排空"], "weight": ["Weight …", "权重…"], "set": ["Set", "设置"], "undrain": ["As configured", "撤销指令"],
   "drain.ask": ["Give {0} no new connections, in any service? Those it has stay.", "不再向 {0} 分配新连接（所有服务）？现有连接保留。"],
   "weight.ask": ["Weight of {0} in all services, 0 to 65535:", "{0} 在所有服务中的权重（0–65535）："],
+  "load": ["sends {0} of {1}", "发送 {0} / {1}"], "load.unknown": ["sends {0}, capacity unknown", "发送 {0}，容量未知"],
+  "load.stale": ["load not known at present", "负载信息已过期"], "load.weight": ["of 1000, by load", "/1000（按负载）"],
   "weight.wrong": ["A weight is a number from 0 to 65535.", "权重必须是 0 到 65535 的整数。"],
   "undrain.ask": ["Give {0} its configured share again?", "撤销对 {0} 的指令，恢复配置的权重？"],
   "ordered": ["Done: {0}", "已完成：{0}"], "nothing.changed": ["nothing has changed", "没有变化"],
@@ -159,8 +161,11 @@ function makeServer(server) {
   const { cells } = made;
   made.state = cells.state.appendChild(el("span"));
   made.reason = cells.state.appendChild(el("span", { className: "sub" }));
+  made.weight = cells.weight.appendChild(el("span"));
+  made.weighed = cells.weight.appendChild(el("span", { className: "sub" }));
   made.address = cells.server.appendChild(el("b"));
   made.path = cells.server.appendChild(el("span", { className: "sub" }));
+  made.load = cells.server.appendChild(el("span", { className: "sub" }));
   if (agent.orders) {
     made.undrain = el("button", { textContent: t("undrain"), onclick: () => undrain(server.address) });
     made.drain = el("button", { className: "danger", textContent: t("drain"), onclick: () => drain(server.address) });
@@ -181,7 +186,10 @@ function fillServer(made, server) {
   const repeats = server.order && ["quiesced", "disabled"].includes(server.state);
   const why = [server.order && orderText(server.order), repeats ? null : server.reason];
   put(made.reason, why.filter(Boolean).join(" · "));
-  put(cells.weight, server.weight);
+  const byLoad = server.weight > 0 && server.load && server.load.weight !== null;
+  put(made.weight, byLoad ? server.load.weight : server.weight);
+  put(made.weighed, byLoad ? t("load.weight") : "");
+  put(made.load, server.load ? loadText(server.load) : "");
   put(cells.active, server.active_connections);
   put(cells.inactive, server.inactive_connections);
   put(cells.persistent, server.persistent_clients);
@@ -191,6 +199,12 @@ function fillServer(made, server) {
   if (!made.drain) return;
   made.undrain.hidden = !server.order;
   made.drain.hidden = Boolean(server.order);
+}
+
+function loadText(load) {
+  if (!load.fresh) return t("load.stale");
+  const used = rate(load.used / 1000);
+  return load.limit === null ? t("load.unknown", used) : t("load", used, rate(load.limit / 1000));
 }
 
 function orderText(order) {

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use tokio::time::Instant;
+
 use super::plan::{Plan, ServicePlan};
 use super::rates::Meter;
 use super::recovery::PARTS;
 use super::state::State;
 use crate::control::protocol::{
-    Counters, ListedAddress, ListedPersistence, ListedServer, ListedService, Order, ServerState,
+    Counters, ListedAddress, ListedLoad, ListedPersistence, ListedServer, ListedService, Order,
+    ServerState,
 };
 use lb_dataplane::{ServerStatistics, ServiceStatistics, Statistics, Traffic};
 use lb_model::{ServiceKey, Thresholds};
@@ -95,6 +98,7 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
         .map(|server| {
             let mut listed = without_state(server.address, state, seen);
             listed.weight = state.weight(service.key, server);
+            listed.load = load(state, service.key, server.address);
             let order = state.order(service.key, server.address);
             listed.order = order;
             if order == Some(Order::Disabled) {
@@ -156,6 +160,20 @@ fn listed(service: &ServicePlan, state: &State, statistics: &Statistics) -> List
     }
 }
 
+/// What a server has said of its load.
+fn load(state: &State, service: ServiceKey, server: SocketAddr) -> Option<ListedLoad> {
+    let (load, fresh) = state.load(service, server, Instant::now().into_std())?;
+    Some(ListedLoad {
+        weight: state.weight_by_load(service, server),
+        fresh,
+        used: load.used(),
+        limit: load.limit(),
+        players: load.players,
+        lag_p99_ms: load.lag_p99_ms,
+        cpu_percent: load.cpu_percent,
+    })
+}
+
 fn is_full(server: SocketAddr, seen: Option<&ServiceStatistics>) -> bool {
     seen_server(server, seen).is_some_and(|seen| seen.is_full)
 }
@@ -205,6 +223,7 @@ fn without_state(
         state: ServerState::Up,
         reason,
         order: None,
+        load: None,
         mac,
         interface,
         active_connections: seen.map_or(0, |seen| seen.active_connections),

@@ -17,6 +17,7 @@ mod exit;
 mod interfaces;
 mod keepalived_files;
 mod listing;
+pub mod load_shares;
 mod logging;
 mod operators;
 mod options;

@@ -1,6 +1,8 @@
 //! HTTP/1 as far as checks speak it: a request, the head of its answer, a chunked body
 //! (RFC 9112).
 
+use data_encoding::BASE64;
+
 /// The longest head of an answer that is read, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -12,8 +14,18 @@ const MAX_SIZE_LINE_BYTES: usize = 1024;
 
 /// The request for a page. HTTP/1.0: the body comes in one piece, of most servers.
 pub(super) fn request(path: &str, host: &str) -> String {
+    request_as(path, host, None)
+}
+
+/// The same for a user with a password (RFC 7617).
+pub(super) fn request_as(path: &str, host: &str, credentials: Option<(&str, &str)>) -> String {
+    let authorization = credentials.map_or(String::new(), |(user, password)| {
+        let basic = BASE64.encode(format!("{user}:{password}").as_bytes());
+        format!("Authorization: Basic {basic}\r\n")
+    });
     format!(
-        "GET {path} HTTP/1.0\r\nUser-Agent: Millrace\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.0\r\nUser-Agent: Millrace\r\nHost: {host}\r\n\
+         {authorization}Connection: close\r\n\r\n"
     )
 }
 

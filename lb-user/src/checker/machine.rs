@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::load::Load;
+
 /// The times and counts that a checker keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timing {
@@ -28,6 +30,8 @@ pub enum Share {
     Of(u32),
     /// This much added to the configured one.
     Added(i32),
+    /// One that follows from the room that the server has, beside the others.
+    Load(Load),
 }
 
 /// The outcome of a finished check.
@@ -172,7 +176,9 @@ impl Checker {
         self.failures = 0;
         let came_up = !std::mem::replace(&mut self.is_up, true);
         let before = std::mem::replace(&mut self.share, share);
-        (came_up || before != share).then_some(Action::Up(share))
+        // A load that stays the same is news, too: it is not stale.
+        let is_load = matches!(share, Some(Share::Load(_)));
+        (came_up || before != share || is_load).then_some(Action::Up(share))
     }
 }
 
@@ -353,6 +359,16 @@ mod tests {
             Some(Action::Up(None)),
             "the configured one"
         );
+    }
+
+    #[test]
+    fn every_answer_about_the_load_is_news() {
+        let mut run = Run::new(TIMING);
+        let load = Share::Load(Load::default());
+        for _ in 0..2 {
+            let action = run.check(ProbeOutcome::Weighted(load)).1;
+            assert_eq!(action, Some(Action::Up(Some(load))));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod flv;
 mod health_check;
 pub mod http;
 mod http_message;
+pub mod load;
 pub mod machine;
 mod media;
 pub mod misc;
@@ -61,6 +62,8 @@ pub enum Probe {
     Rtmp(rtmp::RtmpProbe),
     /// A stream plays over HTTP-FLV.
     Flv(flv::FlvProbe),
+    /// The server says what it sends and may send.
+    Load(load::LoadProbe),
 }
 
 /// A message of a running check.
@@ -126,6 +129,7 @@ impl Probe {
             Self::Ping(probe) => probe,
             Self::Rtmp(probe) => probe,
             Self::Flv(probe) => probe,
+            Self::Load(probe) => probe,
         }
     }
 }

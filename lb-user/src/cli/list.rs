@@ -6,8 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedInterface, ListedProtection, ListedServer, ListedService, Listing, Rates,
-    ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, Listing,
+    Rates, ServerState,
 };
 use lb_model::Protocol;
 use lb_model::config::SynValidation;
@@ -156,18 +156,35 @@ fn server_row(server: &ListedServer) -> Vec<Cell> {
         ServerState::Quiesced | ServerState::Full | ServerState::Standby => Color::Yellow,
     };
     let mac_or_reason = server.reason.as_ref().or(server.mac.as_ref());
+    let mut last = mac_or_reason.cloned().unwrap_or_default();
+    if let Some(load) = &server.load {
+        write!(last, "; {}", load_text(load)).expect("a string can always grow");
+    }
     let mut row = vec![
         Cell::new(if server.sorry { "  ~>" } else { "  ->" }),
         Cell::new(server.address),
         Cell::new(server.state).fg(color),
-        Cell::new(server.weight),
+        Cell::new(server.weight_in_force()),
         Cell::new(server.active_connections),
         Cell::new(server.inactive_connections),
     ];
     row.extend(numbers(&server.counters));
     row.extend(rates(server.rates));
-    row.push(Cell::new(mac_or_reason.map_or("", String::as_str)));
+    row.push(Cell::new(last));
     row
+}
+
+/// What a server has said of its load: `sends 43M of 95M bit/s`.
+pub(super) fn load_text(load: &ListedLoad) -> String {
+    let used = scaled(load.used as f64);
+    let sent = match load.limit {
+        Some(limit) => format!("sends {used} of {} bit/s", scaled(limit as f64)),
+        None => format!("sends {used} bit/s of an unknown capacity"),
+    };
+    match load.fresh {
+        true => sent,
+        false => format!("{sent}, as it last said"),
+    }
 }
 
 fn numbers(counters: &Counters) -> [Cell; 3] {
@@ -252,6 +269,39 @@ mod tests {
                 "   ->  172.16.1.207:1935                   down        0         250          3     12    3456   789012      12    18k   7.6M  Connection refused",
             ]
         );
+    }
+
+    #[test]
+    fn a_server_with_a_load_shows_it_and_the_weight_that_follows() {
+        let mut server = server(211, ServerState::Up, None);
+        server.load = Some(ListedLoad {
+            weight: Some(143),
+            fresh: true,
+            used: 43_000_000,
+            limit: Some(95_000_000),
+            players: 17,
+            lag_p99_ms: 40,
+            cpu_percent: 3,
+        });
+        let text = table(&listing(vec![server.clone()]));
+        let row = text
+            .lines()
+            .find(|line| line.contains("->"))
+            .expect("its row");
+        assert!(row.contains(" 143 "), "{row}");
+        assert!(
+            row.trim_end().ends_with("; sends 43M of 95M bit/s"),
+            "{row}"
+        );
+        server.weight = 0;
+        assert_eq!(server.weight_in_force(), 0, "an order comes first");
+        let stale = ListedLoad {
+            fresh: false,
+            limit: None,
+            ..server.load.expect("it has one")
+        };
+        let text = "sends 43M bit/s of an unknown capacity, as it last said";
+        assert_eq!(load_text(&stale), text);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::fmt::Display;
 use service_kit::metrics::{Exposition, Kind, Labels};
 
 use super::protocol::{
-    Counters, ListedInterface, ListedProtection, ListedServer, ListedService, Listing, ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, Listing,
+    ServerState,
 };
 use lb_model::Protocol;
 
@@ -34,7 +35,7 @@ const COUNTER_FAMILIES: [Family<Counters>; 3] = [
     ),
 ];
 
-const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
+const SERVER_FAMILIES: [Family<ListedServer>; 7] = [
     (
         "up",
         Kind::Gauge,
@@ -46,6 +47,12 @@ const SERVER_FAMILIES: [Family<ListedServer>; 6] = [
         Kind::Gauge,
         "Share of new connections",
         |server| server.weight.into(),
+    ),
+    (
+        "weight_in_force",
+        Kind::Gauge,
+        "The same, of 1000 for all servers of the service where it follows their load",
+        |server| server.weight_in_force().into(),
     ),
     (
         "active_connections",
@@ -86,6 +93,30 @@ const STATE_FAMILIES: [Family<ListedServer>; 1] = [(
     "The state of the server, as `lb-user list` shows it",
     |_| 1,
 )];
+
+const LOAD_FAMILIES: [Family<ListedLoad>; 4] = [
+    (
+        "used_bits_per_second",
+        Kind::Gauge,
+        "Bits per second that the server says that it sends, with what is reserved",
+        |load| load.used,
+    ),
+    (
+        "limit_bits_per_second",
+        Kind::Gauge,
+        "Bits per second that its viewers may take; 0 if it does not know",
+        |load| load.limit.unwrap_or(0),
+    ),
+    ("players", Kind::Gauge, "Number of its players", |load| {
+        load.players
+    }),
+    (
+        "fresh",
+        Kind::Gauge,
+        "1 if what it says is new enough to count",
+        |load| u64::from(load.fresh),
+    ),
+];
 
 const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
     "attached",
@@ -154,6 +185,11 @@ pub(super) fn render(listing: &Listing) -> String {
         .map(|(labels, server)| (labels.with("state", server.state), *server))
         .collect();
     families(&mut metrics, "server", &STATE_FAMILIES, &states);
+    let loads = servers.iter();
+    let loads: Vec<_> = loads
+        .filter_map(|(labels, server)| Some((labels.clone(), server.load.as_ref()?)))
+        .collect();
+    families(&mut metrics, "server_load", &LOAD_FAMILIES, &loads);
     let interfaces: Vec<_> = listing
         .interfaces
         .iter()

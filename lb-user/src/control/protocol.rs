@@ -351,6 +351,9 @@ pub struct ListedServer {
     /// The operator's order for it, if any.
     #[serde(default)]
     pub order: Option<Order>,
+    /// Its load, if a `LOAD_CHECK` asks for it.
+    #[serde(default)]
+    pub load: Option<ListedLoad>,
     /// MAC address that its frames go to.
     pub mac: Option<String>,
     /// Interface that its frames leave by.
@@ -367,6 +370,34 @@ pub struct ListedServer {
     pub counters: Counters,
     /// Traffic at present; `None` in the first second.
     pub rates: Option<Rates>,
+}
+
+/// What a server has said of its load. Rates are in bit/s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedLoad {
+    /// The weight that follows, of 1,000 for all servers of the service; `None`: as
+    /// configured.
+    pub weight: Option<u32>,
+    /// False if it is too old to count.
+    pub fresh: bool,
+    /// What it sends, and what viewers will take that were let in a moment ago.
+    pub used: u64,
+    /// What viewers may take; `None` if it does not know.
+    pub limit: Option<u64>,
+    /// Number of its players.
+    pub players: u64,
+    /// Lag that 99 of 100 players do not pass, in ms.
+    pub lag_p99_ms: u64,
+    /// Part of its processors that it takes, in percent.
+    pub cpu_percent: u32,
+}
+
+impl ListedServer {
+    /// The weight in force: that by the load, if there is one.
+    pub fn weight_in_force(&self) -> u32 {
+        let by_load = self.load.as_ref().and_then(|load| load.weight);
+        by_load.filter(|_| self.weight > 0).unwrap_or(self.weight)
+    }
 }
 
 /// The state of a server.

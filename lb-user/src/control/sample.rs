@@ -15,6 +15,7 @@ pub(crate) fn server(last: u8, state: ServerState, reason: Option<&str>) -> List
         state,
         reason: reason.map(str::to_owned),
         order: None,
+        load: None,
         mac: Some(format!("02:00:00:00:00:{last:02x}")),
         interface: Some("eth2".to_owned()),
         active_connections: 250,

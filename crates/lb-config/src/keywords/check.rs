@@ -1,7 +1,8 @@
 //! Checkers.
 
 use lb_model::config::{
-    Check, CheckKind, CheckTiming, ConnectionOptions, Script, StatusCodes, UrlCheck, bounds, hex,
+    Check, CheckKind, CheckTiming, ConnectionOptions, LoadUrl, Script, StatusCodes, UrlCheck,
+    bounds, hex,
 };
 
 use crate::argument::{
@@ -51,6 +52,7 @@ pub(crate) fn block_of(kind: &CheckKind) -> (&'static str, &'static Block<Check>
         CheckKind::File { .. } => ("FILE_CHECK", &FILE_CHECK),
         CheckKind::Rtmp { .. } => ("RTMP_CHECK", &RTMP_CHECK),
         CheckKind::Flv { .. } => ("FLV_CHECK", &FLV_CHECK),
+        CheckKind::Load { .. } => ("LOAD_CHECK", &LOAD_CHECK),
     }
 }
 
@@ -97,6 +99,11 @@ pub(crate) fn empty_kind(keyword: &str) -> Option<CheckKind> {
             play_timeout: None,
             virtualhost: None,
             tls: false,
+        },
+        "LOAD_CHECK" => CheckKind::Load {
+            url: None,
+            username: None,
+            password: None,
         },
         _ => return None,
     })
@@ -337,6 +344,20 @@ pub(crate) static FLV_CHECK: Block<Check> = Block {
     not_served: &[ALIKE],
 };
 
+pub(crate) static LOAD_CHECK: Block<Check> = Block {
+    place: "in `LOAD_CHECK`",
+    rows: &[
+        rows_of_kind!(Load {
+            url: LOAD_URL,
+            username: Text,
+            password: Text,
+        }),
+        COMMON[0],
+        COMMON[1],
+    ],
+    not_served: &[ALIKE],
+};
+
 const PAGES: Explained = Explained {
     names: &["url"],
     argument: "block",
@@ -406,6 +427,13 @@ checked_text!(PATTERN, "pattern", "", "a regular expression", |pattern| {
 checked_text!(DOMAIN, "name", ".", "a domain name", |name| {
     simple_dns::Name::new(name.strip_suffix('.').unwrap_or(name)).is_ok()
 });
+checked_text!(
+    LOAD_URL,
+    "URL",
+    "http://127.0.0.1/",
+    LoadUrl::EXPECTED,
+    |url| LoadUrl::parse(url).is_some()
+);
 checked_text!(HOST, "name", "localhost", "the name of a host", |name| {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic())
 });

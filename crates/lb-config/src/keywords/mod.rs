@@ -8,8 +8,8 @@ mod vrrp;
 pub(crate) use check::{CONNECTION, TCP_CHECK, TIMING, URL, block_of, empty_kind};
 #[cfg(test)]
 pub(crate) use check::{
-    DNS_CHECK, FILE_CHECK, FLV_CHECK, HTTP_GET, MISC_CHECK, PING_CHECK, RTMP_CHECK, SMTP_CHECK,
-    SSL_GET, UDP_CHECK,
+    DNS_CHECK, FILE_CHECK, FLV_CHECK, HTTP_GET, LOAD_CHECK, MISC_CHECK, PING_CHECK, RTMP_CHECK,
+    SMTP_CHECK, SSL_GET, UDP_CHECK,
 };
 pub(crate) use global::GLOBAL_DEFS;
 pub(crate) use service::{REAL_SERVER, RECOVERY, VIRTUAL_SERVER};
@@ -17,7 +17,7 @@ pub(crate) use vrrp::{NOTIFY, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_
 
 /// Every vocabulary.
 #[cfg(test)]
-pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 25] = [
+pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 26] = [
     &crate::vocabulary::TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,
@@ -42,5 +42,6 @@ pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 25] = [
     &SMTP_CHECK,
     &RTMP_CHECK,
     &FLV_CHECK,
+    &LOAD_CHECK,
     &FILE_CHECK,
 ];

@@ -131,6 +131,7 @@ pub(crate) static REAL_SERVER: Block<RealServer> = Block {
             "FILE_CHECK",
             "RTMP_CHECK",
             "FLV_CHECK",
+            "LOAD_CHECK",
         ])],
     ],
     not_served: &[

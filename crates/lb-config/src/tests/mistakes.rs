@@ -60,6 +60,12 @@ fn mistakes_are_told_in_words_that_help() {
             "t.conf:4: `FLV_CHECK` expects a `stream`",
         ),
         (
+            "a check of the load at a name",
+            service("", "LOAD_CHECK {\n url http://edge:1985/\n}"),
+            "t.conf:3: real_server 10.0.0.2:80: `url` is http://edge:1985/; expected a URL with \
+             an IP address such as `http://10.0.0.3:1985/api/v1/load`",
+        ),
+        (
             "a file without a path",
             "track_file F {\nweight 3\n}\n".to_owned(),
             "t.conf:1: track_file F has no `file`",

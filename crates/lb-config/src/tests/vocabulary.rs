@@ -12,7 +12,7 @@ fn every_word_that_is_listed_as_served_is_read() {
     let in_server = |inside: &str| {
         format!("virtual_server 10.0.0.1 80 {{\nreal_server 10.0.0.2 80 {{\n{inside}")
     };
-    let around: [(&dyn Vocabulary, &str, &str); 20] = [
+    let around: [(&dyn Vocabulary, &str, &str); 21] = [
         (&crate::vocabulary::TOP_LEVEL, "", ""),
         (&v::GLOBAL_DEFS, "global_defs {\n", "\n}"),
         (&v::VRRP_INSTANCE, "vrrp_instance V {\n", "\n}"),
@@ -33,6 +33,7 @@ fn every_word_that_is_listed_as_served_is_read() {
         (&v::SMTP_CHECK, &in_server("SMTP_CHECK {\n"), "\n}\n}\n}"),
         (&v::RTMP_CHECK, &in_server("RTMP_CHECK {\n"), "\n}\n}\n}"),
         (&v::FLV_CHECK, &in_server("FLV_CHECK {\n"), "\n}\n}\n}"),
+        (&v::LOAD_CHECK, &in_server("LOAD_CHECK {\n"), "\n}\n}\n}"),
     ];
     for (vocabulary, before, after) in around {
         for word in vocabulary.served() {

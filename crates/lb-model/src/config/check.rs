@@ -1,6 +1,6 @@
 //! The part of the model that is about health checks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,11 @@ impl Check {
             CheckKind::Smtp { .. } => Some("SMTP_CHECK"),
             CheckKind::Rtmp { .. } => Some("RTMP_CHECK"),
             CheckKind::Flv { .. } => Some("FLV_CHECK"),
-            CheckKind::Misc { .. } | CheckKind::File { .. } | CheckKind::Ping => None,
+            // Its port is the HTTP API's unless it says another.
+            CheckKind::Load { .. }
+            | CheckKind::Misc { .. }
+            | CheckKind::File { .. }
+            | CheckKind::Ping => None,
         }
     }
 }
@@ -145,6 +149,65 @@ pub enum CheckKind {
         #[serde(default)]
         tls: bool,
     },
+    /// The server's HTTP API says what it sends and may send; servers share new connections
+    /// by the room that they have. keepalived does not know this check.
+    #[serde(rename = "LOAD_CHECK")]
+    Load {
+        /// URL of the answer, its host an IP address; default `/api/v1/load` at port 1985 of
+        /// the real server.
+        url: Option<String>,
+        /// User of the API, where it asks for one.
+        username: Option<String>,
+        /// The user's password.
+        password: Option<String>,
+    },
+}
+
+/// `url` of `LOAD_CHECK`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadUrl {
+    /// True if TLS is spoken.
+    pub tls: bool,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Path with query.
+    pub path: String,
+}
+
+impl LoadUrl {
+    /// What it must be, for people.
+    pub const EXPECTED: &'static str =
+        "a URL with an IP address such as `http://10.0.0.3:1985/api/v1/load`";
+
+    /// Reads `http[s]://address[:port][/path]`; the port is 80, or 443, where there is none.
+    pub fn parse(url: &str) -> Option<Self> {
+        let (tls, rest) = match url.split_once("://")? {
+            ("http", rest) => (false, rest),
+            ("https", rest) => (true, rest),
+            _ => return None,
+        };
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let port = if tls { 443 } else { 80 };
+        let bare = authority
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'));
+        let address = match bare {
+            Some(address) => SocketAddr::new(IpAddr::V6(address.parse().ok()?), port),
+            None => authority
+                .parse()
+                .ok()
+                .or_else(|| Some(SocketAddr::new(IpAddr::V4(authority.parse().ok()?), port)))?,
+        };
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/{path}"),
+        };
+        (address.port() != 0).then_some(Self { tls, address, path })
+    }
 }
 
 /// `type` of `DNS_CHECK` (RFC 1035 §3.2.2, RFC 3596 §2.1).
@@ -236,6 +299,45 @@ impl CheckTiming {
             delay_before_retry: self.delay_before_retry.or(outer.delay_before_retry),
             warmup: self.warmup.or(outer.warmup),
             delay_loop: self.delay_loop.or(outer.delay_loop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_load_names_an_address() {
+        for (url, tls, address, path) in [
+            (
+                "http://10.0.0.3:1985/api/v1/load",
+                false,
+                "10.0.0.3:1985",
+                "/api/v1/load",
+            ),
+            ("https://10.0.0.3", true, "10.0.0.3:443", "/"),
+            (
+                "http://[2001:db8::1]?x=1",
+                false,
+                "[2001:db8::1]:80",
+                "/?x=1",
+            ),
+            ("http://[::1]:7/a", false, "[::1]:7", "/a"),
+        ] {
+            let parsed = LoadUrl::parse(url).expect(url);
+            let address = address.parse().expect("an address");
+            let path = path.to_owned();
+            assert_eq!(parsed, LoadUrl { tls, address, path });
+        }
+        for wrong in [
+            "",
+            "10.0.0.3",
+            "ftp://10.0.0.3/",
+            "http://edge/",
+            "http://10.0.0.3:0/",
+        ] {
+            assert_eq!(LoadUrl::parse(wrong), None, "{wrong}");
         }
     }
 }

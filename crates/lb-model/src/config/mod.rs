@@ -27,7 +27,7 @@ use conf_kit::Location;
 use net_types::MacAddress;
 
 pub use check::{
-    Check, CheckKind, CheckTiming, ConnectionOptions, RecordType, StatusCodes, UrlCheck,
+    Check, CheckKind, CheckTiming, ConnectionOptions, LoadUrl, RecordType, StatusCodes, UrlCheck,
 };
 pub use protection::SynValidation;
 pub use quoted::quoted;

@@ -7,6 +7,7 @@ use crate::checker::dns::DnsProbe;
 use crate::checker::file::FileProbe;
 use crate::checker::flv::FlvProbe;
 use crate::checker::http::{HttpProbe, Page};
+use crate::checker::load::LoadProbe;
 use crate::checker::machine::Timing;
 use crate::checker::misc::MiscProbe;
 use crate::checker::ping::PingProbe;
@@ -16,8 +17,8 @@ use crate::checker::tcp::{Connection, TcpProbe};
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe};
 use lb_model::config::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, RecordType, Seconds, StatusCodes,
-    UrlCheck, hex,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, LoadUrl, RecordType, Seconds,
+    StatusCodes, UrlCheck, hex,
 };
 use lb_script::{Factor, NumberFile, READ_INTERVAL, Runnable};
 
@@ -41,6 +42,11 @@ const DEFAULT_APP: &str = "live";
 const DEFAULT_PLAY_TIMEOUT: Duration = Duration::from_secs(10);
 /// keepalived.conf(5), `delay_loop`.
 const DEFAULT_DELAY_LOOP: Duration = Duration::from_secs(60);
+/// `delay_loop` of a `LOAD_CHECK`, whatever the others' is.
+const DEFAULT_LOAD_DELAY_LOOP: Duration = Duration::from_secs(1);
+/// Port of the HTTP API, and the path of the load there.
+const DEFAULT_API_PORT: u16 = 1985;
+const DEFAULT_LOAD_PATH: &str = "/api/v1/load";
 /// keepalived.conf(5), `connect_timeout`.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// keepalived.conf(5), `delay_before_retry`.
@@ -68,7 +74,11 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
         virtual_host,
     } = around;
     let timing = check.timing.or(timing);
-    let delay_loop = seconds(timing.delay_loop, DEFAULT_DELAY_LOOP);
+    let delay_loop = match &check.kind {
+        // The others are made far too seldom for shares that follow the load.
+        CheckKind::Load { .. } => seconds(check.timing.delay_loop, DEFAULT_LOAD_DELAY_LOOP),
+        _ => seconds(timing.delay_loop, DEFAULT_DELAY_LOOP),
+    };
     let connection = connection(&check.connection, server, &timing);
     let mut retry = DEFAULT_RETRY;
     let mut delay_before_retry = DEFAULT_DELAY_BEFORE_RETRY;
@@ -170,6 +180,32 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
             stream: stream.clone(),
             play_timeout: seconds(*play_timeout, DEFAULT_PLAY_TIMEOUT),
         }),
+        CheckKind::Load {
+            url,
+            username,
+            password,
+        } => {
+            let url = url.as_deref().and_then(LoadUrl::parse);
+            let url = url.unwrap_or_else(|| LoadUrl {
+                tls: false,
+                address: SocketAddr::new(
+                    connection.to.ip(),
+                    check.connection.connect_port.unwrap_or(DEFAULT_API_PORT),
+                ),
+                path: DEFAULT_LOAD_PATH.to_owned(),
+            });
+            Probe::Load(LoadProbe {
+                connection: Connection {
+                    to: url.address,
+                    ..connection
+                },
+                tls: url.tls,
+                path: url.path,
+                credentials: username
+                    .clone()
+                    .map(|username| (username, password.clone().unwrap_or_default())),
+            })
+        }
     };
     CheckSpec {
         probe,

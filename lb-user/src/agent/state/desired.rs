@@ -45,21 +45,32 @@ impl State {
             .servers
             .iter()
             .any(|server| self.parts(service.key, server) < PARTS);
-        // Shares can only grow where a scheduler looks at weights.
+        let is_by_load = self.is_by_load(service.key);
+        // Shares can only differ where a scheduler looks at weights.
+        let is_shared = is_rising || is_by_load;
         let (scheduler, is_weighted) = match service.scheduler {
-            Scheduler::Rr if is_rising => (Scheduler::Wrr, false),
-            Scheduler::Lc if is_rising => (Scheduler::Wlc, false),
+            Scheduler::Rr if is_shared => (Scheduler::Wrr, false),
+            Scheduler::Lc if is_shared => (Scheduler::Wlc, false),
             scheduler => (scheduler, true),
         };
         let weight = |server: &ServerPlan| {
             if is_sorry {
                 return 0;
             }
-            let weight = self.weight(service.key, server);
-            match (is_rising, is_weighted) {
-                (false, _) => weight,
-                (true, true) => weight * self.parts(service.key, server),
-                (true, false) => weight.min(1) * self.parts(service.key, server),
+            let configured = match (self.weight(service.key, server), is_shared, is_weighted) {
+                (weight, true, false) => weight.min(1),
+                (weight, _, _) => weight,
+            };
+            let by_load = self.weight_by_load(service.key, server.address);
+            let weight = match by_load.filter(|_| configured > 0) {
+                Some(weight) => weight,
+                // It has come up since shares have last moved.
+                None if is_by_load => configured.min(1),
+                None => configured,
+            };
+            match is_rising {
+                true => weight * self.parts(service.key, server),
+                false => weight,
             }
         };
         let real = service.servers.iter();

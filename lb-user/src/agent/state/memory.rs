@@ -98,7 +98,7 @@ impl State {
             let (failure, weight) = match self.checks.get(spec)? {
                 CheckResult::Up(Some(Share::Of(weight))) => (None, Some(*weight)),
                 // A file is read again before anything else happens.
-                CheckResult::Up(Some(Share::Added(_)) | None) => (None, None),
+                CheckResult::Up(Some(Share::Added(_) | Share::Load(_)) | None) => (None, None),
                 CheckResult::Down(reason) => (Some(reason.clone()), None),
             };
             Some(SavedCheck {

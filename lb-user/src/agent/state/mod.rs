@@ -3,6 +3,7 @@
 //! No I/O: events go in, the desired state and the [`Change`]s come out.
 
 mod desired;
+mod loads;
 mod memory;
 mod outage;
 mod quorum;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::change::{self, Change};
+use super::load_shares::LoadShares;
 use super::plan::{Plan, ServerPlan, ServicePlan};
 use super::recovery::{PARTS, Recovery};
 use super::saved::SavedCheck;
@@ -45,6 +47,8 @@ pub struct State {
     not_checked: HashMap<CheckSpec, String>,
     /// The recovery of servers that have been down, by slow start and flap control.
     recoveries: HashMap<(ServiceKey, SocketAddr), Recovery>,
+    /// What servers say of their load, and the shares that follow.
+    load_shares: HashMap<ServiceKey, LoadShares>,
     /// The hops towards all addresses of the plan, as last published.
     hops: Hops,
     /// The addresses that packets do not reach.
@@ -98,8 +102,9 @@ impl State {
                 });
             self.checks.insert(spec.clone(), result);
         }
-        self.quorum
-            .retain(|key, _| plan.services.iter().any(|service| service.key == *key));
+        let is_there = |key: &ServiceKey| plan.services.iter().any(|it| it.key == *key);
+        self.quorum.retain(|key, _| is_there(key));
+        self.load_shares.retain(|key, _| is_there(key));
         let remains = |(service, server): &(ServiceKey, SocketAddr)| {
             plan.services
                 .iter()
@@ -213,7 +218,9 @@ impl State {
             .map(|spec| match self.checks.get(spec) {
                 Some(CheckResult::Up(Some(Share::Of(weight)))) => i64::from(*weight) - configured,
                 Some(CheckResult::Up(Some(Share::Added(weight)))) => i64::from(*weight),
-                Some(CheckResult::Up(None) | CheckResult::Down(_)) | None => 0,
+                // That share is among the others', and counts elsewhere.
+                Some(CheckResult::Up(Some(Share::Load(_)) | None) | CheckResult::Down(_))
+                | None => 0,
             });
         let share = configured + added.sum::<i64>();
         let most = *bounds::WEIGHT.end();

@@ -33,6 +33,7 @@ impl State {
             .iter()
             .map(|place| (self.succeeds(*place), self.availability(*place)))
             .collect();
+        self.load_told(&event, &concerned, now);
         self.checks.insert(event.spec, event.result);
         let mut changes = Vec::new();
         let mut come_back = Vec::new();
@@ -92,6 +93,7 @@ impl State {
                 self.recoveries.get(&place)?.deadline(&server.recovery)
             })
             .chain(self.next_outage())
+            .chain(self.next_load_step())
             .min()
     }
 
@@ -109,7 +111,8 @@ impl State {
             .map(|(service, index, _)| (service.key, index))
             .collect();
         let is_outage_due = self.next_outage().is_some_and(|at| at <= now);
-        if due.is_empty() && !is_outage_due {
+        let has_moved = self.step_loads(now);
+        if due.is_empty() && !is_outage_due && !has_moved {
             return None;
         }
         let mut changes = self.update_outages(now);

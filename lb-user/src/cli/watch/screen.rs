@@ -284,7 +284,7 @@ fn server_cells(server: &ListedServer, history: Content) -> Cells {
     let texts = [
         format!(" {arrow} {}", server.address),
         server.state.to_string(),
-        server.weight.to_string(),
+        server.weight_in_force().to_string(),
         server.active_connections.to_string(),
         connections,
         packets,

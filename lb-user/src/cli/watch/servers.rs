@@ -62,7 +62,7 @@ pub(super) fn rows(listing: &Listing) -> Vec<Cells> {
             let mut row = cells([
                 format!(" {} {}", protocol_name(service.protocol), service.address),
                 server.state.to_string(),
-                server.weight.to_string(),
+                server.weight_in_force().to_string(),
                 server.active_connections.to_string(),
                 server.inactive_connections.to_string(),
                 server.persistent_clients.to_string(),

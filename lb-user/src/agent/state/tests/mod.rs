@@ -1,5 +1,6 @@
 //! Consequences of checks, quorums, orders and hops.
 
+mod loads;
 mod reach;
 mod recovery;
 

@@ -53,6 +53,9 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// Its share.
     pub weight: u32,
+    /// What it says of its load.
+    #[serde(default)]
+    pub load: Option<Load>,
     /// `up`, or why it gets no new connections: `down`, `quiesced`, `no-mac`.
     pub state: String,
     /// What the last failed check said.
@@ -68,6 +71,17 @@ pub struct RealServer {
     pub persistent_clients: u64,
     /// What was sent to it.
     pub counters: Traffic,
+}
+
+/// What a server has said of its load.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Load {
+    /// The weight that follows, of 1,000 for all servers of the service.
+    pub weight: Option<u32>,
+    /// What it sends and will send, bit/s.
+    pub used: u64,
+    /// What its viewers may take, bit/s.
+    pub limit: Option<u64>,
 }
 
 impl RealServer {

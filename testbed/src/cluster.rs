@@ -36,6 +36,7 @@ pub struct Builder {
     standby: bool,
     second_origin: bool,
     edit_director_conf: fn(String) -> String,
+    edit_edge_conf: fn(u8, String) -> String,
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
@@ -94,6 +95,13 @@ impl Builder {
     #[must_use]
     pub fn director_conf(mut self, edit: fn(String) -> String) -> Self {
         self.edit_director_conf = edit;
+        self
+    }
+
+    /// Changes the configuration of each edge, by its number from 0, before it is used.
+    #[must_use]
+    pub fn edge_conf(mut self, edit: fn(u8, String) -> String) -> Self {
+        self.edit_edge_conf = edit;
         self
     }
 
@@ -251,6 +259,7 @@ impl Cluster {
             standby: false,
             second_origin: false,
             edit_director_conf: |conf| conf,
+            edit_edge_conf: |_, conf| conf,
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
@@ -384,7 +393,11 @@ impl Cluster {
             origin: Server::new(origin, Role::Origin, kind, origin_conf),
             edges: edges
                 .into_iter()
-                .map(|host| Server::new(host, Role::Edge, kind, edge_conf.clone()))
+                .zip(0..)
+                .map(|(host, number)| {
+                    let conf = (builder.edit_edge_conf)(number, edge_conf.clone());
+                    Server::new(host, Role::Edge, kind, conf)
+                })
                 .collect(),
             encoder,
             clients: clients.into_iter().map(Client::new).collect(),

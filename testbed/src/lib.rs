@@ -26,7 +26,7 @@ mod server;
 mod tap;
 mod website;
 
-pub use balancer::{Balancer, Interface, RealServer, Service, Traffic, VirtualAddress};
+pub use balancer::{Balancer, Interface, Load, RealServer, Service, Traffic, VirtualAddress};
 pub use binaries::{BIN_DIR_VARIABLE, bin_dir, packages, program, source_root};
 pub use browser::{Browser, Page, Playback};
 pub use client::Client;

@@ -14,6 +14,7 @@ mod hitless;
 mod hot_hot;
 mod interoperation;
 mod life_cycle;
+mod load;
 mod migration;
 mod packages;
 mod page;

@@ -6,6 +6,7 @@ mod checks;
 mod ecmp;
 mod goal;
 mod kernel_tls;
+mod load;
 mod process;
 mod rtmp;
 mod scrape;
@@ -31,6 +32,9 @@ pub(crate) enum Bench {
     /// What TLS costs in Debian's kernels, in instructions per byte, beside TLS in
     /// user space, none, and nginx.
     KernelTls(kernel_tls::Options),
+    /// How full edges of several speeds become before a viewer is refused, and how soon
+    /// directors react to a load.
+    Load(load::Options),
     /// What the RTMP servers cost per megabyte and player, and how fast they
     /// are, against nginx-rtmp and a bare sendfile loop.
     Rtmp(rtmp::Options),
@@ -62,6 +66,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::Checks(options) => checks::run(options),
         Bench::Ecmp(options) => ecmp::run(options),
         Bench::KernelTls(options) => kernel_tls::run(options),
+        Bench::Load(options) => load::run(options),
         Bench::Rtmp(options) => rtmp::run(options),
         Bench::Start(options) => start::run(options),
         Bench::Scrape(options) => scrape::run(options),

@@ -5,7 +5,6 @@
 //! exit status counts.
 
 mod check;
-mod group;
 mod run;
 mod runnable;
 mod runner;

@@ -6,9 +6,9 @@ use std::process::{ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
+use service_kit::process::ProcessGroup;
 use tokio::process::{Child, Command};
 
-use crate::group::ProcessGroup;
 use crate::runnable::Runnable;
 use crate::standard_error::StandardError;
 

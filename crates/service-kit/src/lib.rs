@@ -6,10 +6,11 @@
 //! - [`is_of_own_site`]: whether a page of another site asks.
 //! - [`EventRing`]: the latest events, for whoever asks what is new.
 //! - [`metrics`]: Prometheus' text format, and histograms.
+//! - [`process`]: programs that a daemon starts and watches.
 //! - [`sleep_until`]: an optional deadline.
 //! - [`OneLine`]: escaping of foreign text in log lines.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod basic_auth;
 mod deadline;
@@ -18,6 +19,7 @@ pub mod http;
 mod log_text;
 pub mod metrics;
 mod own_site;
+pub mod process;
 pub mod systemd;
 
 pub use basic_auth::Credentials;

@@ -27,6 +27,51 @@ pub enum FileError {
     UnknownTag(usize),
 }
 
+/// What stands before a tag's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagHeader {
+    /// Its kind.
+    pub kind: TagKind,
+    /// Its time, ms.
+    pub timestamp: u32,
+    /// Length of the payload in bytes, which is at most 2²⁴-1. Behind it stand four more: the
+    /// length of the tag.
+    pub length: usize,
+}
+
+impl TagHeader {
+    /// Reads it (FLV E.4.1); `None` if the tag is of no known kind, or encrypted.
+    #[must_use]
+    pub fn parse(header: &[u8; TAG_HEADER_BYTES]) -> Option<Self> {
+        let &[kind, l0, l1, l2, t0, t1, t2, extension, ..] = header;
+        let kind = match kind {
+            8 => TagKind::Audio,
+            9 => TagKind::Video,
+            18 => TagKind::Script,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            timestamp: u32::from_be_bytes([extension, t0, t1, t2]),
+            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
+        })
+    }
+}
+
+/// The place of the first tag in a file that begins with these bytes; `None` if it is no FLV
+/// file.
+#[must_use]
+pub fn first_tag(header: &[u8; FILE_HEADER_BYTES]) -> Option<usize> {
+    let &[.., l0, l1, l2, l3] = header.first_chunk::<9>()?;
+    let length = u32::from_be_bytes([l0, l1, l2, l3]);
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|_| header.starts_with(b"FLV\x01"));
+    // Behind the header stands the length of a tag before the first: 0.
+    let offset = length.and_then(|length| length.checked_add(4));
+    offset.filter(|&offset| offset >= FILE_HEADER_BYTES)
+}
+
 /// The tags of a file, in order; after an error there are no more.
 #[derive(Debug)]
 pub struct Tags<'a> {
@@ -40,14 +85,9 @@ impl<'a> Tags<'a> {
     /// # Errors
     /// It is no FLV file.
     pub fn new(bytes: &'a [u8]) -> Result<Self, FileError> {
-        let is_flv = bytes.len() >= FILE_HEADER_BYTES && bytes.starts_with(b"FLV\x01");
-        let header = bytes.get(5..9).and_then(|length| length.try_into().ok());
-        let header = header.map(u32::from_be_bytes).filter(|_| is_flv);
-        let header = header.and_then(|length| usize::try_from(length).ok());
-        // Behind the header stands the length of a tag before the first: 0.
-        let offset = header.and_then(|length| length.checked_add(4));
-        let offset = offset.filter(|&offset| (FILE_HEADER_BYTES..=bytes.len()).contains(&offset));
+        let offset = bytes.first_chunk().and_then(first_tag);
         offset
+            .filter(|&offset| offset <= bytes.len())
             .map(|offset| Self { bytes, offset })
             .ok_or(FileError::NotFlv)
     }
@@ -62,20 +102,17 @@ impl<'a> Tags<'a> {
         let (header, rest) = rest
             .split_first_chunk::<TAG_HEADER_BYTES>()
             .ok_or(truncated)?;
-        let &[kind, l0, l1, l2, t0, t1, t2, extension, ..] = header;
-        let kind = match kind {
-            8 => TagKind::Audio,
-            9 => TagKind::Video,
-            18 => TagKind::Script,
-            _ => return Err(FileError::UnknownTag(offset)),
-        };
-        let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        let TagHeader {
+            kind,
+            timestamp,
+            length,
+        } = TagHeader::parse(header).ok_or(FileError::UnknownTag(offset))?;
         let payload = rest.get(..length).ok_or(truncated)?;
         // The last tag's own length may be missing.
         self.offset = offset + TAG_HEADER_BYTES + length + 4;
         Ok(Some(Tag {
             kind,
-            timestamp: u32::from_be_bytes([extension, t0, t1, t2]),
+            timestamp,
             payload,
         }))
     }

@@ -6,6 +6,7 @@
 //! - `stream`: registry, log, fan-out. A stream is a file in memory, a player an
 //!   offset into it.
 //! - `transport`: a connection's bytes, plain or by TLS.
+//! - `redact`: URLs without secrets.
 //! - [`config`], which all of them use: SRS's configuration.
 //!
 //! The protocol is `rtmp-proto`'s, which performs no I/O and reads no clock.
@@ -15,6 +16,7 @@
 pub mod config;
 mod daemon;
 mod http;
+mod redact;
 mod server;
 mod stream;
 mod top;

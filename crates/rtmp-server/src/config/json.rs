@@ -4,6 +4,8 @@
 //! argument (`true` is `on`), an array is several, an object is the block; for
 //! `vhost` the object's members are the vhosts by name:
 //! `{"listen": 1935, "vhost": {"__defaultVhost__": {"gop_cache": false}}}`.
+//! A block's own arguments stand in its member's name, `{"ingest door": {…}}`; an array of
+//! arrays is one directive for each.
 
 use std::sync::Arc;
 
@@ -56,21 +58,17 @@ fn block(
             }
             Value::Object(children) => {
                 let children = block(source, &format!("{place}."), children)?;
-                directives.push(Directive::block(&name, &[], children, location));
+                let mut words = name.split_whitespace();
+                let keyword = words.next().unwrap_or(&name);
+                let arguments: Vec<_> = words.collect();
+                directives.push(Directive::block(keyword, &arguments, children, location));
             }
-            Value::Array(values) => {
-                let arguments = values
-                    .iter()
-                    .map(argument)
-                    .collect::<Option<Vec<_>>>()
-                    .ok_or_else(|| {
-                        Diagnostic::error(&location, "an array may hold words and numbers only")
-                    })?;
-                directives.push(Directive {
-                    arguments,
-                    ..Directive::leaf(&name, &[], location)
-                });
+            Value::Array(lists) if lists.first().is_some_and(Value::is_array) => {
+                for list in lists {
+                    directives.push(leaf(&name, &list, &location)?);
+                }
             }
+            Value::Array(_) => directives.push(leaf(&name, &value, &location)?),
             scalar => {
                 let argument = argument(&scalar).ok_or_else(|| {
                     Diagnostic::error(&location, "null is no value: leave the member out")
@@ -80,6 +78,19 @@ fn block(
         }
     }
     Ok(directives)
+}
+
+/// A directive whose arguments are those of an array.
+fn leaf(name: &str, array: &Value, location: &Location) -> Result<Directive, Diagnostic> {
+    let values = array.as_array().map_or(&[][..], Vec::as_slice);
+    let arguments: Option<_> = values.iter().map(argument).collect();
+    let arguments = arguments.filter(|_| array.is_array());
+    Ok(Directive {
+        arguments: arguments.ok_or_else(|| {
+            Diagnostic::error(location, "an array may hold words and numbers only")
+        })?,
+        ..Directive::leaf(name, &[], location.clone())
+    })
 }
 
 fn argument(value: &Value) -> Option<String> {
@@ -140,5 +151,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(mistake.starts_with("x.json:3: "), "{mistake}");
+    }
+
+    #[test]
+    fn a_blocks_name_stands_in_its_members() {
+        let json = r#"{"vhost": {"a": {"ingest door": {"enabled": true, "engine": {}},
+            "exec": {"publish": [["p", 1], ["q"]]}}}}"#;
+        let text =
+            "vhost a { exec { publish p 1; publish q; } ingest door { enabled on; engine { } } }";
+        let read = parse("t", json).unwrap();
+        let expected = conf::parse("t", text).unwrap();
+        assert_eq!(bare(&read), bare(&expected));
     }
 }

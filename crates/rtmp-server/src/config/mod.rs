@@ -4,11 +4,14 @@
 mod capacity;
 pub mod conf;
 mod dvr;
+mod engine;
+mod exec;
 mod file;
 mod forward;
 mod hls;
 mod http_api;
 mod http_flv;
+mod ingest;
 pub mod json;
 mod model;
 mod origin;
@@ -19,6 +22,7 @@ mod setting;
 mod signed_urls;
 mod slate;
 mod tls;
+mod transcode;
 mod units;
 mod value;
 mod vhost_schema;
@@ -31,6 +35,8 @@ pub use capacity::{Admission, Capacity, Overflow};
 use conf_kit::Diagnostics;
 pub use conf_kit::{ConfigError, Diagnostic, Directive, Location};
 pub use dvr::{Dvr, DvrFormat, DvrPlan};
+pub use engine::Engine;
+pub use exec::{Exec, ExecProgram};
 pub use file::read_file;
 pub(crate) use forward::MAX_DESTINATIONS;
 pub use forward::{Destination, Forward};
@@ -40,6 +46,10 @@ use http_api::HttpApiBlock;
 pub use http_api::{HttpApi, RawApi};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
+pub use ingest::{
+    Ingest, IngestInput, IngestJob, IngestWork, InputKind, RtpTransport, local_stream, port,
+    rtmp_source,
+};
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,
@@ -54,6 +64,7 @@ pub use slate::Slate;
 use slate::check_slate;
 use tls::TlsBlock;
 pub use tls::{CertificateFiles, TlsListener};
+pub use transcode::Transcode;
 use vhost_schema::{MR_LATENCY, VHOST};
 
 use crate::stream::SecondPublisher;
@@ -149,7 +160,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
             children,
             VHOST,
             "in a vhost",
-            &[],
+            &["ingest", "transcode"],
             &mut diagnostics,
         );
     }
@@ -164,22 +175,9 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
     for (vhost, location) in vhosts.iter().zip(&locations) {
-        let is_edge = vhost.enabled && vhost.upstream.is_some();
-        let ineffective = [
-            ("dvr", vhost.dvr.enabled, "record there"),
-            ("forward", vhost.forward.enabled, "forward from there"),
-        ];
-        for (keyword, enabled, instead) in ineffective {
-            if is_edge && enabled {
-                let name = &vhost.name;
-                let message = format!(
-                    "the vhost `{name}` pulls from an origin: `{keyword}` has no effect, {instead}"
-                );
-                diagnostics.warn(location, message);
-            }
+        if vhost.enabled && vhost.upstream.is_some() {
+            warn_of_origins_own(vhost, location, &mut diagnostics);
         }
-    }
-    for (vhost, location) in vhosts.iter().zip(&locations) {
         let is_alone = |it: &Upstream| it.redundancy > it.origins.len() && it.origins.len() == 1;
         if vhost.enabled && vhost.upstream.as_ref().is_some_and(is_alone) {
             let name = &vhost.name;
@@ -204,6 +202,33 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         .map(|vhost| (vhost.name.clone(), Arc::new(vhost)))
         .collect();
     Ok(Loaded { config, warnings })
+}
+
+/// Warns of what has no effect in a vhost that pulls from an origin.
+fn warn_of_origins_own(vhost: &Vhost, location: &Location, diagnostics: &mut Diagnostics) {
+    let name = &vhost.name;
+    for (word, is_set, instead) in [
+        ("dvr", vhost.dvr.enabled, "record there"),
+        ("forward", vhost.forward.enabled, "forward from there"),
+        (
+            "ingest",
+            vhost.ingests.iter().any(|it| it.enabled),
+            "ingest there",
+        ),
+        (
+            "transcode",
+            vhost.transcodes.iter().any(|it| it.enabled),
+            "transcode there",
+        ),
+        ("exec", !vhost.exec.publish.is_empty(), "run it there"),
+    ] {
+        if is_set {
+            let message = format!(
+                "the vhost `{name}` pulls from an origin: `{word}` has no effect, {instead}"
+            );
+            diagnostics.warn(location, message);
+        }
+    }
 }
 
 /// True if directives of this name stand outside of vhosts.
@@ -281,6 +306,8 @@ fn defaults() -> Globals {
             idle_timeout: Duration::from_secs(60),
             server_id: None,
             drain_timeout: Duration::from_secs(300),
+            ff_log_level: "info".to_owned(),
+            max_programs: 100,
             vhosts: std::collections::BTreeMap::new(),
         },
         vhost: Vhost {
@@ -320,6 +347,9 @@ fn defaults() -> Globals {
             hls: Hls::default(),
             dvr: Dvr::default(),
             forward: Forward::default(),
+            ingests: Vec::new(),
+            transcodes: Vec::new(),
+            exec: Exec::default(),
             upstream: None,
         },
         http_api: HttpApiBlock::new(any(1985)),

@@ -12,16 +12,19 @@ use serde::{Serialize, Serializer};
 
 use super::capacity::{Admission, Capacity};
 use super::dvr::Dvr;
+use super::exec::Exec;
 use super::forward::Forward;
 use super::hls::Hls;
 use super::http_api::HttpApi;
 use super::http_flv::{HttpRemux, HttpServer};
+use super::ingest::Ingest;
 use super::origin::Origin;
 use super::quota::Quotas;
 use super::security::{Action, Security};
 use super::signed_urls::SignedUrls;
 use super::slate::Slate;
 use super::tls::{CertificateFiles, TlsListener};
+use super::transcode::Transcode;
 use super::units::{milliseconds, optional_milliseconds, seconds};
 use crate::stream::SecondPublisher;
 
@@ -77,6 +80,10 @@ pub struct Config {
     /// Time that a drain (SIGQUIT) leaves viewers to finish.
     #[serde(serialize_with = "seconds")]
     pub drain_timeout: Duration,
+    /// `-loglevel` of ffmpeg in `ingest`.
+    pub ff_log_level: String,
+    /// Programs of `ingest`, `transcode` and `exec` that run at a time at most.
+    pub max_programs: usize,
     /// The vhosts by name.
     pub vhosts: BTreeMap<String, Arc<Vhost>>,
 }
@@ -221,6 +228,12 @@ pub struct Vhost {
     pub dvr: Dvr,
     /// Other servers that its streams are published at.
     pub forward: Forward,
+    /// Streams that the server fetches by itself.
+    pub ingests: Vec<Ingest>,
+    /// What ffmpeg makes of its streams.
+    pub transcodes: Vec<Transcode>,
+    /// Programs that run while a stream is published.
+    pub exec: Exec,
     /// Servers that an edge pulls from; `None` at an origin.
     pub upstream: Option<Upstream>,
 }

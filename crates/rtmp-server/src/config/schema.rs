@@ -102,8 +102,18 @@ pub(super) const GLOBAL: &[Setting<Globals>] = &[
         apply(globals, children, RTMP, "in `rtmp`", &[], diagnostics);
     }),
     Setting::block("http_api", http_api),
-    Setting::ignored("ff_log_dir", "no transcoder is run"),
-    Setting::ignored("ff_log_level", "no transcoder is run"),
+    Setting::ignored("ff_log_dir", "what ffmpeg says last is in our own log"),
+    Setting::new("ff_log_level", |globals, directive| {
+        let expected = "a level of ffmpeg's, such as `info` or `warning`";
+        directive
+            .argument(expected)?
+            .clone_into(&mut globals.config.ff_log_level);
+        Ok(())
+    }),
+    Setting::new("max_programs", |globals, directive| {
+        globals.config.max_programs = directive.number(0..=10_000)?;
+        Ok(())
+    }),
     Setting::ignored("utc_time", "log lines are in UTC"),
     Setting::ignored("work_dir", "start us in the directory that you want"),
     Setting::ignored("asprocess", "a supervisor watches us, we watch no parent"),

@@ -32,6 +32,8 @@ enum Reading<T> {
         fn(&mut T, &Directive) -> Result<(), Diagnostic>,
         fn(&mut T, &[Directive], &mut Diagnostics),
     ),
+    /// Any arguments, with a block or without.
+    Any(fn(&mut T, &Directive, &mut Diagnostics)),
     /// Known from SRS but without effect here: a warning with this reason.
     Ignored(&'static str),
 }
@@ -93,6 +95,17 @@ impl<T> Setting<T> {
         Self {
             name,
             read: Reading::ValueOrBlock(read, read_block),
+        }
+    }
+
+    /// A directive that `read` takes as it stands.
+    pub(super) const fn any(
+        name: &'static str,
+        read: fn(&mut T, &Directive, &mut Diagnostics),
+    ) -> Self {
+        Self {
+            name,
+            read: Reading::Any(read),
         }
     }
 
@@ -192,6 +205,7 @@ pub(super) fn apply<T>(
                     diagnostics.error(&directive.location, message);
                 }
             }
+            (Reading::Any(read), _) => read(target, directive, diagnostics),
             (Reading::Ignored(why), _) => {
                 let message = format!("`{keyword}` has no effect: {why}");
                 diagnostics.warn(&directive.location, message);

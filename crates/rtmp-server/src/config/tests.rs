@@ -354,7 +354,7 @@ fn blocks_of_srs_that_we_do_not_serve_may_stand_several_times() {
     let text = "stream_caster { caster flv; }\nstream_caster { caster gb28181; }
         vhost __defaultVhost__ { ingest a { } ingest b { } transcode { } transcode sd { } }";
     let warnings = load(text, Role::Origin).unwrap().warnings;
-    assert_eq!(warnings.len(), 6, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
 
 #[test]

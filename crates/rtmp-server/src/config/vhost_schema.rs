@@ -5,9 +5,11 @@ use std::time::Duration;
 use conf_kit::{Diagnostic, Directive};
 
 use super::dvr::dvr;
+use super::exec::exec;
 use super::forward::{forward, forward_to};
 use super::hls::hls;
 use super::http_flv::http_remux;
+use super::ingest::ingest;
 use super::model::{HookUrl, HttpHooks, Referers, Upstream, Vhost};
 use super::origin::origins;
 use super::quota::quota;
@@ -16,6 +18,7 @@ use super::setting::{NO_OTHER_FILES, NO_OTHER_PROTOCOL, Setting, apply, settings
 use super::signed_urls::signed_urls;
 use super::slate::slate;
 use super::tls::vhost_certificate;
+use super::transcode::transcode;
 use super::value::switch;
 use crate::stream::SecondPublisher;
 
@@ -167,9 +170,9 @@ pub(super) const VHOST: &[Setting<Vhost>] = &[
     Setting::ignored("debug_srs_upnode", "no debug information is sent upstream"),
     Setting::ignored("bandcheck", "there is no bandwidth check"),
     Setting::value_or_block("forward", forward_to, forward),
-    Setting::ignored("transcode", "nothing is transcoded"),
-    Setting::ignored("ingest", "run ffmpeg beside the server"),
-    Setting::ignored("exec", "nothing is run"),
+    Setting::any("transcode", transcode),
+    Setting::any("ingest", ingest),
+    Setting::block("exec", exec),
     Setting::block("dvr", dvr),
     Setting::block("hls", hls),
     Setting::ignored("dash", NO_OTHER_FILES),

@@ -315,6 +315,7 @@ async fn serve_until_signal(
         server.clients().count()
     );
     accepting.clear();
+    server.finish_ingests().await;
     server.dismiss_all();
     let until = Instant::now() + STOP_TIMEOUT;
     while server.clients().count() > 0 && Instant::now() < until {

@@ -15,7 +15,7 @@ use super::load::Load;
 use super::snapshot::Totals;
 use super::summaries::role;
 use super::system::ProcessFigures;
-use crate::server::{ForwardState, LoadReport, RecordingState};
+use crate::server::{ForwardState, IngestState, LoadReport, RecordingState};
 use crate::stream::Stream;
 
 /// Maximum number of streams that have series of their own: those with the most players.
@@ -39,6 +39,7 @@ fn render(api: &Api, load: LoadReport) -> String {
     write_hooks(&mut metrics, api);
     write_dvr(&mut metrics, api);
     write_forwards(&mut metrics, api);
+    write_ingests(&mut metrics, api);
     write_streams(&mut metrics, &totals);
     metrics.into_text()
 }
@@ -341,6 +342,53 @@ fn write_forwards(metrics: &mut Exposition, api: &Api) {
                 Kind::Counter,
                 help,
             )
+            .value(total.load(Ordering::Relaxed));
+    }
+}
+
+/// The streams that the server fetches, and the programs that it runs.
+fn write_ingests(metrics: &mut Exposition, api: &Api) {
+    let ingests = api.server.ingests();
+    let help = "Streams that the server fetches, by state: connecting, running, waiting (to try \
+                again)";
+    let mut family = metrics.family("millrace_ingests", Kind::Gauge, help);
+    let states = ingests.list().into_iter().map(|it| it.progress().state);
+    let states: Vec<_> = states.collect();
+    for state in IngestState::ALL {
+        let count = states.iter().filter(|it| **it == state).count();
+        family.sample(&Labels::new(&[("state", &state.name())]), count);
+    }
+    let help = "Programs of `ingest`, `transcode` and `exec` that run";
+    let programs = api.server.programs();
+    metrics
+        .family("millrace_programs", Kind::Gauge, help)
+        .value(programs.running());
+    let (totals, of_programs) = (ingests.totals(), &programs.totals);
+    for (name, help, total) in [
+        (
+            "ingest_bytes",
+            "Bytes of media that were fetched, without those that ffmpeg has published",
+            &totals.bytes,
+        ),
+        (
+            "ingest_failures",
+            "Attempts to fetch a stream that have failed or ended",
+            &totals.failures,
+        ),
+        (
+            "ingest_lost_packets",
+            "RTP packets that were lost on their way",
+            &totals.lost_packets,
+        ),
+        ("program_starts", "Programs started", &of_programs.starts),
+        (
+            "program_failures",
+            "Programs that could not be started, or have failed",
+            &of_programs.failures,
+        ),
+    ] {
+        metrics
+            .family(&format!("millrace_{name}_total"), Kind::Counter, help)
             .value(total.load(Ordering::Relaxed));
     }
 }

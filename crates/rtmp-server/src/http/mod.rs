@@ -10,6 +10,7 @@ mod clients;
 mod codecs;
 mod dvrs;
 mod forwards;
+mod ingests;
 mod load;
 mod metrics;
 mod page;
@@ -41,6 +42,7 @@ use call::{Call, Code};
 use clients::ClientReport;
 use dvrs::DvrReport;
 use forwards::ForwardReport;
+use ingests::IngestJson;
 use samples::Samples;
 use slowest::Slowest;
 use snapshot::Snapshot;
@@ -102,6 +104,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/dvrs/", get(dvrs))
         .route("/api/v1/forwards", get(forwards))
         .route("/api/v1/forwards/", get(forwards))
+        .route("/api/v1/ingests", get(ingests))
+        .route("/api/v1/ingests/", get(ingests))
         .route("/api/v1/raw", get(raw::answer))
         .route("/metrics", get(metrics))
         .route("/", get(page::html))
@@ -290,6 +294,13 @@ async fn forwards(State(api): State<Arc<Api>>, call: Call) -> Response {
         .map(|it| ForwardReport::new(it, now))
         .collect();
     call.get(&api, "forwards", &reports)
+}
+
+async fn ingests(State(api): State<Arc<Api>>, call: Call) -> Response {
+    let ingests = api.server.ingests().list();
+    let ingests = call.page(ingests.iter());
+    let reports: Vec<_> = ingests.map(|it| IngestJson::new(it)).collect();
+    call.get(&api, "ingests", &reports)
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

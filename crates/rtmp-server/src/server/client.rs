@@ -75,6 +75,8 @@ pub(crate) enum ClientProtocol {
     WebSocketFlv,
     /// HLS: a viewer, not a connection.
     Hls,
+    /// None: the server itself fetches what it publishes.
+    Ingest,
 }
 
 impl ClientProtocol {
@@ -86,6 +88,7 @@ impl ClientProtocol {
             Self::HttpFlv => "http-flv",
             Self::WebSocketFlv => "ws-flv",
             Self::Hls => "hls",
+            Self::Ingest => "ingest",
         }
     }
 }

@@ -142,6 +142,21 @@ impl Clients {
         Ok(client)
     }
 
+    /// Adds a client that the server itself is, at `peer`. Limits are for others.
+    pub(super) fn add_own(
+        &self,
+        peer: SocketAddr,
+        protocol: ClientProtocol,
+        now: Instant,
+    ) -> Arc<Client> {
+        let mut table = lock(&self.table);
+        // Without a limit there is room.
+        let _ = table.add_address(peer.ip(), false, 0);
+        let client = self.insert(peer, false, &mut table, now);
+        client.set_protocol(protocol);
+        client
+    }
+
     /// Removes a connection or session that has ended; `failed`: neither side ended it in an orderly
     /// way.
     pub(super) fn remove(&self, id: u64, failed: bool) {

@@ -8,6 +8,7 @@
 
 mod accept;
 mod admission;
+mod backoff;
 mod client;
 mod clients;
 mod connection;
@@ -22,13 +23,16 @@ mod hooks;
 mod http;
 mod http2;
 mod http_flv;
+mod ingest;
 mod line_limit;
 mod load;
 mod loop_guard;
 mod memory;
 mod overflow;
+mod pace;
 mod peer;
 mod player;
+mod programs;
 mod quotas;
 mod refusal;
 mod slate;
@@ -36,6 +40,7 @@ mod socket;
 mod switches;
 mod tls;
 mod trim;
+mod turns;
 mod upstream;
 mod viewer;
 
@@ -53,6 +58,8 @@ use tokio::sync::{mpsc, watch};
 use self::dvr::Dvr;
 use self::forward::Forwards;
 use self::hls::Hls;
+use self::ingest::Ingests;
+use self::programs::Programs;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
 use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
 use crate::stream::memory::MemoryPool;
@@ -72,6 +79,7 @@ pub(crate) use events::{EventKind, Events};
 pub(crate) use forward::{Forward, ForwardState};
 pub(crate) use hooks::max_sockets as max_hook_sockets;
 pub(crate) use hooks::{Hooks, stream_url};
+pub(crate) use ingest::{IngestReport, IngestState};
 use load::Load;
 pub(crate) use load::{LoadReport, report as report_load};
 use loop_guard::LoopGuard;
@@ -125,6 +133,8 @@ pub struct Server {
     hls: Hls,
     dvr: Dvr,
     forwards: Forwards,
+    ingests: Ingests,
+    programs: Programs,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
 }
@@ -173,12 +183,15 @@ impl Server {
             hls: Hls::default(),
             dvr: Dvr::default(),
             forwards: Forwards::default(),
+            ingests: Ingests::default(),
+            programs: Programs::start()?,
             pull_runtime: upstream::threads::start(role, workers)?,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
         tokio::spawn(sweep(server.clone()));
         tokio::spawn(load::run(server.clone()));
         tokio::spawn(tls::watch(server.clone()));
+        tokio::spawn(ingest::run(server.clone()));
         Ok(server)
     }
 
@@ -370,6 +383,21 @@ impl Server {
     /// The forwards to other servers.
     pub(crate) fn forwards(&self) -> &Forwards {
         &self.forwards
+    }
+
+    /// The streams that are fetched.
+    pub(crate) fn ingests(&self) -> &Ingests {
+        &self.ingests
+    }
+
+    /// The programs that are run.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Ends the streams that are fetched, and all programs.
+    pub(crate) async fn finish_ingests(&self) {
+        tokio::join!(self.ingests.finish(), self.programs.finish());
     }
 
     /// Waits until the notifications of hooks are delivered, for a bounded time.

@@ -3,25 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtmp_proto::wire::Message;
 use service_kit::sleep_until;
 use tokio::sync::watch;
 
 use super::Server;
 use super::hooks::SwitchEvent;
+use super::pace::{Pace, at};
 use crate::config::{Slate, Vhost};
 use crate::stream::{
-    AppendError, Candidate, Headers, MediaMessage, Publication, Rank, Stream, StreamState, Switch,
-    SwitchReason,
+    AppendError, Candidate, Headers, Publication, Rank, Stream, StreamState, Switch, SwitchReason,
 };
 
 /// Time for which a slate is shown after the last player has gone.
 const LINGER: Duration = Duration::from_secs(10);
 /// Time until a slate that could not be shown is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Delay of a message beyond which the time that was lost is not caught up with: the
-/// process had been stopped, say.
-const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Sees to it that the slate is shown when nobody has published `stream` for long enough.
 /// Called whenever a publisher has ended: a stream that nobody has published has no slate,
@@ -161,7 +157,7 @@ impl SlateTask {
     ) -> Result<(), AppendError> {
         let media = slate.media().clone();
         let mut config = self.server.config();
-        let mut begun = Instant::now();
+        let mut pace = Pace::new(Instant::now());
         let mut left_at = None;
         for turn in 0_u64.. {
             let base_ms = turn * u64::from(media.duration_ms);
@@ -174,13 +170,10 @@ impl SlateTask {
                     continue;
                 }
                 let time_ms = base_ms + u64::from(message.message().timestamp);
-                let due = begun + Duration::from_millis(time_ms);
+                let due = pace.due(time_ms);
                 self.pass_time(due, &publication).await;
                 let now = Instant::now();
-                let delay = now.saturating_duration_since(due);
-                if delay > MAX_DELAY {
-                    begun += delay;
-                }
+                pace.pass(due, now);
                 let newest = self.server.config();
                 if !Arc::ptr_eq(&newest, &config) {
                     if !self.is_configured(slate) {
@@ -217,14 +210,4 @@ impl SlateTask {
             () = another => {}
         }
     }
-}
-
-/// The same message at another time, which wraps.
-fn at(message: &MediaMessage, time_ms: u64) -> MediaMessage {
-    #[expect(clippy::cast_possible_truncation, reason = "timestamps wrap at 2³²")]
-    let timestamp = time_ms as u32;
-    MediaMessage::from(Message {
-        timestamp,
-        ..message.message().clone()
-    })
 }

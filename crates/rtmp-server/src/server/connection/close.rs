@@ -147,7 +147,7 @@ pub(in crate::server) fn log_play(
 }
 
 /// Logs the end of a publish that began at `begun`.
-pub(super) fn log_publish(
+pub(in crate::server) fn log_publish(
     server: &Server,
     client: &Client,
     key: &StreamKey,

@@ -14,7 +14,6 @@ use super::close::CloseReason;
 use super::play::{Play, PlayOptions};
 use super::publishing::{PublishState, PublishTarget, Publishing};
 use super::role::ConnectionRole;
-use super::turns;
 use super::waiting::Waiting;
 use crate::config::{Action, Vhost};
 use crate::server::EventKind;
@@ -27,7 +26,7 @@ use crate::server::peer::PeerKind;
 use crate::server::player::ConnectInfo;
 use crate::server::refusal::{Denial, RefusalReason, RefusedRequest};
 use crate::server::upstream::{self, permission};
-use crate::server::{dvr, forward};
+use crate::server::{dvr, forward, programs, turns};
 use crate::stream::{Busy, Candidate, Rank, Stream};
 
 impl Connection {
@@ -264,7 +263,7 @@ impl Connection {
         })?;
         drop(expectation);
         let activity = match &target {
-            PublishTarget::Log { publication, .. } => turns::activity(&stream, publication),
+            PublishTarget::Log { publication, .. } => turns::activity(publication),
             PublishTarget::Origin(_) => Activity::Publishing(stream.key().clone()),
         };
         let is_on_air = matches!(activity, Activity::Publishing(_));
@@ -277,6 +276,8 @@ impl Connection {
         self.client.hold(admitted);
         dvr::begin(&self.server, &stream, &vhost).await;
         forward::begin(&self.server, &stream, &vhost);
+        let asked = self.connect_info.parameters(&parameters);
+        programs::published::begin(&self.server, &stream, &vhost, &self.client, asked);
         self.vhost = Some(vhost);
         self.role = ConnectionRole::Publishing(Publishing {
             stream_id,

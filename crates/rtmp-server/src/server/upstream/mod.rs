@@ -9,6 +9,7 @@ pub(super) mod permission;
 mod pull;
 mod redirect;
 pub(super) mod threads;
+pub(super) mod url_pull;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

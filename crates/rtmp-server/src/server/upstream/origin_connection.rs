@@ -290,6 +290,14 @@ impl Connector {
         }
     }
 
+    /// One for servers whose certificates come from authorities that the system trusts.
+    pub(super) fn trusting_the_system(server: &Server) -> Self {
+        Self {
+            tls: server.tls_client.clone(),
+            authorities: None,
+        }
+    }
+
     /// Performs the TLS handshake with `origin`, whose name its certificate must have.
     async fn secure(
         &self,

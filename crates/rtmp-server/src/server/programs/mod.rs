@@ -1,0 +1,222 @@
+//! Programs that the server runs: ffmpeg for `ingest` and `transcode`, and what `exec` names.
+//!
+//! [`supervise`] keeps one of them running, [`published`] those of a published stream. They
+//! publish and play by RTMP, as any client does.
+
+pub(super) mod published;
+mod variables;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rtmp_proto::session::StreamKey;
+use service_kit::OneLine;
+use service_kit::process::{Exit, Launcher, Program};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Server;
+use super::backoff::Backoff;
+use crate::redact::redacted;
+pub(super) use variables::{fill_in_time, of_stream};
+
+/// The server's end waits so long for programs to end. They are killed before that.
+const MAX_FINISH: Duration = Duration::from_secs(5);
+
+/// What a server knows of its programs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    launcher: Launcher,
+    running: AtomicUsize,
+    /// Ends all of them.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// The streams that a task runs programs for, by their ids.
+    watched: Mutex<HashSet<u64>>,
+    /// The streams that programs make of others, with their numbers: those are not
+    /// transcoded again.
+    outputs: Mutex<HashMap<StreamKey, usize>>,
+    /// Totals, for reports.
+    pub(crate) totals: ProgramTotals,
+}
+
+/// Totals of all programs.
+#[derive(Debug, Default)]
+pub(crate) struct ProgramTotals {
+    /// Times that one was started.
+    pub(crate) starts: AtomicU64,
+    /// Times that one could not be started, or has ended by itself without success.
+    pub(crate) failures: AtomicU64,
+}
+
+impl Programs {
+    /// Starts the thread that starts programs.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn start() -> io::Result<Self> {
+        Ok(Self {
+            launcher: Launcher::start()?,
+            running: AtomicUsize::new(0),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            watched: Mutex::default(),
+            outputs: Mutex::default(),
+            totals: ProgramTotals::default(),
+        })
+    }
+
+    /// Number of programs that run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Ends all programs. None is started any more.
+    pub(super) async fn finish(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(MAX_FINISH, self.tasks.wait()).await.is_err() {
+            log::warn!("some programs do not end: they are killed");
+        }
+    }
+
+    /// One more program may run; `None`: `max` do already.
+    fn admit(&self, max: usize) -> Option<Admitted<'_>> {
+        let running = &self.running;
+        let admit = |count| (count < max).then_some(count + 1);
+        let admitted = running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit);
+        admitted.ok().map(|_| Admitted(running))
+    }
+}
+
+/// A program's part of `max_programs`.
+struct Admitted<'a>(&'a AtomicUsize);
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of a program that is kept running, for whoever reports of it.
+pub(super) trait Observer: Send + Sync {
+    /// It is started.
+    fn starting(&self) {}
+    /// It runs as the process `id`.
+    fn running(&self, _id: u32) {}
+    /// It has ended, or could not be started.
+    fn ended(&self, _why: &str) {}
+}
+
+/// An observer that reports to nobody.
+pub(super) struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// Keeps a program running until `stop`: it is started again whenever it
+/// ends, after pauses that grow if it ends soon. `name` begins its log lines.
+pub(super) async fn supervise(
+    server: Arc<Server>,
+    name: String,
+    program: Program,
+    observer: &dyn Observer,
+    stop: CancellationToken,
+) {
+    let programs = &server.programs;
+    let mut backoff = Backoff::default();
+    let ended = || async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = programs.stop.cancelled() => {}
+        }
+    };
+    let program = found(program, &name);
+    // Of one that dies at once, again and again, the starts are no news either.
+    let mut start_level = log::Level::Info;
+    loop {
+        let begun = Instant::now();
+        observer.starting();
+        let failure = match programs.admit(server.config().max_programs) {
+            None => Some("`max_programs` others run already".to_owned()),
+            Some(_admitted) => {
+                programs.totals.starts.fetch_add(1, Ordering::Relaxed);
+                let started = |id| {
+                    log::log!(start_level, "{name}: {} runs as process {id}", program.path);
+                    observer.running(id);
+                };
+                let run = program.run(&programs.launcher, started, ended()).await;
+                match run {
+                    Ok(exit) if exit.is_stopped => return,
+                    Ok(exit) => describe(&exit),
+                    Err(error) => Some(explain(&program, &error)),
+                }
+            }
+        };
+        let lasted = begun.elapsed();
+        let pause = backoff.pause(lasted);
+        let seconds = pause.as_secs_f64();
+        if let Some(why) = failure {
+            programs.totals.failures.fetch_add(1, Ordering::Relaxed);
+            observer.ended(&why);
+            let level = backoff.level(&why, lasted);
+            log::log!(level, "{name}: {why}; again in {seconds:.1} s");
+            start_level = match level {
+                log::Level::Debug => level,
+                _ => log::Level::Info,
+            };
+        } else {
+            observer.ended("");
+            log::debug!(
+                "{name}: {} has done its work; again in {seconds:.1} s",
+                program.path
+            );
+        }
+        tokio::select! {
+            () = ended() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// `exit status: 1; it said last: …`; `None` for a success.
+fn describe(exit: &Exit) -> Option<String> {
+    if exit.status.success() {
+        return None;
+    }
+    let words = exit.last_words.join(" | ");
+    let words = match &*words {
+        "" => "it said nothing".to_owned(),
+        words => format!("it said last: {}", OneLine(redacted(words))),
+    };
+    Some(format!("it has ended ({}); {words}", exit.status))
+}
+
+fn explain(program: &Program, error: &io::Error) -> String {
+    let path = &program.path;
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("there is no {path}: install it, or name the right path ({error})")
+        }
+        _ => format!("{path} cannot be run: {error}"),
+    }
+}
+
+/// The program, where SRS's files name an ffmpeg of SRS's own that is not there: that of
+/// `PATH`.
+fn found(mut program: Program, name: &str) -> Program {
+    let path = Path::new(&program.path);
+    let is_ffmpeg = path.file_name().is_some_and(|it| it == "ffmpeg");
+    if is_ffmpeg && program.path.contains('/') && !path.exists() {
+        log::info!(
+            "{name}: there is no {}: the ffmpeg in PATH is run",
+            program.path
+        );
+        program.path = "ffmpeg".to_owned();
+    }
+    program
+}

@@ -97,9 +97,10 @@ wanted_packages() {
         printf '%s\n' chromium python3
     fi
     [ "$purpose" != tests ] || printf '%s\n' \
-        bird2 curl ethtool fish g++ gstreamer1.0-plugins-bad gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-        gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping keepalived libnginx-mod-rtmp \
-        lintian mpv nftables nginx openssl procps python3-venv rtmpdump shellcheck sudo systemd tcpdump zsh
+        bird2 curl ethtool fish g++ gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad \
+        gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly \
+        gstreamer1.0-tools iputils-ping keepalived libnginx-mod-rtmp lintian mpv nftables nginx \
+        openssl procps python3-gi python3-venv rtmpdump shellcheck sudo systemd tcpdump zsh
 }
 
 # What the tests on Debian's own kernels and those of metrics need, which are

@@ -116,6 +116,43 @@ pub fn push(url: &str) -> ChildGuard {
     )
 }
 
+/// What a camera sends: a pipeline of GStreamer whose payloaders are `pay0`, `pay1`.
+pub const CAMERA_H264: &str = "( videotestsrc is-live=true ! \
+     video/x-raw,width=320,height=180,framerate=25/1 ! \
+     x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! \
+     rtph264pay name=pay0 pt=96 mtu=600 \
+     audiotestsrc is-live=true ! voaacenc ! rtpmp4gpay name=pay1 pt=97 )";
+
+/// The same in H.265, with sound in G.711.
+pub const CAMERA_H265: &str = "( videotestsrc is-live=true ! \
+     video/x-raw,width=320,height=180,framerate=25/1 ! \
+     x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! \
+     rtph265pay name=pay0 pt=96 \
+     audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! alawenc ! \
+     rtppcmapay name=pay1 )";
+
+/// An RTSP server at `address` which sends what `pipeline` makes at `/camera`, but for one of
+/// `loss` packets (0: all of them); `credentials` are the user and the password that it asks
+/// for.
+#[must_use]
+pub fn camera(
+    address: SocketAddr,
+    pipeline: &str,
+    loss: u32,
+    credentials: Option<(&str, &str)>,
+) -> Command {
+    // Debian's: its packages bring GStreamer to that one alone.
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", include_str!("rtsp_server.py")]);
+    command.args([&address.ip().to_string(), &address.port().to_string()]);
+    command.args([pipeline, &loss.to_string()]);
+    if let Some((user, password)) = credentials {
+        command.args([user, password]);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

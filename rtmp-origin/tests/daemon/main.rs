@@ -2,6 +2,8 @@
 
 mod dvr;
 mod hooks;
+mod ingest;
+mod programs;
 mod top;
 
 use std::fs::OpenOptions;

@@ -12,6 +12,7 @@ mod failover;
 mod flood;
 mod hitless;
 mod hot_hot;
+mod ingest;
 mod interoperation;
 mod life_cycle;
 mod load;

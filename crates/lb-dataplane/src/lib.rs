@@ -55,6 +55,7 @@ pub use error::Error;
 pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
 pub use orphans::Orphan;
 pub use pins::remove_leftovers;
+pub use program::warm_up;
 pub use protection::{ConnectionRate, DeniedNetworks, Handshakes};
 pub use registry::is_eligible;
 pub use rings::is_prime;

@@ -1,6 +1,7 @@
 //! The kernel's maps.
 
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use aya::Ebpf;
 use aya::Pod;
@@ -22,6 +23,7 @@ use lb_model::Thresholds;
 /// who is who in it.
 pub(crate) struct ServiceTableMaps {
     header: Array<MapData, TableHeader>,
+    spare: Spare,
     directory: DoubleBuffered<DirectoryEntry>,
     servers: DoubleBuffered<Server>,
     rings: DoubleBuffered<u32>,
@@ -36,6 +38,7 @@ impl ServiceTableMaps {
     pub(crate) fn take(ebpf: &mut Ebpf, new: bool) -> Result<Self, Error> {
         Ok(Self {
             header: array(ebpf, maps::HEAD)?,
+            spare: if new { Spare::Unused } else { Spare::Unknown },
             directory: DoubleBuffered::take(ebpf, maps::DIRECTORY, new)?,
             servers: DoubleBuffered::take(ebpf, maps::SERVERS, new)?,
             rings: DoubleBuffered::take(ebpf, maps::RINGS, new)?,
@@ -65,7 +68,7 @@ impl ServiceTableMaps {
         }
         let spare = 1 - header.active_index;
         let generation = spare as usize;
-        wait_for_packets_in_flight();
+        std::mem::replace(&mut self.spare, Spare::Unknown).wait();
         header.generations[generation] = table.generation;
         write(maps::HEAD, self.header.set(0, header, 0))?;
         let written = self.directory.write(generation, &table.directory)?
@@ -73,6 +76,7 @@ impl ServiceTableMaps {
             + self.rings.write(generation, &table.rings)?;
         header.active_index = spare;
         write(maps::HEAD, self.header.set(0, header, 0))?;
+        self.spare = Spare::retire();
         self.peers.remove_others(&table.peers)?;
         Ok(written + 1)
     }
@@ -84,6 +88,37 @@ impl ServiceTableMaps {
             && self.directory.holds(generation, &table.directory)
             && self.servers.holds(generation, &table.servers)
             && self.rings.holds(generation, &table.rings)
+    }
+}
+
+/// Whether packets may still be handled by the generation that is not active.
+///
+/// The wait for them takes an RCU grace period, some ten milliseconds, which would stand
+/// between a server's death and the table without it: so it begins with the switch before.
+enum Spare {
+    /// It never was active: the maps are new.
+    Unused,
+    /// An earlier agent, or a switch that failed, may have left it a moment ago.
+    Unknown,
+    /// The thread ends when no packet is handled by it any more.
+    Retiring(JoinHandle<()>),
+}
+
+impl Spare {
+    /// The generation that was active until now.
+    fn retire() -> Self {
+        let thread = thread::Builder::new().name("grace-period".to_owned());
+        let waiter = thread.spawn(wait_for_packets_in_flight);
+        waiter.map_or(Self::Unknown, Self::Retiring)
+    }
+
+    /// Returns when no packet is handled by it.
+    fn wait(self) {
+        match self {
+            Self::Unused => {}
+            Self::Unknown => wait_for_packets_in_flight(),
+            Self::Retiring(waiter) => waiter.join().expect("it does not panic"),
+        }
     }
 }
 

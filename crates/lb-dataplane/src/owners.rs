@@ -9,7 +9,7 @@ use lb_abi::{
 };
 
 use super::options::TableSizes;
-use super::registry::{Registry, ServerRecord, ServiceRecord};
+use super::registry::{FIRST_GENERATION, Registry, ServerRecord, ServiceRecord};
 use super::traffic::Traffic;
 use lb_model::{Forwarding, NextHop, OrphanPolicy, Protocol, ServiceKey, Vlan};
 use net_types::MacAddress;
@@ -31,7 +31,11 @@ impl Owners {
             servers: vec![ServerOwner::default(); sizes.servers as usize],
         };
         for (slot, next) in registry.next_generations().iter().enumerate() {
-            owners.servers[slot].next_generation = *next;
+            // The first one is left out, and so thousands of records of a new map that are
+            // zero as the kernel has made them: each would cost the start a system call.
+            if *next != FIRST_GENERATION {
+                owners.servers[slot].next_generation = *next;
+            }
         }
         for (key, service) in registry.services() {
             owners.services[usize::from(service.number)] = ServiceOwner {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use aya::maps::MapError;
@@ -49,7 +51,7 @@ pub(crate) fn load(
     let geometry = geometry(tables);
     let tick_ns = tick_ns();
     let trace = trace::Setting::new(trace);
-    let mut loader = EbpfLoader::new();
+    let mut loader: EbpfLoader<'_> = new_loader();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(maps::GEOMETRY, &geometry, true)
@@ -66,6 +68,28 @@ pub(crate) fn load(
         .load()
         .map_err(|error| load_error(error.into()))?;
     Ok(ebpf)
+}
+
+/// Reads the kernel's type information in a thread of its own, which takes as long as all
+/// that a program does before it loads its data plane: [`Dataplane::load`] finds it read.
+///
+/// [`Dataplane::load`]: crate::Dataplane::load
+pub fn warm_up() {
+    let reader = thread::Builder::new().name("kernel-types".to_owned());
+    // Without the thread `load` reads them itself.
+    if let Ok(reader) = reader.spawn(EbpfLoader::new) {
+        *READER.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+}
+
+static READER: Mutex<Option<JoinHandle<EbpfLoader<'static>>>> = Mutex::new(None);
+
+/// A loader as [`warm_up`] has made it, or a new one.
+fn new_loader() -> EbpfLoader<'static> {
+    let reader = READER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    reader
+        .and_then(|reader| reader.join().ok())
+        .unwrap_or_else(EbpfLoader::new)
 }
 
 /// Nanoseconds from one timer tick to the next: the resolution of the coarse

@@ -84,7 +84,7 @@ impl Registry {
                 .map(|number| number as u16)
                 .collect(),
             free_slots: (0..sizes.servers).collect(),
-            next_generations: vec![1; sizes.servers as usize],
+            next_generations: vec![FIRST_GENERATION; sizes.servers as usize],
         }
     }
 
@@ -109,7 +109,7 @@ impl Registry {
 
     /// Goes on counting the owners of a slot where an earlier agent stopped.
     pub(crate) fn restore_generation(&mut self, slot: u32, next: u32) {
-        self.next_generations[slot as usize] = next.max(1);
+        self.next_generations[slot as usize] = next.max(FIRST_GENERATION);
     }
 
     /// The record of a service.
@@ -265,6 +265,9 @@ fn removed_server(
         id: (record.slot, record.generation),
     }
 }
+
+/// The generation of a slot's first owner; records of slots without one may have 0.
+pub(crate) const FIRST_GENERATION: u32 = 1;
 
 fn take_generation(next_generations: &mut [u32], slot: u32) -> u32 {
     let next = &mut next_generations[slot as usize];

@@ -57,6 +57,7 @@ pub use start::rehearse;
 /// [`lb_config::ConfigError`] and [`UsageError`] are the operator's errors; anything else
 /// is what the system refused.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+    lb_dataplane::warm_up();
     let signals = Signals::install()?;
     let mut saved = SavedFile::beside(&options.socket);
     let started = Agent::start(options, signals).await;

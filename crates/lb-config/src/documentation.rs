@@ -7,14 +7,22 @@ use serde_json::Value;
 
 use crate::keyword::{Block, Documentation, Meaning, Row};
 use crate::keywords::{
-    CONNECTION, GLOBAL_DEFS, NOTIFY, REAL_SERVER, RECOVERY, TIMING, TRACK_FILE, URL,
-    VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
+    AUTH_HMAC, CONNECTION, DISCOVER, GLOBAL_DEFS, NOTIFY, REAL_SERVER, RECOVERY, TIMING,
+    TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of,
+    empty_kind,
 };
 use crate::schema::schema;
 use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
-const OURS: [&str; 21] = [
+const OURS: [&str; 28] = [
+    "discover",
+    "real_server_template",
+    "dns",
+    "dns_server",
+    "etcd",
+    "prefix",
+    "max_servers",
     "slow_start",
     "flap_limit",
     "flap_window",
@@ -48,11 +56,13 @@ pub fn keyword_tables() -> String {
     out.of_block(&VRRP_SCRIPT, definition("VrrpScript"));
     out.of_block(&VRRP_SYNC_GROUP, definition("VrrpSyncGroup"));
     out.of_block(&VRRP_INSTANCE, definition("VrrpInstance"));
+    out.of_block(&AUTH_HMAC, definition("AuthHmac"));
     let instance = definition("VrrpInstance");
     out.shared("in `vrrp_instance` and `vrrp_sync_group`", NOTIFY, instance);
     let service = definition("VirtualServer");
     out.of_block(&VIRTUAL_SERVER, service);
     out.of_block(&REAL_SERVER, definition("RealServer"));
+    out.of_block(&DISCOVER, definition("Discover"));
     out.shared("in `virtual_server` and `real_server`", RECOVERY, service);
     let place = "in `virtual_server`, `real_server` and all checks but `FILE_CHECK`";
     out.shared(place, TIMING, service);

@@ -99,6 +99,22 @@ pub fn warnings_of_directors(
     diagnostics.into_list()
 }
 
+/// Checks a configuration that was not read from a file as it is: one with discovered
+/// servers.
+///
+/// # Errors
+/// Every mistake; what would only be warned of is left out.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut diagnostics = Diagnostics::new(Location::default());
+    validate::validate(config, &mut diagnostics);
+    if diagnostics.has_errors() {
+        let mut diagnostics = diagnostics.into_list();
+        diagnostics.retain(Diagnostic::is_error);
+        return Err(ConfigError { diagnostics });
+    }
+    Ok(())
+}
+
 /// The host's name up to its first dot.
 pub fn default_config_id() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();

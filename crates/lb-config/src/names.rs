@@ -1,6 +1,6 @@
 //! Names of choices, for the reader and the writer of keepalived.conf alike.
 
-use lb_model::config::{InitialState, LbKind, RecordType};
+use lb_model::config::{AntiReplay, HmacMode, InitialState, LbKind, RecordType};
 use lb_model::{OrphanPolicy, Protocol, Scheduler};
 
 /// `lb_algo`
@@ -30,6 +30,19 @@ pub(crate) const PROTOCOLS: [(&str, Protocol); 2] =
 pub(crate) const STATES: [(&str, InitialState); 2] = [
     ("MASTER", InitialState::Master),
     ("BACKUP", InitialState::Backup),
+];
+
+/// `anti_replay` of `auth_hmac`
+pub(crate) const ANTI_REPLAY: [(&str, AntiReplay); 2] = [
+    ("time", AntiReplay::Time),
+    ("monotonic", AntiReplay::Monotonic),
+];
+
+/// `mode` of `auth_hmac`
+pub(crate) const HMAC_MODES: [(&str, HmacMode); 3] = [
+    ("enforce", HmacMode::Enforce),
+    ("permissive", HmacMode::Permissive),
+    ("receive-only", HmacMode::ReceiveOnly),
 ];
 
 /// `orphans`

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::keyword::Block;
 use crate::keywords::{
-    GLOBAL_DEFS, REAL_SERVER, TCP_CHECK, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE,
-    VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
+    AUTH_HMAC, DISCOVER, GLOBAL_DEFS, REAL_SERVER, REAL_SERVER_TEMPLATE, TCP_CHECK, TRACK_FILE,
+    URL, VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of, empty_kind,
 };
 use lb_model::config::Config;
 
@@ -39,8 +39,11 @@ pub fn schema() -> Value {
     limit(&mut schema, "VrrpScript", &VRRP_SCRIPT);
     limit(&mut schema, "VrrpSyncGroup", &VRRP_SYNC_GROUP);
     limit(&mut schema, "VrrpInstance", &VRRP_INSTANCE);
+    limit(&mut schema, "AuthHmac", &AUTH_HMAC);
     limit(&mut schema, "VirtualServer", &VIRTUAL_SERVER);
     limit(&mut schema, "RealServer", &REAL_SERVER);
+    limit(&mut schema, "RealServerTemplate", &REAL_SERVER_TEMPLATE);
+    limit(&mut schema, "Discover", &DISCOVER);
     limit(&mut schema, "UrlCheck", &URL);
     limit(&mut schema, "Check", &TCP_CHECK);
     for kind in schema["$defs"]["Check"]["oneOf"]

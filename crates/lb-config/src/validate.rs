@@ -65,6 +65,7 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 ),
             );
         }
+        auth_hmac(instance, diagnostics);
         let count = instance.virtual_ipaddress.len();
         let most = bounds::MAX_ADVERTISED_ADDRESSES;
         if count > most {
@@ -83,6 +84,27 @@ fn vrrp_instances(config: &Config, diagnostics: &mut Diagnostics) {
                 format!("vrrp_instance {name} holds no virtual_ipaddress"),
             );
         }
+    }
+}
+
+fn auth_hmac(instance: &VrrpInstance, diagnostics: &mut Diagnostics) {
+    let Some(given) = &instance.auth_hmac else {
+        return;
+    };
+    let name = &instance.name;
+    let active = given.active_key;
+    if !given.key.iter().any(|key| key.id == active) {
+        let message = format!(
+            "vrrp_instance {name}: `active_key` of `auth_hmac` is {active}, and there is no such \
+             `key`"
+        );
+        diagnostics.error(&instance.location, message);
+    }
+    if instance.authentication.is_some() {
+        let message = format!(
+            "vrrp_instance {name}: `authentication` is ignored beside `auth_hmac`, as in keepalived"
+        );
+        diagnostics.warn(&instance.location, message);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scripts that cannot be run, or may not (`enable_script_security`).
 
 use conf_kit::{Diagnostics, Location};
-use lb_model::config::{CheckKind, Config, Script};
+use lb_model::config::{Check, CheckKind, Config, Script};
 use lb_script::Runnable;
 
 /// True if a script is to run as another user than the agent.
@@ -81,25 +81,56 @@ fn scripts(config: &Config) -> Vec<Use<'_>> {
             list.extend(script.map(|script| notified(of_word(), &it.location, script)));
         }
         for server in &it.real_server {
-            let scripts = [
-                ("notify_up", &server.notify_up),
-                ("notify_down", &server.notify_down),
-            ];
-            for (word, script) in scripts {
-                let of_word = || format!("real_server {}: `{word}`", server.address);
-                let script = script.as_ref();
-                list.extend(script.map(|script| notified(of_word(), &server.location, script)));
-            }
-            for check in &server.checks {
-                if let CheckKind::Misc { misc_path, .. } = &check.kind {
-                    list.push(Use {
-                        what: format!("real_server {}: `MISC_CHECK`", server.address),
-                        otherwise: ", and the server counts as up as far as it is concerned",
-                        block: &server.location,
-                        script: misc_path,
-                    });
-                }
-            }
+            list.extend(of_server(ServerScripts {
+                what: format!("real_server {}", server.address),
+                block: &server.location,
+                up: server.notify_up.as_ref(),
+                down: server.notify_down.as_ref(),
+                checks: &server.checks,
+            }));
+        }
+        if let Some(template) = &it.real_server_template {
+            list.extend(of_server(ServerScripts {
+                what: format!("real_server_template of virtual_server {}", it.address),
+                block: &template.location,
+                up: template.notify_up.as_ref(),
+                down: template.notify_down.as_ref(),
+                checks: &template.checks,
+            }));
+        }
+    }
+    list
+}
+
+/// The scripts of a real server, or of a template for some.
+struct ServerScripts<'a> {
+    what: String,
+    block: &'a Location,
+    up: Option<&'a Script>,
+    down: Option<&'a Script>,
+    checks: &'a [Check],
+}
+
+fn of_server(server: ServerScripts<'_>) -> Vec<Use<'_>> {
+    let ServerScripts {
+        what,
+        block,
+        up,
+        down,
+        checks,
+    } = server;
+    let mut list = Vec::new();
+    for (word, script) in [("notify_up", up), ("notify_down", down)] {
+        list.extend(script.map(|script| notified(format!("{what}: `{word}`"), block, script)));
+    }
+    for check in checks {
+        if let CheckKind::Misc { misc_path, .. } = &check.kind {
+            list.push(Use {
+                what: format!("{what}: `MISC_CHECK`"),
+                otherwise: ", and the server counts as up as far as it is concerned",
+                block,
+                script: misc_path,
+            });
         }
     }
     list

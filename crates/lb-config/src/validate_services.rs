@@ -53,6 +53,58 @@ pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
         }
         sloppy_while_validating(service, config, diagnostics);
         real_servers(service, &addresses, config, diagnostics);
+        discovery(service, config, diagnostics);
+    }
+}
+
+fn discovery(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnostics) {
+    let of_service = format!("of virtual_server {}", service.address);
+    for source in &service.discover {
+        let kinds = [&source.file, &source.dns, &source.etcd];
+        let named = kinds.into_iter().flatten().count();
+        if named != 1 {
+            let message = format!(
+                "discover {of_service} names {named} of `file`, `dns` and `etcd`; expected one"
+            );
+            diagnostics.error(&source.location, message);
+        }
+        if let Some(url) = &source.etcd
+            && !url.starts_with("http://")
+        {
+            let message = format!(
+                "discover {of_service}: `etcd` is {url}; expected http://HOST:PORT (a server \
+                 that wants TLS needs a gateway on this machine)"
+            );
+            diagnostics.error(&source.location, message);
+        }
+    }
+    let template = match &service.real_server_template {
+        Some(template) if !template.checks.is_empty() || service.discover.is_empty() => template,
+        template => {
+            if let Some(source) = service.discover.first() {
+                let message = format!(
+                    "discover {of_service}: its servers always count as up; expected a \
+                     `real_server_template` with a check"
+                );
+                diagnostics.warn(&source.location, message);
+            }
+            match template {
+                Some(template) => template,
+                None => return,
+            }
+        }
+    };
+    let what = format!("real_server_template {of_service}");
+    thresholds(
+        &what,
+        (template.uthreshold, template.lthreshold),
+        &template.location,
+        diagnostics,
+    );
+    for check in &template.checks {
+        if let CheckKind::File { track_file, .. } = &check.kind {
+            known_file(track_file, &template.location, config, diagnostics);
+        }
     }
 }
 
@@ -184,7 +236,8 @@ fn real_servers(
     diagnostics: &mut Diagnostics,
 ) {
     let mut seen: HashMap<SocketAddr, &RealServer> = HashMap::new();
-    if service.real_server.is_empty() {
+    let has_more = !service.discover.is_empty() || service.real_server_template.is_some();
+    if service.real_server.is_empty() && !has_more {
         diagnostics.warn(
             &service.location,
             format!("virtual_server {} has no real_server", service.address),
@@ -193,6 +246,7 @@ fn real_servers(
     let quorum = service.attainable_quorum();
     if let Some(given) = service.quorum
         && given > quorum
+        && !has_more
     {
         diagnostics.warn(
             &service.location,
@@ -220,7 +274,12 @@ fn real_servers(
             continue;
         }
         seen.insert(server.address, server);
-        thresholds(&what, server, diagnostics);
+        thresholds(
+            &what,
+            (server.uthreshold, server.lthreshold),
+            &server.location,
+            diagnostics,
+        );
         for check in &server.checks {
             port_of_check(&what, check, server, diagnostics);
             if let CheckKind::File { track_file, .. } = &check.kind {
@@ -242,14 +301,16 @@ fn real_servers(
 }
 
 /// IPVS refuses to add a server of such thresholds (`ip_vs_add_dest`, ip_vs_ctl.c).
-fn thresholds(what: &str, server: &RealServer, diagnostics: &mut Diagnostics) {
-    let (upper, lower) = (
-        server.uthreshold.unwrap_or(0),
-        server.lthreshold.unwrap_or(0),
-    );
+fn thresholds(
+    what: &str,
+    (upper, lower): (Option<u32>, Option<u32>),
+    location: &Location,
+    diagnostics: &mut Diagnostics,
+) {
+    let (upper, lower) = (upper.unwrap_or(0), lower.unwrap_or(0));
     if lower > upper {
         diagnostics.error(
-            &server.location,
+            location,
             format!(
                 "{what}: `lthreshold` is {lower} and `uthreshold` {upper}; expected a \
                  `uthreshold` that is no less"

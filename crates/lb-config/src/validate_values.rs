@@ -5,8 +5,8 @@ use lb_model::config::{Check, CheckKind, Config, bounds};
 
 use crate::bounds::Bounds;
 use crate::keywords::{
-    GLOBAL_DEFS, REAL_SERVER, TCP_CHECK, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE,
-    VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of,
+    DISCOVER, GLOBAL_DEFS, REAL_SERVER, REAL_SERVER_TEMPLATE, TCP_CHECK, TRACK_FILE, URL,
+    VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of,
 };
 
 /// Reports every value that is out of bounds or makes no sense.
@@ -57,6 +57,19 @@ pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
             let mut bounds = Bounds::of(what, &server.location, diagnostics);
             REAL_SERVER.check(server, &mut bounds);
             for check in &server.checks {
+                real_server_check(check, &mut bounds);
+            }
+        }
+        for source in &service.discover {
+            let what = format!("discover of virtual_server {}", service.address);
+            let mut bounds = Bounds::of(what, &source.location, diagnostics);
+            DISCOVER.check(source, &mut bounds);
+        }
+        if let Some(template) = &service.real_server_template {
+            let what = format!("real_server_template of virtual_server {}", service.address);
+            let mut bounds = Bounds::of(what, &template.location, diagnostics);
+            REAL_SERVER_TEMPLATE.check(template, &mut bounds);
+            for check in &template.checks {
                 real_server_check(check, &mut bounds);
             }
         }

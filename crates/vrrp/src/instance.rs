@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::address_manager::AddressManager;
 use super::machine::{Action, Cause, Machine, State};
-use super::packet::{Advert, PRIORITY_LEAVING, Peer, Refusal, Senders};
+use super::packet::{Advert, PRIORITY_LEAVING, Peer, Refusal, Senders, Signatures};
 use super::settings::{InstanceSettings, Transport, VirtualAddress};
 use super::socket::{Channel, Destinations, Endpoint, Received};
 use super::status::{Counters, InstanceStatus};
@@ -116,6 +116,8 @@ enum Sockets {
 pub(crate) struct Instance {
     pub settings: InstanceSettings,
     pub address_manager: AddressManager,
+    /// Signs adverts and judges signatures (`auth_hmac`).
+    signatures: Option<Signatures>,
     counters: Counters,
     sockets: Sockets,
     /// The state that was entered last, when, and why.
@@ -131,6 +133,7 @@ pub(crate) struct Instance {
 impl Instance {
     pub(crate) fn new(settings: InstanceSettings, address_manager: AddressManager) -> Self {
         Self {
+            signatures: settings.signatures.clone().map(Signatures::new),
             settings,
             address_manager,
             counters: Counters::default(),
@@ -316,11 +319,21 @@ impl Instance {
             return;
         };
         let endpoint = open.channel.endpoint();
+        let (format, source) = (&self.settings.format, endpoint.source);
+        // One for all peers, as in keepalived.
+        let now = SystemTime::now();
+        let sequence = self
+            .signatures
+            .as_mut()
+            .and_then(|it| it.next_sequence(now));
+        let signed = self.signatures.as_ref().zip(sequence);
         for destination in endpoint.destinations.addresses() {
-            let advert = self
-                .settings
-                .format
-                .encode(priority, endpoint.source, *destination);
+            let advert = match signed {
+                None => format.encode(priority, source, *destination),
+                Some((signatures, sequence)) => {
+                    format.encode_signed(priority, source, *destination, signatures, sequence)
+                }
+            };
             match open.channel.send(&advert, *destination) {
                 Ok(()) => {
                     self.counters.adverts_sent += 1;
@@ -350,9 +363,15 @@ impl Instance {
             }
             Transport::Unicast { .. } => Senders::Anyone,
         };
-        let result = received
-            .datagram()
-            .and_then(|datagram| settings.format.check(&datagram, senders));
+        let unicast_peers = match &settings.transport {
+            Transport::Multicast(_) => None,
+            Transport::Unicast { peers, .. } => Some(peers.as_slice()),
+        };
+        let signatures = self.signatures.as_mut().map(|it| (it, unicast_peers));
+        let result = received.datagram().and_then(|datagram| {
+            let format = &settings.format;
+            format.check_signed(&datagram, senders, signatures, SystemTime::now())
+        });
         match result {
             Ok(advert) => {
                 self.counters.adverts_received += 1;
@@ -430,6 +449,14 @@ impl Instance {
     /// Takes new settings of the same virtual router.
     pub(crate) fn replace_settings(&mut self, settings: InstanceSettings, is_master: bool) {
         let before = std::mem::replace(&mut self.settings, settings);
+        self.signatures = match (self.signatures.take(), &self.settings.signatures) {
+            (_, None) => None,
+            (None, Some(settings)) => Some(Signatures::new(settings.clone())),
+            (Some(mut signatures), Some(settings)) => {
+                signatures.replace_settings(settings.clone());
+                Some(signatures)
+            }
+        };
         if !is_master {
             return;
         }

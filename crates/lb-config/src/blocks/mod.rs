@@ -69,7 +69,7 @@ fn names_of(keyword: &str, directives: &[Directive]) -> Vec<String> {
 }
 
 /// True if a directive of that keyword stands in the block.
-fn has(block: &Directive, keyword: &str) -> bool {
+pub(crate) fn has(block: &Directive, keyword: &str) -> bool {
     let mut items = block.children.iter().flatten();
     items.any(|item| item.keyword == keyword)
 }

@@ -3,11 +3,11 @@
 use conf_kit::Directive;
 use lb_model::Protocol;
 use lb_model::config::{
-    ALL_PORTS, CheckTiming, RealServer, Recovery, ServiceAddress, VirtualServer,
-    VirtualServerGroup, bounds,
+    ALL_PORTS, CheckTiming, Discover, RealServer, RealServerTemplate, Recovery, ServiceAddress,
+    VirtualServer, VirtualServerGroup, bounds,
 };
 
-use crate::keywords::{REAL_SERVER, VIRTUAL_SERVER, empty_kind};
+use crate::keywords::{DISCOVER, REAL_SERVER, REAL_SERVER_TEMPLATE, VIRTUAL_SERVER, empty_kind};
 use crate::reader::Reader;
 
 impl Reader<'_> {
@@ -57,6 +57,8 @@ impl Reader<'_> {
             timing: CheckTiming::default(),
             recovery: Recovery::default(),
             real_server: Vec::new(),
+            discover: Vec::new(),
+            real_server_template: None,
             location: block.location.clone(),
         };
         self.service_port = port;
@@ -66,12 +68,19 @@ impl Reader<'_> {
             match item.keyword.as_str() {
                 "weight" => weight = self.number(item, bounds::WEIGHT),
                 "real_server" => service.real_server.extend(self.real_server(item, port)),
+                "discover" => service.discover.push(self.discover(item)),
+                "real_server_template" => {
+                    service.real_server_template = Some(self.real_server_template(item));
+                }
                 _ if VIRTUAL_SERVER.read(&mut service, item, self) => {}
                 _ => self.not_served(item, &VIRTUAL_SERVER),
             }
         }
         for server in &mut service.real_server {
             server.weight = server.weight.or(weight);
+        }
+        if let Some(template) = &mut service.real_server_template {
+            template.weight = template.weight.or(weight);
         }
         Some(service)
     }
@@ -108,6 +117,36 @@ impl Reader<'_> {
             }
         }
         Some(server)
+    }
+
+    fn discover(&mut self, block: &Directive) -> Discover {
+        let mut source = Discover {
+            location: block.location.clone(),
+            ..Discover::default()
+        };
+        for item in self.block(block) {
+            if !DISCOVER.read(&mut source, item, self) {
+                self.not_served(item, &DISCOVER);
+            }
+        }
+        source
+    }
+
+    fn real_server_template(&mut self, block: &Directive) -> RealServerTemplate {
+        let mut template = RealServerTemplate {
+            location: block.location.clone(),
+            ..RealServerTemplate::default()
+        };
+        for item in self.block(block) {
+            if REAL_SERVER_TEMPLATE.read(&mut template, item, self) {
+                continue;
+            }
+            match empty_kind(&item.keyword) {
+                Some(_) => template.checks.extend(self.check(item)),
+                None => self.not_served(item, &REAL_SERVER_TEMPLATE),
+            }
+        }
+        template
     }
 
     pub(crate) fn virtual_server_group(&mut self, block: &Directive) -> Option<VirtualServerGroup> {

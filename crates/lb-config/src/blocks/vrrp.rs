@@ -16,13 +16,7 @@ impl Reader<'_> {
             ..Default::default()
         };
         for item in self.block(block) {
-            if item.keyword == "auth_hmac" {
-                // Who signs adverts believes none that are not signed.
-                self.diagnostics.error(
-                    &item.location,
-                    "`auth_hmac` is not served: the others would believe none of our adverts",
-                );
-            } else if !VRRP_INSTANCE.read(&mut instance, item, self) {
+            if !VRRP_INSTANCE.read(&mut instance, item, self) {
                 self.not_served(item, &VRRP_INSTANCE);
             }
         }

@@ -6,8 +6,8 @@ use lb_model::config::{
 };
 
 use crate::keywords::{
-    GLOBAL_DEFS, REAL_SERVER, TRACK_FILE, URL, VIRTUAL_SERVER, VRRP_INSTANCE, VRRP_SCRIPT,
-    VRRP_SYNC_GROUP, block_of,
+    DISCOVER, GLOBAL_DEFS, REAL_SERVER, REAL_SERVER_TEMPLATE, TRACK_FILE, URL, VIRTUAL_SERVER,
+    VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP, block_of,
 };
 use crate::writer::{Writer, two_words};
 
@@ -86,6 +86,17 @@ impl Writer {
             VIRTUAL_SERVER.write(service, out);
             for server in &service.real_server {
                 out.real_server(server);
+            }
+            for source in &service.discover {
+                out.block("discover", |out| DISCOVER.write(source, out));
+            }
+            if let Some(template) = &service.real_server_template {
+                out.block("real_server_template", |out| {
+                    REAL_SERVER_TEMPLATE.write(template, out);
+                    for check in &template.checks {
+                        out.check(check);
+                    }
+                });
             }
         });
     }

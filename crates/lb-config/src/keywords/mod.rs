@@ -12,12 +12,12 @@ pub(crate) use check::{
     SMTP_CHECK, SSL_GET, UDP_CHECK,
 };
 pub(crate) use global::GLOBAL_DEFS;
-pub(crate) use service::{REAL_SERVER, RECOVERY, VIRTUAL_SERVER};
-pub(crate) use vrrp::{NOTIFY, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
+pub(crate) use service::{DISCOVER, REAL_SERVER, REAL_SERVER_TEMPLATE, RECOVERY, VIRTUAL_SERVER};
+pub(crate) use vrrp::{AUTH_HMAC, NOTIFY, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP};
 
 /// Every vocabulary.
 #[cfg(test)]
-pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 26] = [
+pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 30] = [
     &crate::vocabulary::TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,
@@ -25,12 +25,15 @@ pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 26] = [
     &VRRP_SCRIPT,
     &TRACK_FILE,
     &crate::vocabulary::AUTHENTICATION,
+    &AUTH_HMAC,
     &crate::vocabulary::VIRTUAL_IPADDRESS,
     &crate::vocabulary::ROUTE,
     &crate::vocabulary::TRACKED,
     &crate::vocabulary::UNICAST_PEER,
     &VIRTUAL_SERVER,
     &REAL_SERVER,
+    &REAL_SERVER_TEMPLATE,
+    &DISCOVER,
     &TCP_CHECK,
     &PING_CHECK,
     &HTTP_GET,

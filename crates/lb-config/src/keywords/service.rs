@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_model::config::{LbKind, RealServer, Recovery, VirtualServer, bounds};
+use lb_model::config::discovery::MAX_SERVERS;
+use lb_model::config::{
+    Discover, LbKind, RealServer, RealServerTemplate, Recovery, VirtualServer, bounds,
+};
 use net_types::MacAddress;
 
 use super::check::TIMING;
@@ -71,6 +74,17 @@ pub(crate) static VIRTUAL_SERVER: Block<VirtualServer> = Block {
                 argument: r"address \[port\] and a block",
                 meaning: "A real server",
             },
+            &Explained {
+                names: &["discover"],
+                argument: "a block",
+                meaning: "A source of further real servers",
+            },
+            &Explained {
+                names: &["real_server_template"],
+                argument: "a block",
+                meaning: "What real servers of such sources are like: the words of `real_server` \
+                          but `mac_address`, and checks",
+            },
         ],
     ],
     not_served: &[
@@ -103,52 +117,91 @@ pub(crate) static VIRTUAL_SERVER: Block<VirtualServer> = Block {
     ],
 };
 
-pub(crate) static REAL_SERVER: Block<RealServer> = Block {
-    place: "in `real_server`",
-    rows: &[
-        rows!(RealServer {
-            mac_address: MAC_ADDRESS,
-            weight: Number(bounds::WEIGHT),
-            uthreshold: Number(0..=u32::MAX),
-            lthreshold: Number(0..=u32::MAX),
-            ["lb_kind", "lvs_method"] lb_kind: LB_KIND,
-            virtualhost: Text,
-            inhibit_on_failure: Switch,
-            notify_up: Command,
-            notify_down: Command,
-        }),
-        nested!(RealServer, timing: TIMING),
-        nested!(RealServer, recovery: RECOVERY),
-        &[&ByHand(&[
-            "TCP_CHECK",
-            "HTTP_GET",
-            "SSL_GET",
-            "MISC_CHECK",
-            "UDP_CHECK",
-            "DNS_CHECK",
-            "SMTP_CHECK",
-            "PING_CHECK",
-            "FILE_CHECK",
-            "RTMP_CHECK",
-            "FLV_CHECK",
-            "LOAD_CHECK",
-        ])],
-    ],
-    not_served: &[
-        NotServed {
-            because: MAIL,
-            words: &["smtp_alert"],
-        },
-        NotServed {
-            because: IPVS,
-            words: &["snmp_name"],
-        },
-        NotServed {
-            because: NOT_YET,
-            words: &["BFD_CHECK"],
-        },
-    ],
+/// The keywords of `real_server` and `real_server_template`, which have the same fields.
+macro_rules! real_server_block {
+    ($type:ty, $place:literal, $own:expr) => {
+        Block {
+            place: $place,
+            rows: &[
+                $own,
+                rows!($type {
+                    weight: Number(bounds::WEIGHT),
+                    uthreshold: Number(0..=u32::MAX),
+                    lthreshold: Number(0..=u32::MAX),
+                    ["lb_kind", "lvs_method"] lb_kind: LB_KIND,
+                    virtualhost: Text,
+                    inhibit_on_failure: Switch,
+                    notify_up: Command,
+                    notify_down: Command,
+                }),
+                nested!($type, timing: TIMING),
+                nested!($type, recovery: RECOVERY),
+                &[&ByHand(&[
+                    "TCP_CHECK",
+                    "HTTP_GET",
+                    "SSL_GET",
+                    "MISC_CHECK",
+                    "UDP_CHECK",
+                    "DNS_CHECK",
+                    "SMTP_CHECK",
+                    "PING_CHECK",
+                    "FILE_CHECK",
+                    "RTMP_CHECK",
+                    "FLV_CHECK",
+                    "LOAD_CHECK",
+                ])],
+            ],
+            not_served: &[
+                NotServed {
+                    because: MAIL,
+                    words: &["smtp_alert"],
+                },
+                NotServed {
+                    because: IPVS,
+                    words: &["snmp_name"],
+                },
+                NotServed {
+                    because: NOT_YET,
+                    words: &["BFD_CHECK"],
+                },
+            ],
+        }
+    };
+}
+
+pub(crate) static REAL_SERVER: Block<RealServer> = real_server_block!(
+    RealServer,
+    "in `real_server`",
+    rows!(RealServer {
+        mac_address: MAC_ADDRESS
+    })
+);
+
+pub(crate) static REAL_SERVER_TEMPLATE: Block<RealServerTemplate> =
+    real_server_block!(RealServerTemplate, "in `real_server_template`", &[]);
+
+pub(crate) static DISCOVER: Block<Discover> = Block {
+    place: "in `discover`",
+    rows: &[rows!(Discover {
+        file: Text,
+        dns: Text,
+        dns_server: NAME_SERVER,
+        etcd: Text,
+        prefix: Text,
+        max_servers: Number(MAX_SERVERS),
+    })],
+    not_served: &[],
 };
+
+const NAME_SERVER: Own<Option<SocketAddr>> = Own {
+    read: |reader, item| reader.socket_address(item, DNS_PORT).map(Some),
+    write: |out, keyword, address| out.value(keyword, address.map(two_words)),
+    check: unbounded,
+    limits: &[],
+    placeholder: r"address \[port\]",
+};
+
+const DNS_PORT: u16 = 53;
 
 const LB_KIND: Choice<LbKind> = Choice {
     names: &LB_KINDS,

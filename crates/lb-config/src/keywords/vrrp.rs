@@ -5,12 +5,14 @@ use crate::argument::{
     Address, Choice, Command, Flag, Lines, Number, Own, Switch, Text, Time, Weight, unbounded,
 };
 use crate::keyword::{Block, Row, nested, rows};
-use crate::names::STATES;
+use crate::names::{ANTI_REPLAY, HMAC_MODES, STATES};
 use crate::vocabulary::{CHECKSUM, IPVS, MAIL, NOT_YET, NotServed, RULES, VIRTUAL_MAC};
 use crate::writer::Writer;
+use lb_model::config::auth_hmac::TIME_WINDOW_S;
 use lb_model::config::{
-    AuthType, Authentication, InitFile, Notify, Route, TrackFile, Tracked, TrackedFile,
-    UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup, bounds, quoted,
+    AuthHmac, AuthType, Authentication, HmacKey, InitFile, Notify, Route, TrackFile, Tracked,
+    TrackedFile, UnicastPeer, VirtualIpAddress, VrrpInstance, VrrpScript, VrrpSyncGroup, bounds,
+    quoted,
 };
 
 /// Scripts that run when a state changes.
@@ -37,6 +39,7 @@ pub(crate) static VRRP_INSTANCE: Block<VrrpInstance> = Block {
             advert_int: Time::MoreThan0,
             down_timer_adverts: Number(bounds::DOWN_TIMER_ADVERTS),
             authentication: PASSWORD,
+            auth_hmac: AUTH_HMAC_BLOCK,
             virtual_ipaddress: ADDRESSES,
             virtual_ipaddress_excluded: ADDRESSES,
             virtual_routes: ROUTES,
@@ -268,6 +271,75 @@ const PASSWORD: Own<Option<Authentication>> = Own {
     check: unbounded,
     limits: &[],
     placeholder: "`auth_type PASS` and `auth_pass` in a block",
+};
+
+/// `auth_hmac { … }`
+const AUTH_HMAC_BLOCK: Own<Option<AuthHmac>> = Own {
+    read: |reader, block| reader.auth_hmac(block).map(Some),
+    write: |out, keyword, given| {
+        if let Some(given) = given {
+            out.block(keyword, |out| AUTH_HMAC.write(given, out));
+        }
+    },
+    check: |bounds, _, given| {
+        if let Some(given) = given {
+            AUTH_HMAC.check(given, bounds);
+        }
+    },
+    limits: &[],
+    placeholder: "a block",
+};
+
+pub(crate) static AUTH_HMAC: Block<AuthHmac> = Block {
+    place: "in `auth_hmac`",
+    rows: &[rows!(AuthHmac {
+        key: KEYS,
+        active_key: Number(1..=255),
+        anti_replay: Choice {
+            names: &ANTI_REPLAY,
+            read: |reader, item| reader.choice(item, &ANTI_REPLAY, "time or monotonic"),
+        },
+        time_window: Number(TIME_WINDOW_S),
+        mode: Choice {
+            names: &HMAC_MODES,
+            read: |reader, item| {
+                reader.choice(item, &HMAC_MODES, "enforce, permissive or receive-only")
+            },
+        },
+    })],
+    not_served: &[],
+};
+
+/// `key NUMBER VALUE`, once for each key.
+const KEYS: Own<Vec<HmacKey>> = Own {
+    // The block's reader gathers them.
+    read: |_, _| None,
+    write: |out, keyword, keys| {
+        for HmacKey { id, value } in keys {
+            out.line(format_args!("{keyword} {id} {}", quoted(value)));
+        }
+    },
+    check: |bounds, keyword, keys| {
+        let mut known = Vec::new();
+        for key in keys {
+            let word = format!("{keyword} {}", key.id);
+            bounds.within(&word, Some(key.id), &(1..=255));
+            bounds.holds(
+                !known.contains(&key.id),
+                &word,
+                "named twice",
+                "each number once",
+            );
+            known.push(key.id);
+            if key.file().is_none()
+                && let Err(given) = HmacKey::decode(&key.value)
+            {
+                bounds.holds(false, &word, &given, "a key of 32 to 64 bytes");
+            }
+        }
+    },
+    limits: &[],
+    placeholder: "1 to 255, and characters, `hex:BYTES` or `file:PATH`",
 };
 
 /// `preempt` takes `nopreempt` back.

@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use super::Reader;
+use crate::blocks::has;
+use crate::keywords::AUTH_HMAC;
 use crate::vocabulary::{AUTHENTICATION, UNICAST_PEER, VIRTUAL_IPADDRESS, WITH_VALUE};
 use conf_kit::Directive;
-use lb_model::config::{AuthType, Authentication, UnicastPeer, VirtualIpAddress};
+use lb_model::config::{
+    AuthHmac, AuthType, Authentication, HmacKey, UnicastPeer, VirtualIpAddress,
+};
 
 impl Reader<'_> {
     pub(crate) fn authentication(&mut self, block: &Directive) -> Option<Authentication> {
@@ -53,6 +57,47 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    pub(crate) fn auth_hmac(&mut self, block: &Directive) -> Option<AuthHmac> {
+        let mut given = AuthHmac {
+            key: Vec::new(),
+            active_key: 0,
+            anti_replay: None,
+            time_window: None,
+            mode: None,
+        };
+        for item in self.block(block) {
+            if item.keyword == "key" {
+                given.key.extend(self.hmac_key(item));
+            } else if !AUTH_HMAC.read(&mut given, item, self) {
+                self.not_served(item, &AUTH_HMAC);
+            }
+        }
+        if !has(block, "active_key") {
+            self.diagnostics.error(
+                &block.location,
+                "`auth_hmac` has no `active_key`; expected the number of the key that signs",
+            );
+            return None;
+        }
+        Some(given)
+    }
+
+    /// `key NUMBER VALUE`
+    fn hmac_key(&mut self, item: &Directive) -> Option<HmacKey> {
+        if let [id, value] = item.arguments.as_slice()
+            && let Ok(id @ 1..) = id.parse()
+        {
+            let value = value.clone();
+            return Some(HmacKey { id, value });
+        }
+        self.diagnostics.error(
+            &item.location,
+            "`key` expects a number from 1 to 255 and a key (characters, `hex:BYTES` or \
+             `file:PATH`)",
+        );
+        None
     }
 
     pub(crate) fn virtual_addresses(&mut self, block: &Directive) -> Vec<VirtualIpAddress> {

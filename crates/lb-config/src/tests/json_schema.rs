@@ -145,8 +145,11 @@ fn every_field_of_the_model_has_a_row() {
     check(&schema, "VrrpScript", &k::VRRP_SCRIPT);
     check(&schema, "VrrpSyncGroup", &k::VRRP_SYNC_GROUP);
     check(&schema, "VrrpInstance", &k::VRRP_INSTANCE);
+    check(&schema, "AuthHmac", &k::AUTH_HMAC);
     check(&schema, "VirtualServer", &k::VIRTUAL_SERVER);
     check(&schema, "RealServer", &k::REAL_SERVER);
+    check(&schema, "RealServerTemplate", &k::REAL_SERVER_TEMPLATE);
+    check(&schema, "Discover", &k::DISCOVER);
     check(&schema, "UrlCheck", &k::URL);
     for kind in schema["$defs"]["Check"]["oneOf"]
         .as_array()

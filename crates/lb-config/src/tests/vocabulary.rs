@@ -111,7 +111,7 @@ const MANUAL: &[(&[&str], &str)] = &[
     ),
     (
         &["in `vrrp_instance`"],
-        "accept advert_int authentication check_unicast_src debug dont_track_primary \
+        "accept advert_int auth_hmac authentication check_unicast_src debug dont_track_primary \
          down_timer_adverts garp_extra_if garp_lower_prio_delay garp_lower_prio_repeat \
          garp_master_delay garp_master_refresh garp_master_refresh_repeat \
          garp_master_repeat higher_prio_send_advert interface kernel_rx_buf_size \
@@ -126,6 +126,10 @@ const MANUAL: &[(&[&str], &str)] = &[
          virtual_routes virtual_rules vmac_xmit_base vrf",
     ),
     (&["in `authentication`"], "auth_type auth_pass"),
+    (
+        &["in `auth_hmac`"],
+        "key active_key anti_replay time_window mode",
+    ),
     (
         &["after an address in `virtual_ipaddress`"],
         "brd dev scope label peer home -nodad mngtmpaddr noprefixroute autojoin no_track \

@@ -4,8 +4,10 @@
 //! allowed. A field that the file leaves out is `None` here and gets its
 //! default where it is used, so that the model says what the operator said.
 
+pub mod auth_hmac;
 pub mod bounds;
 mod check;
+pub mod discovery;
 pub mod hex;
 mod protection;
 mod quoted;
@@ -26,9 +28,11 @@ use crate::{OrphanPolicy, Protocol, Scheduler};
 use conf_kit::Location;
 use net_types::MacAddress;
 
+pub use auth_hmac::{AntiReplay, AuthHmac, HmacKey, HmacMode};
 pub use check::{
     Check, CheckKind, CheckTiming, ConnectionOptions, LoadUrl, RecordType, StatusCodes, UrlCheck,
 };
+pub use discovery::{Discover, DiscoveredServer, RealServerTemplate};
 pub use protection::SynValidation;
 pub use quoted::quoted;
 pub use recovery::Recovery;
@@ -232,6 +236,11 @@ pub struct VirtualServer {
     /// The real servers.
     #[serde(default)]
     pub real_server: Vec<RealServer>,
+    /// Sources of further real servers.
+    #[serde(default)]
+    pub discover: Vec<Discover>,
+    /// What real servers of such sources are like.
+    pub real_server_template: Option<RealServerTemplate>,
     /// Place of the block.
     #[serde(skip)]
     pub location: Location,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Route, Script, Seconds, SynValidation, TrackedFile, bounds};
+use super::{AuthHmac, Route, Script, Seconds, SynValidation, TrackedFile, bounds};
 use conf_kit::Location;
 use net_types::Network;
 
@@ -123,6 +123,8 @@ pub struct VrrpInstance {
     pub down_timer_adverts: Option<u32>,
     /// VRRP version 2 password.
     pub authentication: Option<Authentication>,
+    /// Signs adverts with HMAC-SHA256, and judges those of others by it (keepalived 2.4).
+    pub auth_hmac: Option<AuthHmac>,
     /// Addresses that the master holds and that adverts name.
     pub virtual_ipaddress: Vec<VirtualIpAddress>,
     /// Addresses that the master holds and that adverts do not name.

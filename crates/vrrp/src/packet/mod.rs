@@ -15,8 +15,11 @@
 //! |             v2 only: password, 8 bytes, zeros behind          |
 //! +---------------------------------------------------------------+
 //! ```
+//!
+//! `signature` describes the trailer of signed adverts.
 
 mod receive;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,8 @@ use net_types::{internet_checksum, pseudo_header};
 
 pub use receive::Refusal;
 pub(crate) use receive::{Advert, Datagram, Peer, Senders};
+use signature::{Bound, Sequence};
+pub(crate) use signature::{Key, SignatureSettings, Signatures, TRAILER_BYTES};
 
 /// IP protocol number of VRRP.
 pub(crate) const IP_PROTOCOL: u8 = 112;
@@ -235,15 +240,16 @@ impl Format {
     /// returns the number of those that are left, if not all.
     ///
     /// As keepalived counts, which takes the Ethernet header for a part of the
-    /// packet: adverts with another number of addresses are refused.
-    pub fn fit(&mut self, mtu: u32) -> Option<usize> {
+    /// packet: adverts with another number of addresses are refused. `trailer_bytes`: those
+    /// of a signature.
+    pub fn fit(&mut self, mtu: u32, trailer_bytes: usize) -> Option<usize> {
         const ETHERNET_BYTES: usize = 14;
         let ip_bytes = if self.is_ipv6() { 40 } else { 20 };
         let password_bytes = match self.version {
             Version::V2 => PASSWORD_BYTES,
             Version::V3 => 0,
         };
-        let taken = ETHERNET_BYTES + ip_bytes + HEADER_BYTES + password_bytes;
+        let taken = ETHERNET_BYTES + ip_bytes + HEADER_BYTES + password_bytes + trailer_bytes;
         let room = (mtu as usize).saturating_sub(taken) / self.addresses.bytes_each();
         let is_too_small = room < self.addresses.count();
         self.addresses.truncate(room);
@@ -314,17 +320,55 @@ impl Format {
                     .map_or([0; PASSWORD_BYTES], |password| password.0),
             );
         }
-        let checksum = self.checksum(&bytes, source, destination);
-        bytes[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&checksum.to_be_bytes());
+        self.put_checksum(&mut bytes, source, destination);
         bytes
     }
 
+    /// As [`encode`](Self::encode), signed with the number that
+    /// [`Signatures::next_sequence`] has given.
+    pub fn encode_signed(
+        &self,
+        priority: u8,
+        source: IpAddr,
+        destination: IpAddr,
+        signatures: &Signatures,
+        sequence: Sequence,
+    ) -> Vec<u8> {
+        let mut bytes = self.encode(priority, source, destination);
+        signatures.sign(&mut bytes, self.bound(source), sequence);
+        if self.is_ipv6() {
+            // The kernel's checksum covers all that is behind the header (RFC 3542 §3.1).
+            bytes[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].fill(0);
+            self.put_checksum(&mut bytes, source, destination);
+        }
+        bytes
+    }
+
+    fn put_checksum(&self, bytes: &mut [u8], source: IpAddr, destination: IpAddr) {
+        let checksum = self.checksum(bytes, source, destination);
+        bytes[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// What a signature binds.
+    fn bound(&self, source: IpAddr) -> Bound {
+        Bound {
+            version: self.version.number(),
+            virtual_router_id: self.virtual_router_id,
+            source,
+        }
+    }
+
     fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes_with(self.addresses.count())
+    }
+
+    /// The length of an advert that names so many addresses.
+    fn encoded_bytes_with(&self, address_count: usize) -> usize {
         let password = match self.version {
             Version::V2 => PASSWORD_BYTES,
             Version::V3 => 0,
         };
-        HEADER_BYTES + self.addresses.count() * self.addresses.bytes_each() + password
+        HEADER_BYTES + address_count * self.addresses.bytes_each() + password
     }
 
     /// The checksum of an advert (RFC 3768 §5.3.8; RFC 5798 §5.2.8 with a

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use net_types::internet_checksum;
 use serde::Serialize;
 
 use super::{
     AUTHENTICATION_NONE, AUTHENTICATION_PASSWORD, Addresses, CENTISECOND, Format, HEADER_BYTES,
-    PASSWORD_BYTES, TIME_TO_LIVE, TYPE_ADVERT, Version,
+    PASSWORD_BYTES, Signatures, TIME_TO_LIVE, TRAILER_BYTES, TYPE_ADVERT, Version,
 };
 
 const IPV4_HEADER_BYTES: usize = 20;
@@ -120,6 +120,24 @@ pub enum Refusal {
     /// Of another version of VRRP.
     #[error("its VRRP version is not ours")]
     Version,
+    /// `auth_hmac`: not signed.
+    #[error("it is not signed")]
+    SignatureMissing,
+    /// A signature of another scheme.
+    #[error("its signature is malformed")]
+    SignatureMalformed,
+    /// Signed longer ago, or later, than the window allows.
+    #[error("its signature's time is too far from our clock's")]
+    SignatureStale,
+    /// Signed with a key that we do not have.
+    #[error("it is signed with a key of a number that is not ours")]
+    SignatureKey,
+    /// Not signed with our key, or changed since.
+    #[error("its signature is wrong")]
+    SignatureWrong,
+    /// Sent again by somebody else.
+    #[error("its sequence number is not greater than its sender's last one")]
+    SignatureReplayed,
     /// Authentication of another kind, or of none.
     #[error("its authentication type is not ours")]
     AuthenticationType,
@@ -154,8 +172,28 @@ impl Format {
     ///
     /// # Errors
     /// The first check that it fails.
+    #[cfg(test)]
     pub fn check(&self, datagram: &Datagram, senders: Senders) -> Result<Advert, Refusal> {
-        let payload = datagram.payload;
+        self.check_signed(datagram, senders, None, SystemTime::UNIX_EPOCH)
+    }
+
+    /// Checks an advert that arrived at `now`, by its signature, too, where there are
+    /// [`Signatures`]; with them the unicast peers, if there are any: who is none of them
+    /// has no sequence number to be compared with.
+    ///
+    /// # Errors
+    /// The first check that it fails.
+    pub fn check_signed(
+        &self,
+        datagram: &Datagram,
+        senders: Senders,
+        signatures: Option<(&mut Signatures, Option<&[Peer]>)>,
+        now: SystemTime,
+    ) -> Result<Advert, Refusal> {
+        let (payload, trailer) = match signatures {
+            Some(_) => self.without_trailer(datagram.payload),
+            None => (datagram.payload, &[][..]),
+        };
         let Some((header, body)) = payload.split_first_chunk::<HEADER_BYTES>() else {
             return Err(Refusal::Length);
         };
@@ -174,6 +212,14 @@ impl Format {
         }
         if version_and_type >> 4 != self.version.number() {
             return Err(Refusal::Version);
+        }
+        if let Some((signatures, peers)) = signatures {
+            let is_peer = |peers: &[Peer]| peers.iter().any(|it| it.address == datagram.source);
+            if !trailer.is_empty() && !peers.is_none_or(is_peer) {
+                return Err(Refusal::Sender);
+            }
+            let bound = self.bound(datagram.source);
+            signatures.check(payload, trailer, bound, peers.map(<[Peer]>::len), now)?;
         }
         let interval = match self.version {
             Version::V2 => {
@@ -200,7 +246,7 @@ impl Format {
         if payload.len() != self.encoded_bytes() {
             return Err(Refusal::Length);
         }
-        if !self.is_intact(datagram) {
+        if !self.is_intact(datagram, payload) {
             return Err(Refusal::Checksum);
         }
         if !self.names_ours(body) {
@@ -214,6 +260,18 @@ impl Format {
             priority,
             interval,
         })
+    }
+
+    /// An advert without the signature behind it, and the signature, if there is one: by its
+    /// length alone, of which no padding of Ethernet's is (`vrrp_check_packet`, vrrp.c).
+    fn without_trailer<'d>(&self, payload: &'d [u8]) -> (&'d [u8], &'d [u8]) {
+        const COUNT_OFFSET: usize = 3;
+        let count = payload.get(COUNT_OFFSET).copied().map_or(0, usize::from);
+        let expected = self.encoded_bytes_with(count);
+        match payload.split_at_checked(expected) {
+            Some((advert, trailer)) if trailer.len() == TRAILER_BYTES => (advert, trailer),
+            _ => (payload, &[]),
+        }
     }
 
     fn check_password(&self, kind: u8, body: &[u8]) -> Result<(), Refusal> {
@@ -232,8 +290,12 @@ impl Format {
     /// Returns true if the checksum is right. Over IPv4, version 3 is spoken with a
     /// pseudo-header (keepalived; RFC 5798 §5.2.8 as most read it) and without
     /// (RFC 9568 §5.2.8): both are accepted.
-    fn is_intact(&self, datagram: &Datagram) -> bool {
-        let payload = datagram.payload;
+    /// The checksum of IPv6 covers a signature, too, IPv4's `advert` alone.
+    fn is_intact(&self, datagram: &Datagram, advert: &[u8]) -> bool {
+        let payload = match self.is_ipv6() {
+            true => datagram.payload,
+            false => advert,
+        };
         let plain = self.version == Version::V3 && !self.is_ipv6();
         self.checksum(payload, datagram.source, datagram.destination) == 0
             || plain && internet_checksum(&[payload]) == 0

@@ -1,6 +1,9 @@
 //! The settings from the configuration, with keepalived's defaults.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use super::tracked::{files, script, tracked};
@@ -10,15 +13,24 @@ use super::{
 };
 use crate::machine::{AnnouncementPolicy, Policy, Preemption};
 use crate::packet::{
-    Format, MULTICAST_V4, MULTICAST_V6, PRIORITY_OWNER, Password, Peer, TIME_TO_LIVE, Version,
+    Format, Key, MULTICAST_V4, MULTICAST_V6, PRIORITY_OWNER, Password, Peer, SignatureSettings,
+    TIME_TO_LIVE, Version,
 };
 use crate::tracking::{Tracked, TrackedSubject};
-use lb_model::config::{self, Config, GlobalDefs, InitialState, Seconds, VrrpInstance, bounds};
+use lb_model::config::auth_hmac::TIME_WINDOW_S;
+use lb_model::config::{
+    self, AntiReplay, Config, GlobalDefs, HmacKey, HmacMode, InitialState, Seconds, VrrpInstance,
+    bounds,
+};
 
 /// keepalived.conf(5), `advert_int` of `vrrp_instance`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// keepalived.conf(5), `priority`.
 const DEFAULT_PRIORITY: u8 = 100;
+/// The least `time_window` that follows from an interval (`VRRP_AUTH_HMAC_WINDOW_FLOOR`).
+const MIN_DEFAULT_WINDOW_S: u32 = 5;
+/// Bytes of a key's file that are read: `hex:`, 64 bytes and the end of a line fit.
+const MAX_KEY_FILE_BYTES: u64 = 256;
 /// RFC 3768 §6.1.
 const DEFAULT_DOWN_TIMER_ADVERTS: u32 = 3;
 
@@ -114,6 +126,7 @@ fn instance(given: &VrrpInstance, config: &Config) -> Result<InstanceSettings, P
         name: given.name.clone(),
         interface: interface.clone(),
         format,
+        signatures: signatures(given, interval)?,
         priority: given.priority.unwrap_or(if owns {
             PRIORITY_OWNER
         } else {
@@ -182,6 +195,10 @@ fn all_tracked(given: &VrrpInstance, config: &Config, interface: &str) -> Vec<Tr
 
 fn password(given: &VrrpInstance, version: Version) -> Option<Password> {
     let authentication = given.authentication.as_ref()?;
+    if given.auth_hmac.is_some() {
+        // The one takes the place of the other (`vrrp_complete_instance` of keepalived).
+        return None;
+    }
     if version == Version::V3 {
         log::warn!(
             "vrrp_instance {}: VRRP version 3 has no authentication; ignored, as keepalived does",
@@ -190,6 +207,58 @@ fn password(given: &VrrpInstance, version: Version) -> Option<Password> {
         return None;
     }
     Some(Password::new(&authentication.auth_pass))
+}
+
+/// Reads the keys that are in files.
+fn signatures(
+    given: &VrrpInstance,
+    interval: Duration,
+) -> Result<Option<SignatureSettings>, Problem> {
+    let Some(hmac) = &given.auth_hmac else {
+        return Ok(None);
+    };
+    let keys = hmac.key.iter().map(|key| {
+        let bytes = key_bytes(key, &given.name).map_err(|problem| Problem::Key {
+            id: key.id,
+            problem,
+        })?;
+        Ok(Key { id: key.id, bytes })
+    });
+    let keys: Vec<Key> = keys.collect::<Result<_, Problem>>()?;
+    let window = hmac.time_window.unwrap_or_else(|| {
+        // `vrrp_complete_instance` of keepalived: whole seconds.
+        let window = 3 * interval.as_secs().min((*TIME_WINDOW_S.end()).into()) as u32;
+        window.clamp(MIN_DEFAULT_WINDOW_S, *TIME_WINDOW_S.end())
+    });
+    Ok(Some(SignatureSettings {
+        keys,
+        active_key: hmac.active_key,
+        time_window: (hmac.anti_replay != Some(AntiReplay::Monotonic)).then_some(window),
+        mode: hmac.mode.unwrap_or(HmacMode::Enforce),
+    }))
+}
+
+fn key_bytes(key: &HmacKey, instance: &str) -> Result<Vec<u8>, String> {
+    let Some(path) = key.file() else {
+        return HmacKey::decode(&key.value).map_err(|problem| format!("is {problem}"));
+    };
+    let file = File::open(path).map_err(|error| format!("is in {path}: {error}"))?;
+    let is_readable_by_others = |file: &File| {
+        let metadata = file.metadata();
+        metadata.is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+    };
+    if is_readable_by_others(&file) {
+        log::warn!(
+            "vrrp_instance {instance}: {path}, which holds a key of `auth_hmac`, can be read by \
+             its group or by others; take the right away: chmod 600 {path}"
+        );
+    }
+    let mut text = String::new();
+    file.take(MAX_KEY_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("is in {path}: {error}"))?;
+    HmacKey::decode(text.trim_end_matches(['\n', '\r']))
+        .map_err(|problem| format!("is in {path}, and {problem}"))
 }
 
 fn preemption(given: &VrrpInstance) -> Preemption {

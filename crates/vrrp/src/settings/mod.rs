@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::machine::Policy;
-use super::packet::{Format, FormatError, Peer, Version};
+use super::packet::{Format, FormatError, Peer, SignatureSettings, TRAILER_BYTES, Version};
 use super::tracking::file::FileSettings;
 use super::tracking::script::ScriptSettings;
 use super::tracking::{Tracked, TrackedSubject};
@@ -117,6 +117,8 @@ pub struct InstanceSettings {
     pub interface: String,
     /// Format of its adverts.
     pub format: Format,
+    /// How its adverts are signed and judged, if they are (`auth_hmac`).
+    pub signatures: Option<SignatureSettings>,
     /// Its priority while nothing that it tracks changes it.
     pub priority: u8,
     /// Its policy.
@@ -145,7 +147,12 @@ impl InstanceSettings {
         let Some(interface) = interfaces.get(name) else {
             return;
         };
-        if let Some(count) = self.format.fit(interface.mtu) {
+        let signs = self
+            .signatures
+            .as_ref()
+            .is_some_and(SignatureSettings::signs);
+        let trailer_bytes = if signs { TRAILER_BYTES } else { 0 };
+        if let Some(count) = self.format.fit(interface.mtu, trailer_bytes) {
             log::warn!(
                 "{}: an advert on {name} (MTU {}) has room for {count} addresses: the others \
                  are held as if they were in virtual_ipaddress_excluded",
@@ -224,6 +231,14 @@ pub enum Problem {
     /// Its adverts are not possible.
     #[error("{0}")]
     Format(#[from] FormatError),
+    /// A key of `auth_hmac` that cannot be read, or is none.
+    #[error("key {id} of `auth_hmac` {problem}")]
+    Key {
+        /// Its number.
+        id: u8,
+        /// The problem, as the end of a sentence.
+        problem: String,
+    },
     /// An address of the other family.
     #[error("{0} is not of the same family as the virtual addresses")]
     Family(IpAddr),

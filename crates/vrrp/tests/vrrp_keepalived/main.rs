@@ -5,6 +5,7 @@ mod netns;
 mod ours;
 mod policies;
 mod routes;
+mod signed;
 mod wire;
 
 use netbed::wait_for;

@@ -97,10 +97,11 @@ wanted_packages() {
         printf '%s\n' chromium python3
     fi
     [ "$purpose" != tests ] || printf '%s\n' \
-        bird2 curl ethtool fish g++ gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad \
-        gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly \
-        gstreamer1.0-tools iputils-ping keepalived libnginx-mod-rtmp lintian mpv nftables nginx \
-        openssl procps python3-gi python3-venv rtmpdump shellcheck sudo systemd tcpdump zsh
+        bird2 curl dnsmasq-base etcd-client etcd-server ethtool fish g++ \
+        gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-base \
+        gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-tools iputils-ping \
+        keepalived libnginx-mod-rtmp lintian mpv nftables nginx openssl procps python3-gi \
+        python3-venv rtmpdump shellcheck sudo systemd tcpdump zsh
 }
 
 # What the tests on Debian's own kernels and those of metrics need, which are
@@ -147,6 +148,10 @@ install_packages() {
             *" $service "*) services="$services $service" ;;
         esac
     done
+    # The package of this one is called otherwise than its service.
+    case " $* " in
+        *" etcd-server "*) services="$services etcd" ;;
+    esac
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o DPkg::Lock::Timeout=300 -qq -o Dpkg::Use-Pty=0 --yes \
         --no-install-recommends --no-remove install "$@" >"$apt_log" 2>&1 || return 1

@@ -9,5 +9,6 @@ pub mod agent;
 pub mod checker;
 pub mod cli;
 pub mod control;
+pub mod discovery;
 pub mod neighbor;
 pub mod resets;

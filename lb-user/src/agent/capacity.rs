@@ -1,12 +1,13 @@
 //! Tables that hold what is configured, whichever servers live.
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use super::options::UsageError;
 use super::plan::Plan;
 use super::state::State;
 use lb_dataplane::TableSizes;
-use lb_model::DesiredState;
+use lb_model::{DesiredState, Forwarding, RealServer, Thresholds};
 
 /// The sizes that the kernel's tables are to have for `plan`: those `given`,
 /// raised where they are left at their default.
@@ -15,7 +16,7 @@ use lb_model::DesiredState;
 /// As of [`admit`].
 pub(crate) fn sizes(plan: &Plan, given: TableSizes) -> Result<TableSizes, UsageError> {
     let largest = largest(plan);
-    let sizes = given.raised_for(&largest);
+    let sizes = given.raised_for(&with_room(largest.clone(), plan));
     fit(&largest, &sizes)?;
     admit_protection(plan, &sizes)?;
     Ok(sizes)
@@ -39,6 +40,24 @@ fn fit(desired: &DesiredState, sizes: &TableSizes) -> Result<(), UsageError> {
     sizes
         .admit(desired)
         .map_err(|error| UsageError(error.to_string()))
+}
+
+/// `desired` with as many servers as may ever be discovered: tables cannot grow later.
+fn with_room(mut desired: DesiredState, plan: &Plan) -> DesiredState {
+    for (service, plan) in desired.services.iter_mut().zip(&plan.services) {
+        // Addresses that no server has.
+        let further = (0..plan.room).map(|index| RealServer {
+            address: (Ipv4Addr::from_bits(index), 0).into(),
+            weight: 1,
+            thresholds: Thresholds::default(),
+            keeps_templates: true,
+            alive: true,
+            forwarding: Forwarding::Direct,
+            next_hop: None,
+        });
+        service.servers.extend(further);
+    }
+    desired
 }
 
 /// The largest state that `plan` leads to: all servers are there.

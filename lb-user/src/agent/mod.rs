@@ -1,6 +1,6 @@
-//! The agent: one loop, and four owners of what it consists of.
+//! The agent: one loop, and five owners of what it consists of.
 //!
-//! `checks` knows the servers, `virtual_routers` the addresses of this machine,
+//! `checks` knows the servers, `discovery` those that are not in the configuration, `virtual_routers` the addresses of this machine,
 //! `enforcer` the data plane, `operators` whoever asks and is told. The loop
 //! (`serve`) passes events from one to the others; the owners know each other only
 //! as arguments.
@@ -12,6 +12,7 @@ mod checks;
 pub(crate) mod cleanup;
 mod client_resets;
 mod confirmation_probe;
+mod discovery;
 mod enforcer;
 mod exit;
 mod interfaces;

@@ -166,6 +166,16 @@ impl Operators {
         self.record(EventKind::Agent, true, message);
     }
 
+    /// Tells whoever follows the events of something that is as it should be.
+    pub(super) fn inform(&self, message: String) {
+        self.record(EventKind::Agent, false, message);
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     fn record(&self, kind: EventKind, warning: bool, message: String) {
         self.events.publish(protocol::Event {
             time_ms: unix_ms(),

@@ -27,7 +27,7 @@ impl Agent {
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let Loaded { config, warnings } =
             lb_config::load_for(&self.options.config, &self.options.config_id)?;
-        let plan = Plan::new(&config)?;
+        let plan = self.with_discovered(&config, Plan::new(&config)?)?;
         self.admit(&plan).await?;
         log_diagnostics(&warnings);
         let settings = plan.vrrp.clone();
@@ -35,6 +35,7 @@ impl Agent {
         self.commit_plan(plan, true)?;
         // From here on nothing is refused any more.
         self.routers.follow_statics(statics).await;
+        self.discovery.follow(&config);
         let former = self.operators.replace_config(config);
         for event in self.routers.reload(settings).await {
             self.on_vrrp(&event);

@@ -43,6 +43,8 @@ impl Agent {
             Request::Health => self.health(),
             Request::History => Response::History(self.enforcer.meter().history()),
             Request::Order { server, order } => self.on_order(&server, order),
+            Request::AddServer { server, service } => self.on_add_server(server, service),
+            Request::RemoveServer { address, port } => self.on_remove_server(address, port),
             Request::Reload => match self.reload().await {
                 Ok(warnings) => Response::Done(warnings),
                 Err(error) => Response::Refused(format!("{error:#}")),
@@ -194,6 +196,7 @@ impl Agent {
             ),
             reasons: statistics.reasons.clone(),
             protection: self.enforcer.protection().listed(),
+            sources: self.discovery.listed(),
             path_warnings: self.enforcer.path_warnings(state).into_iter().collect(),
             refused: self.enforcer.refusal().map(str::to_owned),
             not_upgraded: self.operators.upgrade_failure().map(str::to_owned),

@@ -18,7 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::control::protocol::{Order, RateOrder};
-use lb_model::config::{Route, SynValidation};
+use lb_model::config::{DiscoveredServer, Route, SynValidation, VirtualServer};
 use lb_model::{Protocol, ServiceKey, ServiceTables};
 use net_types::Network;
 use vrrp::{InstanceSettings, Settings};
@@ -35,6 +35,10 @@ const MAX_ADVERTS_MISSED: u32 = 3;
 pub struct Saved {
     /// The operator's orders.
     pub orders: Vec<SavedOrder>,
+    /// The servers that sources have named.
+    pub discovered: Vec<SavedDiscovery>,
+    /// The servers that operators have added.
+    pub added: Vec<SavedAddition>,
     /// The operator's deny list.
     pub denied: Vec<SavedDenial>,
     /// The operator's order about new connections.
@@ -64,10 +68,12 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// The operators' orders, and nothing else.
+    /// The operators' orders, the servers that sources have named, and nothing else.
     fn orders_alone(self) -> Self {
         Self {
             orders: self.orders,
+            discovered: self.discovered,
+            added: self.added,
             denied: self.denied,
             connection_rate: self.connection_rate,
             syn_validation: self.syn_validation,
@@ -112,6 +118,36 @@ pub struct SavedOrder {
     pub server: SocketAddr,
     /// The order.
     pub order: Order,
+}
+
+/// The servers that a source has named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDiscovery {
+    /// The source, as operators are told of it.
+    pub source: String,
+    /// Its servers.
+    pub servers: Vec<DiscoveredServer>,
+}
+
+/// A server that an operator has added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedAddition {
+    /// The service, as the configuration names it.
+    pub service: String,
+    /// The server.
+    pub server: DiscoveredServer,
+}
+
+impl SavedAddition {
+    /// True if it is one of this service.
+    pub fn is_of(&self, service: &VirtualServer) -> bool {
+        service.address.to_string() == self.service
+    }
+
+    /// True if it has the address of `server`.
+    pub fn is_at(&self, server: &DiscoveredServer) -> bool {
+        (self.server.address, self.server.port) == (server.address, server.port)
+    }
 }
 
 /// A network that an operator has denied.

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::change::Change;
 use super::checks::{self, Checks};
+use super::discovery::Discovery;
 use super::enforcer::{self, Enforcer};
 use super::operators::{self, Operators};
 use super::options::RunOptions;
@@ -17,7 +18,7 @@ use super::virtual_routers::{self, VirtualRouters};
 use crate::control::protocol::Response;
 use lb_dataplane::Origin;
 
-/// The four owners, and what none of them could own alone.
+/// The five owners, and what none of them could own alone.
 ///
 /// Calling contract: [`start`](Self::start), [`serve`](Self::serve), then
 /// [`stop`](Self::stop) or [`hand_over`](Self::hand_over), as the exit says. Dropping
@@ -31,6 +32,7 @@ pub(super) struct Agent {
     pub(super) operators: Operators,
     /// What real servers are told of the tables in force.
     pub(super) tables: TableHistory,
+    pub(super) discovery: Discovery,
     /// Written after every change to what [`Saved`] holds, so that a
     /// later agent goes on from there even if this one is killed.
     pub(super) saved: SavedFile,
@@ -57,6 +59,7 @@ impl Agent {
             tokio::select! {
                 event = self.checks.next() => self.on_check_event(event?),
                 event = self.routers.next() => self.on_router_event(event).await,
+                reading = self.discovery.next() => self.on_reading(reading),
                 event = self.enforcer.next() => self.on_enforcer_event(event).await,
                 event = self.operators.next() => {
                     if let Some(exit) = self.on_operator_event(event?).await {
@@ -257,6 +260,7 @@ impl Agent {
             ..state.to_save()
         };
         self.enforcer.protection().save(&mut saved);
+        self.discovery.save(&mut saved);
         saved
     }
 }

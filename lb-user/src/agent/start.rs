@@ -13,6 +13,7 @@ use super::capabilities;
 use super::capacity;
 use super::checks::Checks;
 use super::cleanup::Cleanup;
+use super::discovery::Discovery;
 use super::enforcer::Enforcer;
 use super::interfaces::{attach_to, log_attachments, require_interfaces};
 use super::logging::log_diagnostics;
@@ -36,13 +37,18 @@ use vrrp::Settings;
 /// the same.
 const NEIGHBOR_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time limit for the first reading of all sources of servers.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Finds out whether [`run`](super::run) would start, and changes nothing.
 ///
 /// # Errors
 /// As of [`run`](super::run), as far as that can be told beforehand.
 pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
     let loaded = lb_config::load_for(&options.config, &options.config_id)?;
+    let saved = SavedFile::beside(&options.socket).read();
     let plan = Plan::new(&loaded.config)?;
+    let plan = Discovery::new(&saved).complete_plan(&loaded.config, plan)?;
     options
         .http_auth
         .as_deref()
@@ -50,6 +56,7 @@ pub async fn rehearse(options: &RunOptions) -> anyhow::Result<()> {
         .transpose()?;
     let netlink = netlink::Connection::open().context("cannot open a netlink socket")?;
     let options = prepare(&netlink, options, &plan).await?;
+    plan.protection.admit_with(&saved.denied, &options.tables)?;
     let mut state = State::default();
     state.replace_plan(plan, Instant::now().into_std());
     Dataplane::rehearse(&options, &state.desired())?;
@@ -116,8 +123,12 @@ impl Agent {
             enforcer,
             operators,
             tables,
+            discovery: Discovery::new(&saved),
             saved: saved_file,
         };
+        let config = agent.operators.config().clone();
+        let deadline = Instant::now() + DISCOVERY_TIMEOUT;
+        let plan = agent.discover(&config, plan, deadline).await;
         match agent.begin(&saved, plan).await {
             Ok(()) => Ok(agent),
             Err(error) => {

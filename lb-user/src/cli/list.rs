@@ -6,8 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, Listing,
-    Rates, ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, ListedSource,
+    Listing, Rates, ServerState,
 };
 use lb_model::Protocol;
 use lb_model::config::SynValidation;
@@ -53,6 +53,9 @@ pub(super) fn table(listing: &Listing) -> String {
     if let Some(sentence) = protection_line(&listing.protection) {
         line(sentence);
     }
+    for source in &listing.sources {
+        line(source_line(source));
+    }
     for warning in &listing.path_warnings {
         line(format!("WARNING: {warning}"));
     }
@@ -88,6 +91,21 @@ fn interface_line(interface: &ListedInterface) -> String {
         (None, None) => format!("{name}: XDP {xdp_mode}"),
         (None, Some(reason)) => format!("{name}: XDP {xdp_mode} (native refused: {reason})"),
     }
+}
+
+/// A source of servers: how many, how old, and what is wrong.
+fn source_line(source: &ListedSource) -> String {
+    let ListedSource {
+        source,
+        servers,
+        age_s,
+        error,
+    } = source;
+    let age = age_s.map(|age| format!(", read {age} s ago"));
+    let age = age.unwrap_or_default();
+    let error = error.as_ref().map(|error| format!("; ERROR: {error}"));
+    let error = error.unwrap_or_default();
+    format!("{source}: {servers} server(s){age}{error}")
 }
 
 /// The protection from floods, where it is not off.
@@ -331,6 +349,26 @@ mod tests {
         ] {
             assert_eq!(scaled(number), expected, "{number}");
         }
+    }
+
+    #[test]
+    fn a_source_is_shown_with_its_age_and_what_is_wrong() {
+        let mut source = ListedSource {
+            source: "file /etc/servers".to_owned(),
+            servers: 3,
+            age_s: Some(12),
+            error: None,
+        };
+        assert_eq!(
+            source_line(&source),
+            "file /etc/servers: 3 server(s), read 12 s ago"
+        );
+        source.error = Some("gone".to_owned());
+        source.age_s = None;
+        assert_eq!(
+            source_line(&source),
+            "file /etc/servers: 3 server(s); ERROR: gone"
+        );
     }
 
     #[test]

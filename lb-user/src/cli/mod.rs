@@ -10,6 +10,7 @@ mod order;
 mod process;
 mod protection;
 mod response;
+mod server;
 mod stop;
 mod tables;
 mod watch;
@@ -148,6 +149,9 @@ enum Command {
     /// Drop the packets of networks, show which are dropped, or take that back
     #[command(subcommand)]
     Deny(protection::DenyCommand),
+    /// Add real servers to services, and take them out again
+    #[command(subcommand)]
+    Server(server::ServerCommand),
     /// Limit the new connections of each network of clients
     Limit(protection::LimitArguments),
     /// Have SYNs of sources that are not proven answered by a challenge, or not
@@ -442,6 +446,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             runtime.block_on(order::give(&socket.path, &server.name, None))
         }
         Command::Deny(command) => runtime.block_on(command.execute()),
+        Command::Server(command) => runtime.block_on(command.execute()),
         Command::Limit(arguments) => runtime.block_on(arguments.execute()),
         Command::Validate(arguments) => runtime.block_on(arguments.execute()),
         Command::Events { socket, json } => runtime.block_on(events::follow(&socket.path, json)),

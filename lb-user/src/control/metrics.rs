@@ -6,8 +6,8 @@ use std::fmt::Display;
 use service_kit::metrics::{Exposition, Kind, Labels};
 
 use super::protocol::{
-    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, Listing,
-    ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, ListedSource,
+    Listing, ServerState,
 };
 use lb_model::Protocol;
 
@@ -125,6 +125,28 @@ const INTERFACE_FAMILIES: [Family<ListedInterface>; 1] = [(
     |interface| u64::from(interface.lost.is_none()),
 )];
 
+const SOURCE_FAMILIES: [Family<ListedSource>; 2] = [
+    (
+        "up",
+        Kind::Gauge,
+        "Whether the source can be read, and its servers are taken",
+        |source| u64::from(source.error.is_none()),
+    ),
+    (
+        "servers",
+        Kind::Gauge,
+        "Servers that the source has named last",
+        |source| source.servers as u64,
+    ),
+];
+
+const SOURCE_AGE_FAMILIES: [Family<ListedSource>; 1] = [(
+    "age_seconds",
+    Kind::Gauge,
+    "Time since the source has named its servers last",
+    |source| source.age_s.unwrap_or_default(),
+)];
+
 const PROTECTION_FAMILIES: [Family<ListedProtection>; 4] = [
     (
         "syn_validation_active",
@@ -202,6 +224,16 @@ pub(super) fn render(listing: &Listing) -> String {
         })
         .collect();
     families(&mut metrics, "interface", &INTERFACE_FAMILIES, &interfaces);
+    let sources = listing.sources.iter();
+    let sources: Vec<_> = sources
+        .map(|source| (Labels::new(&[("source", &source.source)]), source))
+        .collect();
+    families(&mut metrics, "source", &SOURCE_FAMILIES, &sources);
+    let read: Vec<_> = sources
+        .into_iter()
+        .filter(|(_, source)| source.age_s.is_some())
+        .collect();
+    families(&mut metrics, "source", &SOURCE_AGE_FAMILIES, &read);
     let protection = [(Labels::new(&[]), &listing.protection)];
     families(&mut metrics, "flood", &PROTECTION_FAMILIES, &protection);
     let help = "Packets by the reason of their verdict";

@@ -1,13 +1,13 @@
 //! The protocol of the control socket: one JSON object per line, a request and
 //! its answer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::selection::Selection;
 use lb_dataplane::{Connection, ConnectionRate, PersistentClient, ReasonCount};
-use lb_model::config::SynValidation;
+use lb_model::config::{DiscoveredServer, SynValidation};
 use lb_model::{Protocol, Scheduler};
 use net_types::Network;
 
@@ -42,6 +42,20 @@ pub enum Request {
         /// Time after which it is not denied any more, in seconds; `None`: never.
         #[serde(default)]
         timeout_s: Option<u64>,
+    },
+    /// Add a server to services, or give it another weight.
+    AddServer {
+        /// The server.
+        server: DiscoveredServer,
+        /// The service; `None`: every one with a `real_server_template`.
+        service: Option<SocketAddr>,
+    },
+    /// Take an addition back.
+    RemoveServer {
+        /// Its address.
+        address: IpAddr,
+        /// Its port; `None`: whichever it was added with.
+        port: Option<u16>,
     },
     /// Take an order to drop them back.
     Allow {
@@ -177,6 +191,9 @@ pub struct Listing {
     /// The protection from floods.
     #[serde(default)]
     pub protection: ListedProtection,
+    /// The sources of servers.
+    #[serde(default)]
+    pub sources: Vec<ListedSource>,
     /// Warnings about the paths that packets take to the servers, and what to do about
     /// them.
     #[serde(default, rename = "doubts")]
@@ -205,6 +222,20 @@ pub struct ListedProtection {
     pub connection_rate: Option<ConnectionRate>,
     /// Number of networks on the deny list.
     pub denied: usize,
+}
+
+/// A source of servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedSource {
+    /// The source: its kind and its name.
+    pub source: String,
+    /// Number of servers that it has named.
+    pub servers: usize,
+    /// Seconds since it named them last; `None`: an earlier agent has saved them, or an
+    /// operator has ordered them.
+    pub age_s: Option<u64>,
+    /// Why it is not read, or its servers are not taken, at the moment.
+    pub error: Option<String>,
 }
 
 /// A network on the deny list; `lb-user deny list --json` prints it.

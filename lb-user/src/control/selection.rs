@@ -76,6 +76,16 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Its address, and its port if it names one.
+    pub fn parts(self) -> (IpAddr, Option<u16>) {
+        match self {
+            Self::Socket(socket) => (socket.ip(), Some(socket.port())),
+            Self::Host(address) => (address, None),
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = String;
 

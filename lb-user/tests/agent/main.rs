@@ -4,6 +4,7 @@
 mod circles;
 mod cut_off;
 mod director;
+mod discovery;
 mod floods;
 mod hitless;
 mod ipv6;

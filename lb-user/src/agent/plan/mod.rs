@@ -79,6 +79,8 @@ pub struct ServicePlan {
     pub omega: bool,
     /// Its real servers.
     pub servers: Vec<ServerPlan>,
+    /// Further servers that may be discovered, or added by orders.
+    pub room: u32,
 }
 
 /// A real server of a service.
@@ -139,15 +141,17 @@ impl Plan {
             .flatten()
             .collect(),
             protection: ProtectionPlan::new(&config.global_defs, denied),
-            services: config
-                .virtual_server
-                .iter()
-                .flat_map(|service| {
-                    let addresses = config.addresses(service).into_iter();
-                    addresses.map(move |address| service_plan(service, address, config))
-                })
-                .collect(),
+            services: Self::services(config),
         })
+    }
+
+    /// The services of a configuration.
+    pub fn services(config: &Config) -> Vec<ServicePlan> {
+        let services = config.virtual_server.iter().flat_map(|service| {
+            let addresses = config.addresses(service).into_iter();
+            addresses.map(move |address| service_plan(service, address, config))
+        });
+        services.collect()
     }
 
     /// The interfaces that viewers' packets arrive on: those of the virtual
@@ -247,6 +251,7 @@ fn service_plan(service: &VirtualServer, address: SocketAddr, config: &Config) -
         announce: service.announce.clone(),
         sorry_server: service.sorry_server,
         omega: service.omega,
+        room: service.max_discovered(),
         servers: service
             .servers()
             .map(|server| server_plan(server, service, config))

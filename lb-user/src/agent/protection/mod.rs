@@ -66,7 +66,21 @@ impl ProtectionPlan {
     /// # Errors
     /// As of [`DeniedNetworks::admit`].
     pub(crate) fn admit(&self, sizes: &TableSizes) -> Result<(), Error> {
-        let denied: DeniedNetworks = self.denied.iter().copied().collect();
+        self.admit_with(&[], sizes)
+    }
+
+    /// The same, the networks that operators deny included.
+    ///
+    /// # Errors
+    /// As of [`DeniedNetworks::admit`].
+    pub(super) fn admit_with(
+        &self,
+        saved: &[SavedDenial],
+        sizes: &TableSizes,
+    ) -> Result<(), Error> {
+        let by_order = saved.iter().map(|denial| denial.network);
+        let by_file = self.denied.iter().copied();
+        let denied: DeniedNetworks = by_file.chain(by_order).collect();
         denied.admit(sizes)
     }
 }

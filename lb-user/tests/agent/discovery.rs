@@ -1,0 +1,254 @@
+//! Real servers that sources name: files, DNS, etcd, orders.
+
+use std::path::Path;
+use std::process::Command;
+
+use netbed::{Process, wait_for};
+use serde_json::Value;
+
+use super::director::Director;
+use super::network::{Network, VIP};
+use super::{Agent, configuration, fs};
+
+const EDGE1: &str = "172.16.1.211";
+const EDGE2: &str = "172.16.1.207";
+
+/// The one service, with a source instead of real servers.
+fn with_source(source: &str) -> String {
+    configuration(&format!(
+        "discover {{ {source}
+        }}
+        real_server_template {{
+            weight 3
+            TCP_CHECK {{ connect_timeout 1 }}
+        }}"
+    ))
+}
+
+/// The addresses of the servers that are up, sorted.
+fn up(list: Option<Value>) -> Vec<String> {
+    let list = list.unwrap_or_default();
+    let servers = list["services"][0]["servers"].as_array().cloned();
+    let mut servers: Vec<String> = servers
+        .unwrap_or_default()
+        .iter()
+        .filter(|server| server["state"] == "up")
+        .map(|server| server["address"].to_string().replace('"', ""))
+        .collect();
+    servers.sort();
+    servers
+}
+
+fn wait_for_servers(agent: &Agent, expected: &[&str]) {
+    let mut expected: Vec<String> = expected.iter().map(|it| format!("{it}:1935")).collect();
+    expected.sort();
+    wait_for(&format!("the servers {expected:?}"), || {
+        up(agent.list()) == expected
+    });
+}
+
+/// What is wrong with the one source.
+fn error(agent: &Agent) -> Option<String> {
+    let list = agent.list()?;
+    list["sources"][0]["error"].as_str().map(str::to_owned)
+}
+
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("the new file is written");
+    fs::rename(new, file).expect("it takes the place of the old one");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_of_a_file_come_and_go_with_it_and_stay_while_it_makes_no_sense() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("servers");
+    replace(&file, &format!("{EDGE1}\n"));
+    let agent = Agent::start(&network, &with_source(&format!("file {}", file.display())));
+    wait_for_servers(&agent, &[EDGE1]);
+    replace(
+        &file,
+        &format!(r#"["{EDGE1}", {{"address": "{EDGE2}", "weight": 7}}]"#),
+    );
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    let list = agent.list().expect("the agent answers");
+    let servers = list["services"][0]["servers"].as_array().expect("servers");
+    let weights: Vec<&Value> = servers.iter().map(|server| &server["weight"]).collect();
+    assert_eq!(weights, [7, 3], "in the order of their addresses: {list}");
+    replace(&file, "no servers here\n");
+    wait_for("the mistake", || {
+        error(&agent).is_some_and(|error| error.starts_with("line 1: `no"))
+    });
+    assert_eq!(up(agent.list()).len(), 2);
+    fs::remove_file(&file).expect("the file is removed");
+    wait_for("its absence", || {
+        error(&agent).is_some_and(|error| error.contains("No such file"))
+    });
+    assert_eq!(up(agent.list()).len(), 2);
+    replace(&file, &format!("{EDGE2}\n"));
+    wait_for_servers(&agent, &[EDGE2]);
+    assert_eq!(error(&agent), None);
+    // A server that cannot be one of this service: all stay as they are.
+    replace(&file, &format!("{EDGE1}\n{VIP}\n"));
+    wait_for("the refusal", || {
+        error(&agent).is_some_and(|error| error.contains("is the virtual address itself"))
+    });
+    wait_for_servers(&agent, &[EDGE2]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_restart_knows_the_servers_of_a_file_that_is_gone() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("servers");
+    replace(&file, &format!("{EDGE1}\n{EDGE2}\n"));
+    let source = with_source(&format!("file {}", file.display()));
+    let director = Director::new(&network, &source);
+    let agent = director.start_up();
+    wait_for("both servers", || up(director.list()).len() == 2);
+    let added = director.output(&["server", "add", "172.16.1.50", "--weight", "5"]);
+    assert!(added.status.success(), "{added:?}");
+    agent.kill().expect("it runs");
+    fs::remove_file(&file).expect("the file is removed");
+    let agent = director.start(&[]);
+    wait_for("both servers, and the one of the order", || {
+        let list = director.list()?;
+        let servers = list["services"][0]["servers"].as_array()?.len();
+        (up(Some(list)).len() == 2 && servers == 3).then_some(())
+    });
+    agent.stop().expect("it stops");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn orders_add_servers_and_take_them_back() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let agent = Agent::start(
+        &network,
+        &configuration(
+            "real_server 172.16.1.211 1935 { TCP_CHECK { } }
+             real_server_template { TCP_CHECK { connect_timeout 1 } }",
+        ),
+    );
+    wait_for_servers(&agent, &[EDGE1]);
+    let added = agent.command(&["server", "add", EDGE2]);
+    assert!(added.status.success(), "{added:?}");
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    // A reload leaves it.
+    let reloaded = agent.command(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    let unknown = agent.command(&["server", "remove", EDGE1]);
+    let text = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(text.contains("no order has added 172.16.1.211"), "{text}");
+    let removed = agent.command(&["server", "remove", EDGE2]);
+    assert!(removed.status.success(), "{removed:?}");
+    wait_for_servers(&agent, &[EDGE1]);
+    let elsewhere = agent.command(&["server", "add", EDGE2, "--service", "10.9.9.9:80"]);
+    assert!(!elsewhere.status.success(), "{elsewhere:?}");
+}
+
+/// A name server on the director with an SRV record for each of `edges`.
+fn dnsmasq(network: &Network, edges: &[(&str, &str)]) -> Process {
+    let mut command = Command::new("dnsmasq");
+    command.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--pid-file=",
+        "--port=5353",
+        "--listen-address=127.0.0.1",
+        "--bind-interfaces",
+        "--local=/example.org/",
+        "--local-ttl=1",
+    ]);
+    for (name, address) in edges {
+        let name = format!("{name}.example.org");
+        command.arg(format!("--srv-host=_rtmp._tcp.example.org,{name},1935,0,5"));
+        command.arg(format!("--host-record={name},{address}"));
+    }
+    network.start("director", command)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_of_the_dns_follow_its_records_and_stay_while_it_is_silent() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let server = dnsmasq(&network, &[("edge1", EDGE1)]);
+    let agent = Agent::start(
+        &network,
+        &with_source("dns _rtmp._tcp.example.org\ndns_server 127.0.0.1 5353"),
+    );
+    wait_for_servers(&agent, &[EDGE1]);
+    server.stop().expect("it stops");
+    wait_for("the silence", || {
+        error(&agent).is_some_and(|error| error.contains("_rtmp._tcp.example.org at 127.0.0.1"))
+    });
+    assert_eq!(up(agent.list()).len(), 1);
+    let _server = dnsmasq(&network, &[("edge1", EDGE1), ("edge2", EDGE2)]);
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    assert_eq!(error(&agent), None);
+}
+
+fn etcd(network: &Network, data: &Path) -> Process {
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(data);
+    command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
+    command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    network.start("director", command)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let data = tempfile::tempdir().expect("a directory");
+    let server = etcd(&network, data.path());
+    let etcdctl = |words: &[&str]| {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(words);
+        let output = network.on("director").output(command);
+        output.expect("etcdctl is installed")
+    };
+    wait_for("etcd to answer", || {
+        etcdctl(&["put", "/edges/1", EDGE1]).status.success()
+    });
+    let agent = Agent::start(
+        &network,
+        &with_source("etcd http://127.0.0.1:2379\nprefix /edges/"),
+    );
+    wait_for_servers(&agent, &[EDGE1]);
+    let lease = etcdctl(&["lease", "grant", "600"]).stdout;
+    let lease = String::from_utf8(lease).expect("text");
+    let lease = lease
+        .split_whitespace()
+        .nth(1)
+        .expect("its number")
+        .to_owned();
+    let value = format!("{EDGE2} 1935 weight 2");
+    let put = etcdctl(&["put", "/edges/2", &value, "--lease", &lease]);
+    assert!(put.status.success(), "{put:?}");
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    etcdctl(&["lease", "revoke", &lease]);
+    wait_for_servers(&agent, &[EDGE1]);
+    server.kill().expect("it runs");
+    wait_for("its absence", || error(&agent).is_some());
+    assert_eq!(up(agent.list()).len(), 1);
+    let _server = etcd(&network, data.path());
+    wait_for("etcd to answer", || {
+        etcdctl(&["put", "/edges/2", EDGE2]).status.success()
+    });
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    assert_eq!(error(&agent), None);
+}

@@ -148,9 +148,12 @@ install_packages() {
             *" $service "*) services="$services $service" ;;
         esac
     done
-    # The package of this one is called otherwise than its service.
+    # The packages of these are called otherwise than their services.
     case " $* " in
         *" etcd-server "*) services="$services etcd" ;;
+    esac
+    case " $* " in
+        *" bird2 "*) services="$services bird" ;;
     esac
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o DPkg::Lock::Timeout=300 -qq -o Dpkg::Use-Pty=0 --yes \

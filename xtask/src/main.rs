@@ -1,4 +1,5 @@
-//! The project's own tasks: build-ebpf, demo, bench, test-kernels, fuzz, soak, dependencies, dist.
+//! The project's own tasks: build-ebpf, demo, bench, plan, test-kernels, fuzz, soak,
+//! dependencies, dist.
 
 mod bench;
 mod build_ebpf;
@@ -8,6 +9,7 @@ mod dist;
 mod ebpf_sources;
 mod fuzz;
 mod latency;
+mod plan;
 mod soak;
 mod test_kernels;
 
@@ -31,6 +33,7 @@ enum Task {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    Plan(plan::Arguments),
     TestKernels(test_kernels::Arguments),
     Fuzz(fuzz::Arguments),
     Soak(soak::Arguments),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+        Task::Plan(arguments) => plan::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::TestKernels(arguments) => test_kernels::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Soak(arguments) => soak::run(&arguments).map(|()| ExitCode::SUCCESS),

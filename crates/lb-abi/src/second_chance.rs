@@ -82,7 +82,7 @@ impl NextServer {
     /// The server at `target` of [`TARGETS`], below [`MAX_TARGETS`], named by the table
     /// `generation` generations before the directors' newest.
     pub const fn new(target: u32, generation: u32) -> Self {
-        Self(target + 1 | generation << 16)
+        Self((target + 1) | (generation << 16))
     }
 
     /// The server's place in [`TARGETS`]; `None` if no server is left.

@@ -89,7 +89,7 @@ fn new_loader() -> EbpfLoader<'static> {
     let reader = READER.lock().unwrap_or_else(PoisonError::into_inner).take();
     reader
         .and_then(|reader| reader.join().ok())
-        .unwrap_or_else(EbpfLoader::new)
+        .unwrap_or_default()
 }
 
 /// Nanoseconds from one timer tick to the next: the resolution of the coarse

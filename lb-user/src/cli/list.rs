@@ -6,8 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use crate::control::protocol::{
-    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, ListedSource,
-    Listing, Rates, ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService,
+    ListedSource, Listing, Rates, ServerState,
 };
 use lb_model::Protocol;
 use lb_model::config::SynValidation;

@@ -6,8 +6,8 @@ use std::fmt::Display;
 use service_kit::metrics::{Exposition, Kind, Labels};
 
 use super::protocol::{
-    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService, ListedSource,
-    Listing, ServerState,
+    Counters, ListedInterface, ListedLoad, ListedProtection, ListedServer, ListedService,
+    ListedSource, Listing, ServerState,
 };
 use lb_model::Protocol;
 

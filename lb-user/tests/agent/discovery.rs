@@ -42,7 +42,7 @@ fn up(list: Option<Value>) -> Vec<String> {
 fn wait_for_servers(agent: &Agent, expected: &[&str]) {
     let mut expected: Vec<String> = expected.iter().map(|it| format!("{it}:1935")).collect();
     expected.sort();
-    wait_for(&format!("the servers {expected:?}"), || {
+    wait_for(format!("the servers {expected:?}"), || {
         up(agent.list()) == expected
     });
 }

@@ -132,7 +132,7 @@ fn make_round(
     number: u32,
 ) -> anyhow::Result<Round> {
     // Where an edge is killed, its players lose their connections, and come back.
-    let has_kill = number % 3 == 0;
+    let has_kill = number.is_multiple_of(3);
     let mut parties = Vec::new();
     for (index, client) in cluster.clients().iter().enumerate().skip(1) {
         let protocol = Protocol::ALL[rng.usize(..Protocol::ALL.len())];

@@ -20,6 +20,9 @@ struct Sample {
     threads: u64,
 }
 
+/// One figure of a sample.
+type Figure = fn(&Sample) -> u64;
+
 /// Samples of one process.
 #[derive(Debug)]
 struct Watched {
@@ -62,7 +65,7 @@ impl Resources {
         table.load_style(presets::ASCII_MARKDOWN);
         table.set_header(["program", "memory MB", "descriptors", "threads"]);
         for watched in &self.0 {
-            let column = |of: fn(&Sample) -> u64, unit: u64| {
+            let column = |of: Figure, unit: u64| {
                 let values: Vec<u64> = watched.samples.iter().map(|it| of(it) / unit).collect();
                 let end = |value: Option<&u64>| value.copied().unwrap_or_default();
                 let most = end(values.iter().max());
@@ -92,8 +95,8 @@ impl Watched {
     fn growth(&self) -> Vec<String> {
         let third = self.samples.len() / 3;
         let (before, after) = self.samples[third..].split_at(third);
-        let most = |samples: &[Sample], of: fn(&Sample) -> u64| samples.iter().map(of).max();
-        let kinds: [(&str, fn(&Sample) -> u64, u64); 3] = [
+        let most = |samples: &[Sample], of: Figure| samples.iter().map(of).max();
+        let kinds: [(&str, Figure, u64); 3] = [
             ("kB of memory", |it| it.memory_kb, MORE_MEMORY_KB),
             ("descriptors", |it| it.descriptors, MORE_DESCRIPTORS),
             ("threads", |it| it.threads, MORE_THREADS),

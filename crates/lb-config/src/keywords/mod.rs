@@ -17,7 +17,7 @@ pub(crate) use vrrp::{AUTH_HMAC, NOTIFY, TRACK_FILE, VRRP_INSTANCE, VRRP_SCRIPT,
 
 /// Every vocabulary.
 #[cfg(test)]
-pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 30] = [
+pub(crate) static ALL: [&dyn crate::vocabulary::Vocabulary; 29] = [
     &crate::vocabulary::TOP_LEVEL,
     &GLOBAL_DEFS,
     &VRRP_INSTANCE,

@@ -7,6 +7,7 @@
 //! - [`EventRing`]: the latest events, for whoever asks what is new.
 //! - [`metrics`]: Prometheus' text format, and histograms.
 //! - [`process`]: programs that a daemon starts and watches.
+//! - [`program`]: the program that a process runs, and how it becomes another one.
 //! - [`sleep_until`]: an optional deadline.
 //! - [`OneLine`]: escaping of foreign text in log lines.
 
@@ -20,6 +21,7 @@ mod log_text;
 pub mod metrics;
 mod own_site;
 pub mod process;
+pub mod program;
 pub mod systemd;
 
 pub use basic_auth::Credentials;

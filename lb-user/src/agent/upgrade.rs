@@ -8,17 +8,14 @@
 //! (`--rehearse`), while the agent goes on.
 
 use std::env;
-use std::ffi::{CString, OsStr};
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::execv;
+use service_kit::program;
+pub(super) use service_kit::program::own_program;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn};
 use tokio::time::{sleep, timeout};
@@ -32,45 +29,6 @@ const REHEARSAL_LIMIT: Duration = Duration::from_secs(60);
 /// The argument by which a program rehearses its start: it changes nothing, and its
 /// exit status says whether it would start.
 pub(super) const REHEARSE: &str = "--rehearse";
-
-/// The program that runs, whatever has become of its file.
-const RUNNING: &str = "/proc/self/exe";
-
-/// The program file that this process was started from, by the name that it was
-/// started by: where that is a symbolic link, another version may stand behind
-/// it later. To be asked for before another file takes its name.
-///
-/// # Errors
-/// `/proc` does not tell.
-pub(super) fn own_program() -> io::Result<PathBuf> {
-    let running = fs::metadata(RUNNING)?;
-    // A program may be given any name; few are given another's whole path.
-    let is_ours = |path: &PathBuf| {
-        let is_same =
-            |found: Metadata| (found.dev(), found.ino()) == (running.dev(), running.ino());
-        fs::metadata(path).is_ok_and(|found| path.is_absolute() || is_same(found))
-    };
-    let name = env::args_os().next().unwrap_or_default();
-    let path = env::var_os("PATH").unwrap_or_default();
-    match places_of(&name, &path).into_iter().find(is_ours) {
-        Some(path) => path::absolute(path),
-        None => env::current_exe(),
-    }
-}
-
-/// The places where a shell looks for a program that is called `name`: there, if it
-/// is a path, else in the directories of `PATH` (execvp(3)).
-fn places_of(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
-    if name.as_bytes().contains(&b'/') {
-        return vec![PathBuf::from(name)];
-    }
-    env::split_paths(path)
-        .map(|directory| match directory.as_os_str().is_empty() {
-            true => Path::new(".").join(name),
-            false => directory.join(name),
-        })
-        .collect()
-}
 
 /// The upgrade to the program that is installed now.
 ///
@@ -225,45 +183,11 @@ pub(super) async fn wait_for_children() {
 /// Becomes the program in `installed`, with the arguments that this process was
 /// started with. Returns only if that cannot be.
 pub(super) fn become_program(installed: &Path) -> io::Error {
-    execute(installed, installed)
+    program::become_program(installed, installed, &[])
 }
 
 /// Becomes the program that runs once more, whatever has become of its file,
 /// under the name of the one in `installed`. Returns only if that cannot be.
 pub(super) fn begin_anew(installed: &Path) -> io::Error {
-    execute(Path::new(RUNNING), installed)
-}
-
-/// Not by `std::process::Command`: signals that are blocked are to stay so.
-fn execute(file: &Path, name: &Path) -> io::Error {
-    let mut arguments = vec![name.as_os_str().to_owned()];
-    arguments.extend(env::args_os().skip(1));
-    let text = |text: &OsStr| CString::new(text.as_bytes());
-    let arguments = arguments.iter().map(|argument| text(argument));
-    match (
-        text(file.as_os_str()),
-        arguments.collect::<Result<Vec<_>, _>>(),
-    ) {
-        (Ok(file), Ok(arguments)) => match execv(&file, &arguments) {
-            Err(error) => error.into(),
-        },
-        (Err(error), _) | (_, Err(error)) => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_is_looked_for_where_a_shell_does() {
-        let places = |name: &str, path: &str| places_of(OsStr::new(name), OsStr::new(path));
-        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(
-            places("lb-user", "/usr/local/bin::/bin"),
-            paths(&["/usr/local/bin/lb-user", "./lb-user", "/bin/lb-user"])
-        );
-        assert_eq!(places("bin/lb-user", "/bin"), paths(&["bin/lb-user"]));
-        assert_eq!(places("/a/lb-user", "/bin"), paths(&["/a/lb-user"]));
-    }
+    program::become_program(Path::new(program::RUNNING), installed, &[])
 }

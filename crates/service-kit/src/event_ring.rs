@@ -38,6 +38,21 @@ impl<T: Clone> EventRing<T> {
         }
     }
 
+    /// Goes on with the events of another ring, whose last number was `last`.
+    pub fn resume(&mut self, last: u64, events: impl IntoIterator<Item = Numbered<T>>) {
+        self.events = events.into_iter().collect();
+        while self.events.len() > self.capacity {
+            self.events.pop_front();
+        }
+        self.last = last;
+    }
+
+    /// The number of the last event.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Adds an event. The oldest one leaves if there is no room.
     pub fn push(&mut self, event: T) {
         if self.events.len() == self.capacity {

@@ -173,6 +173,26 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
+    /// The numbers of observations by size, those beyond the last bound, and the sum in µs.
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        let numbers = self.buckets.iter().chain([&self.beyond, &self.sum_us]);
+        numbers
+            .map(|number| number.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Adds what another histogram of the same bounds has counted, in the form of
+    /// [`Histogram::counts`]; other bounds have another number of counts, and are left out.
+    pub fn add(&self, counts: &[u64]) {
+        let numbers = self.buckets.iter().chain([&self.beyond, &self.sum_us]);
+        if counts.len() == N + 2 {
+            for (number, count) in numbers.zip(counts) {
+                number.fetch_add(*count, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Counts an observation.
     pub fn observe(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -200,6 +220,17 @@ mod tests {
             "# HELP a_total Things\n# TYPE a_total counter\na_total 3\n\
              a_total{x=\"\\\\ \\\"q\\\"\\n\",y=\"7\"} 1.5\n"
         );
+    }
+
+    #[test]
+    fn a_histogram_goes_on_with_what_another_one_has_counted() {
+        let before = Histogram::new([10, 1_000]);
+        before.observe(Duration::from_millis(11));
+        let after = Histogram::new([10, 1_000]);
+        after.observe(Duration::from_millis(5));
+        after.add(&before.counts());
+        after.add(&[7]);
+        assert_eq!(after.counts(), [1, 1, 0, 16_000]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! WebSocket frames (RFC 6455 §5): a server's are written, a client's read.
 
 use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 /// The longest frame of data that a client may send, in bytes: a player has nothing to
@@ -111,7 +112,7 @@ pub enum FrameError {
 ///           header complete            payload complete
 ///   Header ─────────────────▶ Payload ──────────────────▶ Header
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// The header.
     Header,
@@ -124,7 +125,7 @@ enum State {
 }
 
 /// Reads a client's frames, cut anywhere. Data is skipped.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FrameReader {
     state: State,
     /// Bytes of a header that is not complete.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::Limits;
 
 /// A stream's full name. Parameters are no part of it: players and publishers
 /// with different tokens meet on the same stream.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct StreamKey {
     /// The virtual host: as requested in a session's events; the server puts
     /// in its place the configured one that it falls to.
@@ -65,7 +67,7 @@ const VHOST_PARAMETERS: [&str; 2] = ["vhost", "domain"];
 
 /// The parameters of an application's or stream's name (`?token=x&…`), as they
 /// came, without the `?`; empty if there are none.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Parameters(pub String);
 
 impl Parameters {
@@ -126,7 +128,7 @@ pub enum NameError {
 }
 
 /// The name in `connect`: an application on a virtual host.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AppName {
     /// The requested virtual host: from the parameters, else the host of
     /// tcUrl; empty if neither names one.

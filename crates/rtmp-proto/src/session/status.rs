@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::amf0::Value;
 use crate::wire::message::data;
 use crate::wire::{Limits, Message, MessageType};
@@ -36,7 +38,7 @@ pub mod code {
 }
 
 /// The severity of a status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Level {
     /// All is as it should be.
     Status,
@@ -48,7 +50,7 @@ pub enum Level {
 
 /// A status: the information object of `onStatus`, and of the results of
 /// `connect`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The severity.
     pub level: Level,
@@ -63,7 +65,7 @@ pub struct Status {
 /// The place that a server sends a client to, as the property `ex` of an
 /// information object says it: Adobe's servers with `redirect`, SRS with
 /// `redirect2`, too.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Redirect {
     /// `rtmp://host[:port]/app` (`redirect`), or the stream's URL (`redirect2`).
     pub url: String,

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use rml_rtmp::handshake::{Handshake as Inner, HandshakeProcessResult, PeerType};
+use serde::{Deserialize, Serialize};
 
 /// Bytes that a peer sends in its handshake: version, first and second packet.
 const HANDSHAKE_LEN: usize = 1 + 1536 + 1536;
@@ -28,10 +29,13 @@ const LAST_PACKET_LEN: usize = 1536;
 /// One side of a handshake in progress.
 ///
 /// The caller passes the peer's bytes to [`Handshake::read`] as they come, and
-/// sends what it appends, until it returns true.
+/// sends what it appends, until it returns true. It can be written down and
+/// read again as long as it [is portable](Handshake::is_portable).
+#[derive(Serialize, Deserialize)]
 pub struct Handshake {
     /// Answers the peer's first two packets; then the third is only counted,
     /// and thousands that join at a time hold nothing while they wait for it.
+    #[serde(skip)]
     inner: Option<Box<Inner>>,
     /// Bytes of the peer's handshake still to come.
     missing: usize,
@@ -66,6 +70,13 @@ impl Handshake {
             inner: Some(inner),
             missing: HANDSHAKE_LEN,
         })
+    }
+
+    /// False from the first byte of the peer's first two packets to the last: what is
+    /// kept meanwhile cannot be written down.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        self.inner.is_none()
     }
 
     /// Takes handshake bytes off the front of `input` and never more than

@@ -1,12 +1,14 @@
 //! The meaning of a stream's message to whoever keeps and forwards the stream.
 
+use serde::{Deserialize, Serialize};
+
 use super::message::audio::{AudioCodec, AudioContent, AudioHead};
 use super::message::data::{self, DataKind};
 use super::message::video::{VideoCodec, VideoContent, VideoHead};
 use super::{Message, MessageType};
 
 /// A media message's part in its stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum MediaClass {
     /// A video decoder's configuration, needed by every player that joins;
     /// each track has its own.
@@ -57,7 +59,7 @@ pub enum MediaClass {
 ///
 /// Whoever forwards a stream needs this in several places: it is read once,
 /// when the message arrives, and handed on with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MediaHead {
     /// The message's part in its stream.
     pub class: MediaClass,
@@ -132,7 +134,7 @@ impl MediaHead {
 
 /// The coding of one track, and the track's number: 0 where there is but one of
 /// its kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TrackCodec {
     /// The coding.
     pub codec: Codec,
@@ -154,7 +156,7 @@ impl TrackCodec {
 }
 
 /// The coding of one track.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Codec {
     /// Of sound.
     Audio(AudioCodec),

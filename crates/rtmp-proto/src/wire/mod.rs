@@ -4,6 +4,7 @@
 //! "RTMP 1.0" in the comments is Adobe's specification of 21 December 2012.
 
 pub mod amf0;
+pub mod bytes_format;
 pub mod chunk;
 pub mod handshake;
 mod limits;

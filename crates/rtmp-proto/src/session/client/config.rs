@@ -1,11 +1,13 @@
 //! The requests of a client.
 
+use serde::{Deserialize, Serialize};
+
 use crate::session::properties::GOP_CACHE;
 use crate::wire::amf0::Value;
 use crate::wire::message::Command;
 
 /// The purpose of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Purpose {
     /// To play the stream.
     Play,
@@ -14,7 +16,7 @@ pub enum Purpose {
 }
 
 /// The requests of a client, and the form that they take.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ClientConfig {
     /// To play or to publish.
     pub purpose: Purpose,

@@ -3,6 +3,7 @@
 mod config;
 
 pub use config::{ClientConfig, Purpose};
+use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
 use super::properties::MARKS_PUBLICATIONS;
@@ -51,9 +52,11 @@ pub enum ClientEvent {
 /// `read` appends; the session asks for the stream by itself. After
 /// [`ClientEvent::Publishing`] the caller may [`publish`](ClientSession::publish);
 /// before it closes the socket it calls [`close`](ClientSession::close).
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ClientSession {
     config: ClientConfig,
+    /// Those of the program that goes on with it.
+    #[serde(skip)]
     limits: Limits,
     stage: Stage,
     reader: ChunkReader,
@@ -72,7 +75,7 @@ pub struct ClientSession {
 ///     │            │               │               │      └─▶ Publishing
 ///     └────────────┴───────────────┴───────────────┴──────────┴─▶ Over
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     Handshake(Box<Handshake>),
     /// Waits for the result of this transaction.
@@ -181,6 +184,15 @@ impl ClientSession {
         let stream_id = Value::Number(f64::from(stream_id));
         let delete = Command::new("deleteStream", 0.0, vec![stream_id]);
         self.send(&delete.to_message(0), out);
+    }
+
+    /// True if the session can be written down (`serde`) and be read by another process
+    /// that goes on with it; not so within the first packets of the handshake.
+    pub fn is_portable(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake(handshake) => handshake.is_portable(),
+            _ => true,
+        }
     }
 
     /// Bytes received after the handshake.

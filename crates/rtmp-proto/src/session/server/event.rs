@@ -1,12 +1,14 @@
 //! The requests and notices of a client.
 
+use serde::{Deserialize, Serialize};
+
 use crate::session::name::{Parameters, StreamKey};
 use crate::session::status::Status;
 use crate::wire::Message;
 use crate::wire::amf0::Value;
 
 /// An event of the client's side.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum ServerEvent {
     /// The client wants to use an application; waits for
     /// [`accept_connect`](super::ServerSession::accept_connect) or
@@ -74,7 +76,7 @@ pub enum ServerEvent {
 
 /// `connect`, as it came. What is not a name is the client's own text: a log
 /// line should escape it (`{:?}`).
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConnectRequest {
     /// The requested virtual host: from parameters, else the host of tcUrl;
     /// empty if neither names one.
@@ -128,7 +130,7 @@ impl Default for ConnectSettings {
 }
 
 /// `publish`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PublishRequest {
     /// The message stream.
     pub stream_id: u32,
@@ -141,7 +143,7 @@ pub struct PublishRequest {
 }
 
 /// The way in which a publisher wants its stream kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum PublishKind {
     /// Broadcast it.
     Live,
@@ -152,7 +154,7 @@ pub enum PublishKind {
 }
 
 /// `play`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PlayRequest {
     /// The message stream.
     pub stream_id: u32,
@@ -169,7 +171,7 @@ pub struct PlayRequest {
 }
 
 /// The place where a player wants to begin (RTMP 1.0 §7.2.2.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum PlayStart {
     /// The live stream, else a recorded one of that name.
     LiveOrRecorded,

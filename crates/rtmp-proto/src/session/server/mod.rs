@@ -7,6 +7,8 @@ mod streams;
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 pub use event::{
     ConnectRequest, ConnectSettings, PlayRequest, PlayStart, PublishKind, PublishRequest,
     ServerEvent,
@@ -47,8 +49,10 @@ pub enum Phase {
 /// client sent after its request keeps its place.
 ///
 /// While it plays, a session holds well under 1 kB.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ServerSession {
+    /// Those of the program that goes on with it.
+    #[serde(skip)]
     limits: Limits,
     stage: Stage,
     reader: ChunkReader,
@@ -67,7 +71,7 @@ pub struct ServerSession {
 /// Handshake ─▶ Connecting ─ connect ─▶ ConnectRequested ─ accepted ─▶ Connected
 ///                                             └────────── refused ──▶ Refused
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     Handshake(Box<Handshake>),
     /// `connect` has not come.
@@ -80,7 +84,7 @@ enum Stage {
 }
 
 /// The parts of a `connect` that its answer needs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct PendingConnect {
     transaction_id: f64,
     object_encoding: f64,
@@ -386,6 +390,15 @@ impl ServerSession {
             Stage::Handshake(_) => Phase::Handshake,
             Stage::Connecting | Stage::ConnectRequested(_) | Stage::Refused => Phase::Connecting,
             Stage::Connected(_) => Phase::Connected,
+        }
+    }
+
+    /// True if the session can be written down (`serde`) and be read by another process
+    /// that goes on with it; not so within the first packets of the handshake.
+    pub fn is_portable(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake(handshake) => handshake.is_portable(),
+            _ => true,
         }
     }
 

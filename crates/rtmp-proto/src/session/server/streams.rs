@@ -1,5 +1,7 @@
 //! The message streams of a connection.
 
+use serde::{Deserialize, Serialize};
+
 /// The state of a message stream.
 ///
 /// ```text
@@ -13,7 +15,7 @@
 ///
 /// While one is in `PublishRequested` or `PlayRequested`, the session reads no
 /// input. Clients that never create a stream publish or play from `None`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum Activity {
     /// The stream does not exist.
     None,
@@ -42,7 +44,7 @@ impl Activity {
 }
 
 /// Message streams 1 to the limit; stream 0 is the connection itself.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Streams {
     /// Index 0 is stream 1. As long as the highest stream ever used.
     activities: Vec<Activity>,

@@ -1,7 +1,9 @@
 //! The values of AMF0.
 
+use serde::{Deserialize, Serialize};
+
 /// An AMF0 value. Objects keep their properties in the order of the wire.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Value {
     /// A number (marker 0).
     Number(f64),

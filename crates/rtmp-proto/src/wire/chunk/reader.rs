@@ -1,6 +1,7 @@
 //! Chunks to messages.
 
 use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
 
 use super::header::DEFAULT_CHUNK_SIZE;
 use super::header::{BasicHeader, MAX_HEADER_LEN, MessageHeader};
@@ -40,7 +41,7 @@ pub enum ChunkError {
 ///
 /// Messages that govern the chunk layer itself (Set Chunk Size, Abort, Window
 /// Acknowledgement Size) take effect here and are delivered like all others.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ChunkReader {
     streams: Vec<ChunkStream>,
     /// The chunk stream whose chunk is being read, by index.
@@ -65,7 +66,7 @@ pub struct ChunkReader {
 
 /// The values that later headers of a chunk stream may refer to, and its
 /// unfinished message.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct ChunkStream {
     id: u32,
     timestamp: u32,
@@ -79,6 +80,7 @@ struct ChunkStream {
     extended: bool,
     /// True if a message has begun that is not complete.
     unfinished: bool,
+    #[serde(with = "crate::wire::bytes_format")]
     payload: BytesMut,
 }
 

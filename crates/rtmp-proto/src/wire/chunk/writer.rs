@@ -1,6 +1,7 @@
 //! Messages to chunks.
 
 use bytes::BufMut;
+use serde::{Deserialize, Serialize};
 
 use super::header::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_MESSAGE_LEN};
 use crate::wire::message::{Message, MessageType};
@@ -62,13 +63,13 @@ pub fn readdress(encoded: &mut [u8], stream_id: u32) {
 /// since the last message of their chunk stream.
 ///
 /// For the one receiver that gets every message from the first on.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ChunkWriter {
     chunk_size: u32,
     last: Vec<(u32, LastHeader)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct LastHeader {
     timestamp: u32,
     stream_id: u32,

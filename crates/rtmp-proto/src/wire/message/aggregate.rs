@@ -1,6 +1,8 @@
 //! Aggregate messages: several audio, video and data messages in one (RTMP
 //! 1.0 §7.1.6).
 
+use serde::{Deserialize, Serialize};
+
 use super::envelope::{Message, MessageType};
 
 /// The messages within an aggregate, in their order.
@@ -18,7 +20,7 @@ pub fn split(aggregate: Message) -> Parts {
 }
 
 /// The iterator of [`split`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Parts {
     aggregate: Message,
     at: usize,

@@ -1,10 +1,12 @@
 //! The first bytes of an audio message: FLV's audio tag header and its
 //! enhancement (Enhanced RTMP v2 § "Enhanced Audio").
 
+use serde::{Deserialize, Serialize};
+
 use super::enhanced::{ExHead, FourCc, Multitrack};
 
 /// The coding of an audio message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum AudioCodec {
     /// FLV's sound formats: 2 MP3, 7 and 8 G.711, 10 AAC, 11 Speex, …
     Legacy(u8),

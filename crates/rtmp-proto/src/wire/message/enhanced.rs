@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A four-character code of Enhanced RTMP (`hvc1`, `av01`, `Opus`, …).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FourCc(pub [u8; 4]);
 
 impl fmt::Debug for FourCc {

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// One RTMP message, whole, as the chunk layer delivers and takes it.
 ///
 /// Cloning is cheap: the payload is shared.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Milliseconds from an epoch of the sender's choice; wraps at 2³².
     pub timestamp: u32,
@@ -17,6 +18,7 @@ pub struct Message {
     /// answered to `createStream`.
     pub stream_id: u32,
     /// The payload, without any chunk header.
+    #[serde(with = "crate::wire::bytes_format")]
     pub payload: Bytes,
 }
 
@@ -35,7 +37,7 @@ impl fmt::Debug for Message {
 }
 
 /// A message type id (RTMP 1.0 §5.4, §7.1), known to us or not.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MessageType(pub u8);
 
 impl MessageType {

@@ -1,10 +1,12 @@
 //! The first bytes of a video message: FLV's video tag header and its
 //! enhancement (Enhanced RTMP v2 § "Enhanced Video").
 
+use serde::{Deserialize, Serialize};
+
 use super::enhanced::{ExHead, FourCc, Multitrack};
 
 /// The coding of a video message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum VideoCodec {
     /// FLV's codec ids: 2 H.263, 3 screen, 4 VP6, 7 AVC, 12 HEVC (not FLV's,
     /// but widely sent), …

@@ -23,11 +23,13 @@ const VERSION: &str = match option_env!("MILLRACE_VERSION") {
   rtmp-edge -t -c edge.conf            only check it
   rtmp-edge sign -c edge.conf rtmp://HOST/live/livestream
   rtmp-edge top -c edge.conf           streams and viewers of one that runs
+  rtmp-edge upgrade                  the running one becomes this program
   rtmp-edge --listen 19350 --origin a:1935 --origin b:1935
 
 Signals:
   SIGTERM  stop           SIGHUP   reload the configuration
   SIGQUIT  drain, stop    SIGUSR1  open the log file anew
+  SIGUSR2  become the installed program, while everybody stays connected
 
 Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
 )]

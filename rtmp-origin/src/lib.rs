@@ -23,11 +23,13 @@ const VERSION: &str = match option_env!("MILLRACE_VERSION") {
   rtmp-origin -t -c origin.conf        only check it
   rtmp-origin sign -c origin.conf rtmp://HOST/live/livestream
   rtmp-origin top -c origin.conf       streams and viewers of one that runs
+  rtmp-origin upgrade                the running one becomes this program
   rtmp-origin --listen 19350 --min-latency on --http-api 127.0.0.1:1985
 
 Signals:
   SIGTERM  stop           SIGHUP   reload the configuration
   SIGQUIT  drain, stop    SIGUSR1  open the log file anew
+  SIGUSR2  become the installed program, while everybody stays connected
 
 Exit status: 0 after a stop, 1 if it could not run, 2 if the configuration is wrong."
 )]

@@ -54,7 +54,8 @@ addWords({
   "kind.forward-failed": ["forward failed", "转推失败"], "kind.reload": ["reload", "重新加载"],
   "kind.reload-failed": ["reload failed", "加载失败"], "kind.certificate": ["certificate", "证书更新"],
   "kind.certificate-failed": ["certificate failed", "证书错误"], "kind.drain": ["drain", "排空"],
-  "kind.dismiss": ["dismiss", "断开"],
+  "kind.dismiss": ["dismiss", "断开"], "kind.upgrade": ["upgrade", "升级"],
+  "kind.upgrade-failed": ["upgrade failed", "升级失败"],
 });
 
 // The most that is asked for at once.
@@ -67,7 +68,7 @@ const LEARN_MS = 30000;
 const TONES = {
   "publish": "good", "pull": "good", "certificate": "good", "reload": "good",
   "refused": "warn", "pull-failed": "warn", "forward-failed": "bad", "drain": "warn",
-  "reload-failed": "bad", "certificate-failed": "bad",
+  "reload-failed": "bad", "certificate-failed": "bad", "upgrade": "good", "upgrade-failed": "bad",
 };
 const PULL_TONES = { flowing: "good", lingering: "", pausing: "bad" };
 

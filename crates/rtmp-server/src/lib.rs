@@ -8,6 +8,8 @@
 //! - `transport`: a connection's bytes, plain or by TLS.
 //! - `redact`: URLs without secrets.
 //! - [`config`], which all of them use: SRS's configuration.
+//! - `hand_over`, which all of them use: values, times and descriptors for the program that
+//!   the process becomes by an upgrade.
 //!
 //! The protocol is `rtmp-proto`'s, which performs no I/O and reads no clock.
 //!
@@ -15,6 +17,7 @@
 
 pub mod config;
 mod daemon;
+mod hand_over;
 mod http;
 mod redact;
 mod server;

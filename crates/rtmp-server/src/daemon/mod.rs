@@ -1,15 +1,17 @@
 //! The life of a server process: start ([`run`]), reload (SIGHUP), drain (SIGQUIT),
-//! stop (SIGTERM).
+//! upgrade (SIGUSR2), stop (SIGTERM).
 
+mod control;
 mod descriptors;
+mod listeners;
 mod logging;
 mod options;
 mod pid_file;
 mod sign;
 mod signals;
+mod upgrade;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +23,19 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, Loaded, Role, TlsListener};
+use crate::hand_over::Inherited;
 use crate::http;
-use crate::server::{Activity, EventKind, Protocol, Server, check_certificates, listen};
+use crate::server::{Activity, EventKind, Protocol, Server, check_certificates};
 use crate::top::TopOptions;
+use control::{Control, UpgradeOptions, Waiter};
+use listeners::{Listener, ListenerKind};
 use logging::LogOutput;
 use options::Command;
 pub use options::Options;
 use pid_file::PidFile;
 use sign::SignOptions;
 use signals::{SignalAction, Signals, ignore_other_signals};
+use upgrade::{Belongings, Rehearsed, TakenOver, Upgrade};
 
 /// Exit status for a wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -46,6 +52,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     match &options.command {
         Some(Command::Sign(sign)) => return print_signed(role, sign),
         Some(Command::Top(top)) => return show_top(role, top),
+        Some(Command::Upgrade(upgrade)) => return ask_for_upgrade(role, upgrade),
         None => {}
     }
     let loaded = match options.load(role) {
@@ -55,6 +62,9 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
+    if options.rehearse {
+        return rehearse(&loaded.config);
+    }
     if options.check {
         for warning in &loaded.warnings {
             eprintln!("{}", warning.sentence());
@@ -69,6 +79,33 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     }
     match serve(role, options, loaded) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            systemd::print_error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Rehearses the start of this program in place of another one that runs.
+fn rehearse(config: &Config) -> ExitCode {
+    let checked = check_certificates(config).map_err(anyhow::Error::from);
+    match checked.and_then(|()| upgrade::rehearse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Has a running server become this program.
+fn ask_for_upgrade(role: Role, options: &UpgradeOptions) -> ExitCode {
+    match control::upgrade(role, options) {
+        Ok(said) => {
+            // An error does not matter: the exit status says the same.
+            let _ = writeln!(std::io::stdout(), "{said}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             systemd::print_error(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -129,20 +166,14 @@ fn show_top(role: Role, top: &TopOptions) -> ExitCode {
     }
 }
 
-/// The listening sockets. They are opened before the process goes to the
-/// background.
-struct Listeners {
-    rtmp: Vec<std::net::TcpListener>,
-    http: Option<std::net::TcpListener>,
-    http_flv: Vec<std::net::TcpListener>,
-    https: Vec<std::net::TcpListener>,
-    rtmps: Vec<std::net::TcpListener>,
-    http_api_https: Vec<std::net::TcpListener>,
-}
-
 fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
+    let upgrade = Upgrade::new().context("cannot find our own program")?;
+    let mut before = upgrade::take_over().context("what was handed over cannot be read")?;
     let Loaded { config, warnings } = loaded;
-    let listeners = open_listeners(&config)?;
+    let listeners = match &mut before {
+        Some(before) => listeners::open(&config, &before.listeners, &mut before.inherited)?,
+        None => listeners::open(&config, &[], &mut Inherited::default())?,
+    };
     let output = LogOutput::start(&config.log).with_context(|| {
         let file = config
             .log
@@ -150,10 +181,13 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             .map_or("?".into(), |path| path.display().to_string());
         format!("cannot write the log {file}: choose another by srs_log_file or --log-file")
     })?;
-    let mut pid_file = config.pid.as_deref().map(PidFile::open).transpose()?;
+    let mut pid_file = match before.as_mut().and_then(take_pid_file) {
+        Some(pid_file) => Some(pid_file),
+        None => config.pid.as_deref().map(PidFile::open).transpose()?,
+    };
     // Whoever started us sees only the exit of the foreground process: what can
     // fail has been tried before.
-    if options.daemon {
+    if options.daemon && before.is_none() {
         let (keep_directory, keep_output) = (true, config.log.destination().is_none());
         nix::unistd::daemon(keep_directory, keep_output).context("cannot go to the background")?;
     }
@@ -169,152 +203,234 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         .thread_name("async")
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve_until_signal(
-        role, options, config, listeners, &output,
-    ));
+    let process = Process {
+        role,
+        options,
+        listeners,
+        output,
+        pid_file,
+        upgrade,
+    };
+    let result = runtime.block_on(process.serve(config, before));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result
 }
 
-fn open_listeners(config: &Config) -> anyhow::Result<Listeners> {
-    let bind = |&address: &SocketAddr, option: &str| {
-        listen(address).with_context(|| {
-            format!("cannot listen at {address}: choose another address or port by {option}")
-        })
-    };
-    let tls = |listener: Option<&TlsListener>, option| {
-        let addresses = listener.map_or(&[][..], |listener| &listener.listen);
-        addresses
-            .iter()
-            .map(|address| bind(address, option))
-            .collect::<anyhow::Result<Vec<_>>>()
-    };
-    let rtmp = config
-        .listen
-        .iter()
-        .map(|address| bind(address, "`listen` or --listen"));
-    Ok(Listeners {
-        rtmp: rtmp.collect::<anyhow::Result<_>>()?,
-        http: config
-            .http_api
-            .as_ref()
-            .map(|api| bind(&api.listen, "`http_api { listen …; }` or --http-api"))
-            .transpose()?,
-        http_flv: config
-            .http_listen()
-            .iter()
-            .map(|address| bind(address, "`http_server { listen …; }`"))
-            .collect::<anyhow::Result<_>>()?,
-        https: tls(config.https(), "`http_server { https { listen …; } }`")?,
-        rtmps: tls(config.rtmps.as_ref(), "`rtmps { listen …; }`")?,
-        http_api_https: tls(
-            config.http_api_https.as_ref(),
-            "`http_api { https { listen …; } }`",
-        )?,
-    })
+/// The pid file that this process has had before.
+fn take_pid_file(before: &mut TakenOver) -> Option<PidFile> {
+    let (path, number) = before.pid_file.take()?;
+    let descriptor = before.inherited.take(number).ok()?;
+    Some(PidFile::take_over(path, descriptor))
 }
 
-/// Serves until a signal ends it.
-async fn serve_until_signal(
+/// A server's process.
+struct Process<'a> {
     role: Role,
-    options: &Options,
-    config: Config,
-    listeners: Listeners,
-    output: &LogOutput,
-) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("cannot listen to signals")?;
-    ignore_other_signals().context("cannot listen to signals")?;
-    let name = match role {
-        Role::Origin => "rtmp-origin",
-        Role::Edge => "rtmp-edge",
-    };
-    let server = Server::start(role, config).context("cannot start")?;
-    let mut accepting = Vec::new();
-    for listener in listeners.rtmp {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!(
-            "{name} {} takes RTMP at {}",
-            env!("CARGO_PKG_VERSION"),
-            listener.local_addr()?
-        );
-        let task = tokio::spawn(server.clone().accept(listener, Protocol::Rtmp));
-        accepting.push(AbortOnDropHandle::new(task));
-    }
-    for listener in listeners.http_flv {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!(
-            "{name} serves HTTP-FLV and HLS at {}",
-            listener.local_addr()?
-        );
-        let task = tokio::spawn(server.clone().accept(listener, Protocol::HttpFlv));
-        accepting.push(AbortOnDropHandle::new(task));
-    }
-    for listener in listeners.rtmps {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!("{name} takes RTMPS at {}", listener.local_addr()?);
-        let task = tokio::spawn(server.clone().accept(listener, Protocol::Rtmps));
-        accepting.push(AbortOnDropHandle::new(task));
-    }
-    for listener in listeners.https {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!(
-            "{name} serves HTTP-FLV by HTTPS at {}",
-            listener.local_addr()?
-        );
-        let task = tokio::spawn(server.clone().accept(listener, Protocol::Https));
-        accepting.push(AbortOnDropHandle::new(task));
-    }
-    let mut _http = None;
-    if let Some(listener) = listeners.http {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!("the HTTP API answers at {}", listener.local_addr()?);
-        let task = tokio::spawn(http::serve(listener, server.clone()));
-        _http = Some(AbortOnDropHandle::new(task));
-    }
-    let mut _https = Vec::new();
-    for listener in listeners.http_api_https {
-        let listener = TcpListener::from_std(listener)?;
-        log::info!(
-            "the HTTP API answers by HTTPS at {}",
-            listener.local_addr()?
-        );
-        let task = tokio::spawn(http::serve_https(listener, server.clone()));
-        _https.push(AbortOnDropHandle::new(task));
-    }
-    let notify_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
-    notify_ready();
-    let mut drain_until = None;
-    loop {
-        match signals.next(drain_until.map(|_| POLL_INTERVAL)).await {
-            Some(SignalAction::Stop) => break,
-            Some(SignalAction::Reload) => {
-                systemd::reloading("reading the configuration again");
-                reload(&server, options, output);
-                notify_ready();
-            }
-            Some(SignalAction::ReopenLog) => reopen_log(&server, output),
-            Some(SignalAction::Drain) => {
-                let limit = server.config().drain_timeout;
-                log::info!("draining: no new connections; viewers may finish for {limit:?}");
-                systemd::status("draining: no new connections, viewers may finish");
-                accepting.clear();
-                server.drain();
-                drain_until.get_or_insert(Instant::now() + limit);
-            }
-            None => {
-                let over = drain_until.is_some_and(|until| until <= Instant::now());
-                if over || viewers(&server) == 0 {
-                    break;
+    options: &'a Options,
+    listeners: Vec<Listener>,
+    output: LogOutput,
+    pid_file: Option<PidFile>,
+    upgrade: Upgrade,
+}
+
+/// The event that ends a process's wait.
+enum ProcessEvent {
+    Signal(Option<SignalAction>),
+    /// Somebody asks for an upgrade.
+    Asked(Waiter),
+    Rehearsed(Result<Rehearsed, String>),
+}
+
+impl Process<'_> {
+    /// Serves until a signal ends it, in place of the program `before` if there was one.
+    async fn serve(mut self, config: Config, before: Option<TakenOver>) -> anyhow::Result<()> {
+        let mut signals = Signals::new().context("cannot listen to signals")?;
+        ignore_other_signals().context("cannot listen to signals")?;
+        upgrade::listen_again().context("cannot listen to signals")?;
+        let control = Control::listen(self.role);
+        let (role, name) = (self.role, name(self.role));
+        let server = match before {
+            None => Server::start(role, config).context("cannot start")?,
+            Some(before) => go_on(role, config, before).await?,
+        };
+        let mut accepting = Vec::new();
+        for listener in &self.listeners {
+            let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
+            let address = socket.local_addr()?;
+            let task = match listener.kind {
+                ListenerKind::Rtmp => {
+                    log::info!(
+                        "{name} {} takes RTMP at {address}",
+                        env!("CARGO_PKG_VERSION")
+                    );
+                    tokio::spawn(server.clone().accept(socket, Protocol::Rtmp))
+                }
+                ListenerKind::Http => {
+                    log::info!("{name} serves HTTP-FLV and HLS at {address}");
+                    tokio::spawn(server.clone().accept(socket, Protocol::HttpFlv))
+                }
+                ListenerKind::Rtmps => {
+                    log::info!("{name} takes RTMPS at {address}");
+                    tokio::spawn(server.clone().accept(socket, Protocol::Rtmps))
+                }
+                ListenerKind::Https => {
+                    log::info!("{name} serves HTTP-FLV by HTTPS at {address}");
+                    tokio::spawn(server.clone().accept(socket, Protocol::Https))
+                }
+                ListenerKind::HttpApi | ListenerKind::HttpApiHttps => continue,
+            };
+            accepting.push(AbortOnDropHandle::new(task));
+        }
+        let mut _api = Vec::new();
+        for listener in &self.listeners {
+            let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
+            let address = socket.local_addr()?;
+            let task = match listener.kind {
+                ListenerKind::HttpApi => {
+                    log::info!("the HTTP API answers at {address}");
+                    tokio::spawn(http::serve(socket, server.clone()))
+                }
+                ListenerKind::HttpApiHttps => {
+                    log::info!("the HTTP API answers by HTTPS at {address}");
+                    tokio::spawn(http::serve_https(socket, server.clone()))
+                }
+                _ => continue,
+            };
+            _api.push(AbortOnDropHandle::new(task));
+        }
+        let output = self.output.clone();
+        let notify_ready = || systemd::ready(&format!("serving; the log goes to {output}"));
+        notify_ready();
+        let mut drain_until = None;
+        loop {
+            let wait = drain_until.map(|_| POLL_INTERVAL);
+            let event = tokio::select! {
+                action = signals.next(wait) => ProcessEvent::Signal(action),
+                waiter = control.next() => ProcessEvent::Asked(waiter),
+                rehearsed = self.upgrade.rehearsed() => ProcessEvent::Rehearsed(rehearsed),
+            };
+            let action = match event {
+                ProcessEvent::Signal(action) => action,
+                ProcessEvent::Asked(waiter) => {
+                    self.begin_upgrade(&server, Some(waiter), drain_until.is_some());
+                    continue;
+                }
+                ProcessEvent::Rehearsed(rehearsed) => {
+                    self.try_upgrade(&server, rehearsed, drain_until.is_some())
+                        .await;
+                    continue;
+                }
+            };
+            match action {
+                Some(SignalAction::Stop) => break,
+                Some(SignalAction::Reload) => {
+                    systemd::reloading("reading the configuration again");
+                    reload(&server, self.options, &self.output);
+                    notify_ready();
+                }
+                Some(SignalAction::ReopenLog) => reopen_log(&server, &self.output),
+                Some(SignalAction::Upgrade) => {
+                    self.begin_upgrade(&server, None, drain_until.is_some());
+                }
+                Some(SignalAction::Drain) => {
+                    let limit = server.config().drain_timeout;
+                    log::info!("draining: no new connections; viewers may finish for {limit:?}");
+                    systemd::status("draining: no new connections, viewers may finish");
+                    accepting.clear();
+                    self.listeners.clear();
+                    server.drain();
+                    drain_until.get_or_insert(Instant::now() + limit);
+                }
+                None => {
+                    let over = drain_until.is_some_and(|until| until <= Instant::now());
+                    if over || viewers(&server) == 0 {
+                        break;
+                    }
                 }
             }
         }
+        accepting.clear();
+        self.listeners.clear();
+        stop(&server).await;
+        Ok(())
     }
+
+    fn begin_upgrade(&mut self, server: &Server, waiter: Option<Waiter>, drains: bool) {
+        self.upgrade.begin(waiter);
+        if drains {
+            self.upgrade.fail(server, DRAINS);
+        }
+    }
+
+    /// Becomes the program that has rehearsed its start, or goes on.
+    async fn try_upgrade(
+        &mut self,
+        server: &Server,
+        rehearsed: Result<Rehearsed, String>,
+        drains: bool,
+    ) {
+        let reason = match rehearsed {
+            _ if drains => DRAINS.to_owned(),
+            Ok(rehearsed) => {
+                let belongings = Belongings {
+                    listeners: self.listeners.iter().map(Listener::part).collect(),
+                    pid_file: self.pid_file.as_ref().map(PidFile::part),
+                };
+                self.upgrade.execute(server, rehearsed, belongings).await
+            }
+            Err(reason) => reason,
+        };
+        self.upgrade.fail(server, &reason);
+    }
+}
+
+/// Why a server that drains is not upgraded.
+const DRAINS: &str = "the server drains, and is about to stop";
+
+fn name(role: Role) -> &'static str {
+    match role {
+        Role::Origin => "rtmp-origin",
+        Role::Edge => "rtmp-edge",
+    }
+}
+
+/// Goes on with the server that the program `before` has had.
+async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<Arc<Server>> {
+    let TakenOver {
+        server: part,
+        inherited,
+        waiters,
+        version,
+        frozen_at,
+        ..
+    } = before;
+    let server = Server::take_over(role, config, part, inherited).await;
+    let server = server.context("cannot go on with what was handed over")?;
+    let clients = server.clients().count();
+    let text = format!(
+        "{} {} goes on in place of {version} with {clients} connections; everybody has stood \
+         still for {} ms",
+        name(role),
+        env!("CARGO_PKG_VERSION"),
+        frozen_at.elapsed().as_millis()
+    );
+    log::info!("upgrade: {text}");
+    server
+        .events()
+        .record(EventKind::Upgrade, None, None, &text);
+    for waiter in waiters {
+        waiter.answer(&format!("ok: {text}"));
+    }
+    Ok(server)
+}
+
+/// Stops the server.
+async fn stop(server: &Server) {
     systemd::stopping();
     log::info!(
         "stopping: {} connections are closed",
         server.clients().count()
     );
-    accepting.clear();
     server.finish_ingests().await;
     server.dismiss_all();
     let until = Instant::now() + STOP_TIMEOUT;
@@ -325,7 +441,6 @@ async fn serve_until_signal(
     tokio::join!(server.dvr().finish(), server.forwards().finish());
     server.flush_hooks().await;
     log::info!("stopped");
-    Ok(())
 }
 
 /// Number of connections that a drain waits for.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::control::UpgradeOptions;
 use super::sign::SignOptions;
 use crate::config::{self, ConfigError, DEFAULT_VHOST, Directive, Loaded, Location, Role, conf};
 use crate::top::TopOptions;
@@ -14,6 +15,7 @@ use crate::top::TopOptions;
 pub(super) enum Command {
     Sign(SignOptions),
     Top(TopOptions),
+    Upgrade(UpgradeOptions),
 }
 
 /// Options that both servers have.
@@ -30,6 +32,11 @@ pub struct Options {
     /// Check the configuration and exit: 0 if it is good, 2 if not
     #[arg(short = 't', long)]
     pub check: bool,
+
+    /// Read the configuration, and what a running server would hand over, as an upgrade
+    /// does before it happens
+    #[arg(long, hide = true)]
+    pub rehearse: bool,
 
     /// Go to the background (otherwise we stay in the foreground, whatever
     /// `daemon` says in the file)

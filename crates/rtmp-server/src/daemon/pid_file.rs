@@ -1,7 +1,8 @@
 //! The pid file.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,17 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
+    /// Goes on with the file that this process has had before: it is locked still.
+    pub(super) fn take_over(path: PathBuf, descriptor: OwnedFd) -> Self {
+        let file = descriptor.into();
+        Self { path, file }
+    }
+
+    /// Its name and descriptor, for the program that the process becomes.
+    pub(super) fn part(&self) -> (&Path, RawFd) {
+        (&self.path, self.file.as_raw_fd())
+    }
+
     /// Opens and locks the file: before the daemon goes to the background, so that an
     /// error is still seen.
     ///
@@ -51,7 +63,7 @@ impl PidFile {
     /// # Errors
     /// It cannot be written.
     pub(super) fn write(&mut self) -> anyhow::Result<()> {
-        let written = self.file.set_len(0);
+        let written = self.file.set_len(0).and_then(|()| self.file.rewind());
         let written = written.and_then(|()| writeln!(self.file, "{}", std::process::id()));
         written.with_context(|| write_error(&self.path))
     }

@@ -14,6 +14,8 @@ pub(super) enum SignalAction {
     Reload,
     /// SIGUSR1.
     ReopenLog,
+    /// SIGUSR2.
+    Upgrade,
 }
 
 /// The signals that have an action.
@@ -23,6 +25,7 @@ pub(super) struct Signals {
     quit: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -37,6 +40,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -54,21 +58,21 @@ impl Signals {
             _ = self.quit.recv() => Some(SignalAction::Drain),
             _ = self.hangup.recv() => Some(SignalAction::Reload),
             _ = self.user1.recv() => Some(SignalAction::ReopenLog),
+            _ = self.user2.recv() => Some(SignalAction::Upgrade),
             () = pause => None,
         }
     }
 }
 
 /// Ignores the signals that would end a process by default and have no action here,
-/// but may well be sent: tools of SRS's and keepalived's send SIGUSR2 and real-time
-/// signals. The first of each is logged. (Rust ignores SIGPIPE.)
+/// but may well be sent: tools of keepalived's send real-time signals. The first of each is
+/// logged. (Rust ignores SIGPIPE.)
 ///
 /// # Errors
 /// The kernel's refusal.
 pub(super) fn ignore_other_signals() -> std::io::Result<()> {
     use nix::libc;
     let named = [
-        libc::SIGUSR2,
         libc::SIGALRM,
         libc::SIGVTALRM,
         libc::SIGPROF,

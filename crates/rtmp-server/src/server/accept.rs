@@ -34,8 +34,18 @@ pub enum Protocol {
 impl Server {
     /// Accepts connections of `protocol` from `listener` until the task is dropped.
     pub async fn accept(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
+        let participant = self.safepoint.join();
         loop {
-            let (socket, peer) = match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                () = participant.frozen() => {
+                    // Who comes now waits in the queue of the listening socket.
+                    participant.park(|_| Ok(())).await;
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     log::warn!("cannot accept a connection: {error}");

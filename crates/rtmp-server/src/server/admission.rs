@@ -91,6 +91,14 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
+    /// That of a client which this process has counted before.
+    pub(super) fn resume(permit: Permit) -> Self {
+        Self {
+            _permit: permit,
+            reservation: None,
+        }
+    }
+
     /// The client begins to be sent what it plays.
     pub(super) fn begin(&self) {
         if let Some(reservation) = &self.reservation {

@@ -1,16 +1,18 @@
 //! One connection, or one viewer by HLS: its use and its counters.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::{Status, StreamKey};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::admission::Admitted;
 use super::loop_guard::LoopGuard;
-use crate::stream::fanout::Meter;
+use crate::config::Action;
+use crate::stream::fanout::{Meter, MeterPart};
 use crate::stream::lock;
 use crate::transport::TlsPlace;
 
@@ -63,7 +65,7 @@ impl Activity {
 }
 
 /// The protocol that a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum ClientProtocol {
     /// RTMP.
     Rtmp,
@@ -94,7 +96,7 @@ impl ClientProtocol {
 }
 
 /// The URLs that a client names with its first request.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct ClientUrls {
     /// The URL that it has connected to.
     pub(crate) tc_url: Arc<str>,
@@ -135,6 +137,8 @@ pub struct Client {
     requests_until: Mutex<Instant>,
     dismissed: Notify,
     tls: OnceLock<TlsPlace>,
+    /// Its connection is one of HTTP/2.
+    is_http2: AtomicBool,
     /// True if it is a viewer by HLS, whose requests come over any connections.
     pub(crate) is_session: bool,
     carrier: OnceLock<Carrier>,
@@ -148,7 +152,105 @@ struct Carrier {
     _place: OwnedSemaphorePermit,
 }
 
+/// A [`Client`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ClientPart {
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    #[serde(with = "crate::hand_over::monotonic")]
+    since: Instant,
+    meter: MeterPart,
+    received: u64,
+    messages_received: u64,
+    pictures_received: u64,
+    /// Its activity and its stream.
+    activity: Option<(ActivityKind, StreamKey)>,
+    has_permit: bool,
+    protocol: ClientProtocol,
+    urls: Option<ClientUrls>,
+    #[serde(with = "crate::hand_over::monotonic")]
+    requests_until: Instant,
+    tls: Option<TlsPlace>,
+    pub(super) is_session: bool,
+}
+
+/// An [`Activity`] without its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum ActivityKind {
+    Publishing,
+    StandingBy,
+    Waiting,
+    Playing,
+}
+
+impl ClientPart {
+    /// What the client does for quotas, with its stream.
+    pub(super) fn counted(&self) -> Option<(Action, &StreamKey)> {
+        let (kind, key) = self.activity.as_ref().filter(|_| self.has_permit)?;
+        let action = match kind {
+            ActivityKind::Publishing | ActivityKind::StandingBy => Action::Publish,
+            ActivityKind::Waiting | ActivityKind::Playing => Action::Play,
+        };
+        Some((action, key))
+    }
+}
+
 impl Client {
+    /// The client for the program that the process becomes.
+    pub(super) fn part(&self) -> ClientPart {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let activity = match self.activity() {
+            Activity::Idle => None,
+            Activity::Publishing(key) => Some((ActivityKind::Publishing, key)),
+            Activity::StandingBy(key) => Some((ActivityKind::StandingBy, key)),
+            Activity::Waiting(key) => Some((ActivityKind::Waiting, key)),
+            Activity::Playing(key) => Some((ActivityKind::Playing, key)),
+        };
+        ClientPart {
+            id: self.id,
+            peer: self.peer,
+            since: self.since,
+            meter: MeterPart::from(&*self.meter),
+            received: read(&self.received),
+            messages_received: read(&self.messages_received),
+            pictures_received: read(&self.pictures_received),
+            activity: activity.map(|(kind, key)| (kind, (*key).clone())),
+            has_permit: lock(&self.admitted).is_some(),
+            protocol: self.protocol(),
+            urls: self.urls.get().cloned(),
+            requests_until: *lock(&self.requests_until),
+            tls: self.tls_place(),
+            is_session: self.is_session,
+        }
+    }
+
+    /// Goes on with a client that this process has had before.
+    pub(super) fn take_over(part: ClientPart) -> Self {
+        let mut client = Self::new(part.id, part.peer, part.is_session, part.since);
+        client.meter = Arc::new(part.meter.into());
+        client.received = part.received.into();
+        client.messages_received = part.messages_received.into();
+        client.pictures_received = part.pictures_received.into();
+        client.requests_until = Mutex::new(part.requests_until);
+        if let Some((kind, key)) = part.activity {
+            let key = Arc::new(key);
+            client.set_activity(match kind {
+                ActivityKind::Publishing => Activity::Publishing(key),
+                ActivityKind::StandingBy => Activity::StandingBy(key),
+                ActivityKind::Waiting => Activity::Waiting(key),
+                ActivityKind::Playing => Activity::Playing(key),
+            });
+        }
+        client.set_protocol(part.protocol);
+        if let Some(urls) = part.urls {
+            client.set_urls(urls);
+        }
+        if let Some(place) = part.tls {
+            client.set_tls(place);
+        }
+        client
+    }
+
     /// The connection, or the viewer by HLS, number `id`, which has come at `now`.
     pub(super) fn new(id: u64, peer: SocketAddr, is_session: bool, now: Instant) -> Self {
         Self {
@@ -166,6 +268,7 @@ impl Client {
             requests_until: Mutex::new(now),
             dismissed: Notify::new(),
             tls: OnceLock::new(),
+            is_http2: AtomicBool::new(false),
             is_session,
             carrier: OnceLock::new(),
         }
@@ -193,6 +296,18 @@ impl Client {
     pub(super) fn set_tls(&self, place: TlsPlace) {
         // It has one handshake.
         let _ = self.tls.set(place);
+    }
+
+    /// Its connection speaks HTTP/2.
+    pub(super) fn set_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+    }
+
+    /// False if its connection cannot be handed over to another program: what this process
+    /// knows of it is others' (hyper, rustls).
+    pub(super) fn is_portable(&self) -> bool {
+        let is_bound = self.is_http2.load(Ordering::Relaxed) || self.carrier().is_some();
+        !is_bound && self.tls_place() != Some(TlsPlace::UserSpace)
     }
 
     /// It is a request of the HTTP/2 connection `id`, and has one of its places.
@@ -299,8 +414,9 @@ impl Client {
 
 /// The counters of a connection at one moment. The difference of two snapshots is one
 /// play or publish, of which a connection may have several.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct StatsSnapshot {
+    #[serde(with = "crate::hand_over::monotonic")]
     at: Instant,
     received: u64,
     messages_received: u64,

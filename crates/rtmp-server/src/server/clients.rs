@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Activity, Client, ClientProtocol};
 use super::counts::Counts;
 use super::quotas::counted_address;
+use super::upgrade::ClientsPart;
 use crate::stream::lock;
 
 /// The most connections that a server takes.
@@ -34,7 +36,7 @@ pub(super) enum LimitReached {
 }
 
 /// Totals of all connections since the start, those that have gone included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClientTotals {
     /// Connections that have come.
     pub(crate) came: u64,
@@ -119,6 +121,32 @@ impl Clients {
         let client = Arc::new(Client::new(id, peer, is_session, now));
         table.clients.insert(id, client.clone());
         client
+    }
+
+    /// The table for the program that the process becomes.
+    pub(super) fn part(&self) -> ClientsPart {
+        let clients = self.list();
+        ClientsPart {
+            last_id: self.last_id.load(Ordering::Relaxed),
+            gone: lock(&self.table).gone,
+            clients: clients.iter().map(|client| client.part()).collect(),
+        }
+    }
+
+    /// Goes on with the table that this process has had before, whatever the limits say now.
+    pub(super) fn take_over(&self, part: ClientsPart) -> Vec<Arc<Client>> {
+        self.last_id.fetch_max(part.last_id, Ordering::Relaxed);
+        let mut table = lock(&self.table);
+        table.gone = part.gone;
+        let clients = part.clients.into_iter().map(|part| {
+            let client = Arc::new(Client::take_over(part));
+            // Without a limit, there is no error.
+            let _ = table.add_address(client.peer.ip(), client.is_session, 0);
+            table.sessions += usize::from(client.is_session);
+            table.clients.insert(client.id, client.clone());
+            client
+        });
+        clients.collect()
     }
 
     /// Adds a viewer that asks over connections of others, by HLS.

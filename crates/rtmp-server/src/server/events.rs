@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use rtmp_proto::session::StreamKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use service_kit::{EventRing, Numbered, unix_ms};
 
+use super::upgrade::EventsPart;
 use crate::stream::lock;
 
 /// Events that are kept.
@@ -18,7 +19,7 @@ const KEPT_REPEATING: usize = 100;
 const MAX_TEXT_BYTES: usize = 512;
 
 /// The kind of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum EventKind {
     /// A client publishes a stream.
@@ -47,6 +48,10 @@ pub(crate) enum EventKind {
     Drain,
     /// An operator has ended a connection.
     Dismiss,
+    /// The process has become another program, or the same one anew.
+    Upgrade,
+    /// It could not: the program before goes on.
+    UpgradeFailed,
 }
 
 impl EventKind {
@@ -58,7 +63,7 @@ impl EventKind {
 }
 
 /// An event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Event {
     /// Unix time in ms.
     time_ms: u64,
@@ -112,6 +117,23 @@ impl Events {
             }
         }
         ring.push(event);
+    }
+
+    /// The events for the program that the process becomes.
+    pub(super) fn part(&self) -> EventsPart {
+        let ring = lock(&self.0);
+        let events = ring.after(0).into_iter();
+        EventsPart {
+            last: ring.last(),
+            events: events.map(|it| (it.number, it.event)).collect(),
+        }
+    }
+
+    /// Goes on with the events that this process has had before.
+    pub(super) fn take_over(&self, part: EventsPart) {
+        let events = part.events.into_iter();
+        let events = events.map(|(number, event)| Numbered { number, event });
+        lock(&self.0).resume(part.last, events);
     }
 
     /// The events with greater numbers than `number`, the oldest first.

@@ -7,6 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use rtmp_proto::wire::amf0::Value;
+use serde::{Deserialize, Serialize};
 
 /// Property of `connect`'s command object that holds the ids.
 const PROPERTY: &str = "via";
@@ -14,7 +15,7 @@ const PROPERTY: &str = "via";
 const MAX_SERVERS: usize = 16;
 
 /// The ids of servers, separated by commas, the first one first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LoopGuard(String);
 
 impl LoopGuard {

@@ -41,6 +41,7 @@ mod switches;
 mod tls;
 mod trim;
 mod turns;
+pub(crate) mod upgrade;
 mod upstream;
 mod viewer;
 
@@ -91,6 +92,8 @@ use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
+pub(crate) use upgrade::{LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, ServerPart};
+use upgrade::{Participant, Safepoint};
 use viewer::Viewer;
 
 /// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
@@ -137,6 +140,17 @@ pub struct Server {
     programs: Programs,
     /// The runtime of pulls from origins.
     pull_runtime: Handle,
+    /// Where connections stand still before an upgrade.
+    safepoint: Arc<Safepoint>,
+}
+
+/// What a server keeps when its process becomes another program.
+#[derive(Debug)]
+struct Identity {
+    id: LoopGuard,
+    started: Instant,
+    /// Messages' times of arrival are counted from here.
+    epoch: Instant,
 }
 
 impl Server {
@@ -146,6 +160,17 @@ impl Server {
     /// # Errors
     /// No thread or descriptor left, or a certificate cannot be used.
     pub fn start(role: Role, config: Config) -> io::Result<Arc<Self>> {
+        let now = Instant::now();
+        let identity = Identity {
+            id: LoopGuard::new_server(),
+            started: now,
+            epoch: now,
+        };
+        Self::start_as(identity, role, config)
+    }
+
+    fn start_as(identity: Identity, role: Role, config: Config) -> io::Result<Arc<Self>> {
+        let safepoint = Arc::<Safepoint>::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;
@@ -154,23 +179,24 @@ impl Server {
         let tls_client = Arc::new(TlsClient::default());
         let hooks = Hooks::new(config.server_id.as_deref(), tls_client.clone());
         let (returning, returned) = mpsc::unbounded_channel();
+        let returned_safepoint = safepoint.clone();
         let fanout = Fanout::start(wakers.clone(), move |player| {
             // An error means that the process ends.
-            let _ = returning.send(player);
+            let _ = returning.send((player, returned_safepoint.join()));
         })?;
         let memory = StreamMemory::new(config.stream_memory);
         let server = Arc::new(Self {
             role,
             config: watch::Sender::new(Arc::new(config)),
             limits: Limits::default(),
-            id: LoopGuard::new_server(),
-            registry: Registry::new(wakers, memory.logs),
+            id: identity.id,
+            registry: Registry::new(wakers, memory.logs, identity.epoch),
             messages: MemoryPool::new(memory.messages),
             fanout,
             clients: Clients::default(),
             quotas: Arc::default(),
             load: Arc::default(),
-            started: Instant::now(),
+            started: identity.started,
             draining: AtomicBool::new(false),
             last_good_origins: Mutex::default(),
             hooks,
@@ -186,6 +212,7 @@ impl Server {
             ingests: Ingests::default(),
             programs: Programs::start()?,
             pull_runtime: upstream::threads::start(role, workers)?,
+            safepoint,
         });
         tokio::spawn(receive_returned(server.clone(), returned));
         tokio::spawn(sweep(server.clone()));
@@ -474,9 +501,9 @@ fn stream_settings(vhost: &Vhost) -> StreamSettings {
 /// Takes players back that have left their fan-out workers.
 async fn receive_returned(
     server: Arc<Server>,
-    mut returned: mpsc::UnboundedReceiver<ReturnedPlayer<Viewer>>,
+    mut returned: mpsc::UnboundedReceiver<(ReturnedPlayer<Viewer>, Participant)>,
 ) {
-    while let Some(player) = returned.recv().await {
+    while let Some((player, participant)) = returned.recv().await {
         let ReturnedPlayer {
             id,
             socket,
@@ -493,7 +520,9 @@ async fn receive_returned(
                     unsent,
                     reason,
                 };
-                if let Some(connection) = Connection::from_worker(server.clone(), player) {
+                if let Some(connection) =
+                    Connection::from_worker(server.clone(), player, participant)
+                {
                     tokio::spawn(Box::new(connection).run());
                 }
             }
@@ -511,6 +540,7 @@ async fn sweep(server: Arc<Server>) {
     let mut trim = Trim::default();
     loop {
         interval.tick().await;
+        server.safepoint.running().await;
         if trim.is_due(Instant::now(), server.clients.changes()) {
             tokio::task::spawn_blocking(trim::trim);
         }

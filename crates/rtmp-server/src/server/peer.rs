@@ -2,6 +2,7 @@
 
 use rtmp_proto::session::ConnectRequest;
 use rtmp_proto::wire::amf0::Value;
+use serde::{Deserialize, Serialize};
 
 use super::loop_guard::LoopGuard;
 
@@ -15,7 +16,7 @@ const SRS_SIGNATURE: &str = "srs_sig";
 const SRS: &str = "SRS";
 
 /// Kind of program at the other end of a connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PeerKind {
     /// A viewer or an encoder, or a server that does not say what it is.
     #[default]

@@ -5,19 +5,22 @@ use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Parameters, ServerEvent, ServerSession, Status};
+use serde::{Deserialize, Serialize};
 
+use super::Server;
 use super::client::{Client, StatsSnapshot};
 use super::connection::close::CloseReason;
 use super::loop_guard::LoopGuard;
 use super::memory::exceeds_memory_share;
 use super::peer::PeerKind;
 use crate::config::Vhost;
+use crate::hand_over::{Blob, HandOverError};
 use crate::stream::Subscription;
 use crate::stream::fanout::{Dialogue, Request};
 use crate::stream::memory::Holding;
 
 /// A client's description of itself in `connect`, for its later requests.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct ConnectInfo {
     /// The application, as `connect` named it.
     pub(super) app: String,
@@ -91,6 +94,47 @@ pub(super) struct Left {
     pub(super) unread: Vec<u8>,
 }
 
+/// A [`PlayerDialogue`], written (`&ServerSession`) or read.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DialoguePart<S> {
+    session: S,
+    vhost: String,
+    parameters: Parameters,
+    connect_info: ConnectInfo,
+    begun: StatsSnapshot,
+}
+
+impl PlayerDialogue {
+    /// Goes on with a dialogue that this process has had before, of `client`, which plays what
+    /// is subscribed to on the message stream `stream_id`.
+    pub(super) fn take_over(
+        part: DialoguePart<ServerSession>,
+        server: &Server,
+        client: Arc<Client>,
+        subscription: Subscription,
+        stream_id: u32,
+    ) -> Result<Self, HandOverError> {
+        let vhost = server.config().vhost(&part.vhost).cloned();
+        let missing = || HandOverError::Missing(format!("vhost {}", part.vhost));
+        let dialogue = Self {
+            session: part.session,
+            held: Holding::new(server.messages.clone()),
+            client,
+            vhost: vhost.ok_or_else(missing)?,
+            parameters: part.parameters,
+            connect_info: part.connect_info,
+            subscription,
+            begun: part.begun,
+            stream_id,
+            left: None,
+        };
+        dialogue
+            .held
+            .set(dialogue.session.unfinished_bytes() as u64);
+        Ok(dialogue)
+    }
+}
+
 impl Dialogue for PlayerDialogue {
     fn receive(
         &mut self,
@@ -144,6 +188,16 @@ impl Dialogue for PlayerDialogue {
             return Err(CloseReason::NoMemory.to_string());
         }
         Ok(())
+    }
+
+    fn part(&self) -> Result<Blob, HandOverError> {
+        Blob::of(&DialoguePart {
+            session: &self.session,
+            vhost: self.vhost.name.clone(),
+            parameters: self.parameters.clone(),
+            connect_info: self.connect_info.clone(),
+            begun: self.begun,
+        })
     }
 
     fn announce_drain(&mut self, out: &mut Vec<u8>) {

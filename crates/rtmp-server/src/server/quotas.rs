@@ -246,6 +246,30 @@ impl Quotas {
         })
     }
 
+    /// Counts a client that this process has counted before, whatever the limits say now.
+    pub(super) fn resume(
+        self: &Arc<Self>,
+        key: Arc<StreamKey>,
+        action: Action,
+        peer: IpAddr,
+    ) -> Permit {
+        let mut counted = lock(&self.counted);
+        let address = (action == Action::Play).then(|| counted_address(peer));
+        if let Some(address) = address {
+            counted.addresses.add((key.vhost.clone(), address), 0);
+        }
+        for holder in Holder::of(&key) {
+            *counted.usage.entry(holder).or_default().clients_mut(action) += 1;
+        }
+        drop(counted);
+        Permit {
+            quotas: self.clone(),
+            key,
+            action,
+            address,
+        }
+    }
+
     /// Measures the rates of vhosts and applications; to be called every second or so, where
     /// it may take milliseconds.
     pub(super) fn measure(&self, clients: &[Arc<Client>], now: Instant) {

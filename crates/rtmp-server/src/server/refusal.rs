@@ -1,6 +1,7 @@
 //! Refusals: why a client was refused, and what it is told.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtmp_proto::session::Status;
@@ -133,6 +134,14 @@ impl Refusals {
     /// Counts one.
     pub(super) fn count(&self, reason: RefusalReason) {
         self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds what this process has counted before, by the names of reasons.
+    pub(super) fn add(&self, counts: &HashMap<String, u64>) {
+        for (reason, count) in RefusalReason::ALL.into_iter().zip(&self.0) {
+            let before = counts.get(reason.name()).copied().unwrap_or(0);
+            count.fetch_add(before, Ordering::Relaxed);
+        }
     }
 
     /// The counts.

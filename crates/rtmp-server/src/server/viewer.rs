@@ -1,8 +1,16 @@
 //! Whoever plays a stream at a fan-out worker, by either protocol.
 
-use super::http_flv::FlvPlayer;
-use super::player::PlayerDialogue;
-use crate::stream::fanout::{Dialogue, Request};
+use std::sync::Arc;
+
+use rtmp_proto::session::ServerSession;
+
+use super::Server;
+use super::client::Client;
+use super::http_flv::{FlvPlayer, FlvPlayerPart};
+use super::player::{DialoguePart, PlayerDialogue};
+use crate::hand_over::{Blob, HandOverError};
+use crate::stream::Subscription;
+use crate::stream::fanout::{Dialogue, PlayerPart, Request};
 
 /// A playing connection, without its socket.
 #[derive(Debug)]
@@ -17,7 +25,52 @@ pub(super) enum Viewer {
     Flv(FlvPlayer),
 }
 
+impl Viewer {
+    /// Goes on with a viewer that this process has had before.
+    ///
+    /// # Errors
+    /// It is of another form, or something that it needs is missing.
+    pub(super) fn take_over(
+        part: &PlayerPart,
+        server: &Server,
+        client: Arc<Client>,
+        subscription: Subscription,
+    ) -> Result<Self, HandOverError> {
+        let dialogue = &part.dialogue;
+        match part.framing {
+            None => {
+                let (dialogue, stream_id) = (dialogue.read()?, part.stream_id);
+                PlayerDialogue::take_over(dialogue, server, client, subscription, stream_id)
+                    .map(Self::Rtmp)
+            }
+            Some(_) => {
+                let dialogue = dialogue.read()?;
+                FlvPlayer::take_over(dialogue, server, client, subscription).map(Self::Flv)
+            }
+        }
+    }
+}
+
+/// Checks that this program can go on with a viewer.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check(part: &PlayerPart) -> Result<(), HandOverError> {
+    match part.framing {
+        None => drop(part.dialogue.read::<DialoguePart<ServerSession>>()?),
+        Some(_) => drop(part.dialogue.read::<FlvPlayerPart>()?),
+    }
+    Ok(())
+}
+
 impl Dialogue for Viewer {
+    fn part(&self) -> Result<Blob, HandOverError> {
+        match self {
+            Self::Rtmp(player) => player.part(),
+            Self::Flv(player) => player.part(),
+        }
+    }
+
     fn receive(
         &mut self,
         input: &[u8],

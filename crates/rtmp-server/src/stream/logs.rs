@@ -61,12 +61,18 @@ impl Logs {
     /// The logs of no stream yet, which may take `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Arc<Self> {
+        Self::since(limit, Instant::now())
+    }
+
+    /// The same with times of arrival counted from `epoch`.
+    #[must_use]
+    pub(crate) fn since(limit: u64, epoch: Instant) -> Arc<Self> {
         Arc::new(Self {
             pool: MemoryPool::new(limit),
             logs: Mutex::default(),
             turn: Mutex::default(),
             scarce_until: Mutex::default(),
-            epoch: Instant::now(),
+            epoch,
         })
     }
 
@@ -79,6 +85,11 @@ impl Logs {
     /// Counts `log` among those that may have to give way.
     pub(super) fn add(&self, log: &Arc<Log>) {
         lock(&self.logs).push(Arc::downgrade(log));
+    }
+
+    /// Times of arrival are counted from here.
+    pub(super) fn epoch(&self) -> Instant {
+        self.epoch
     }
 
     /// `now` in ms on the server's clock.

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::media::MediaHead;
+use serde::{Deserialize, Serialize};
 
 /// A publisher's message, with what its first bytes say: they are read once,
 /// when it arrives.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MediaMessage {
     message: Message,
     head: Option<MediaHead>,

@@ -15,6 +15,7 @@ mod logs;
 mod media;
 pub(crate) mod memory;
 mod merge;
+mod part;
 mod pictures;
 mod publication;
 mod publishers;
@@ -43,6 +44,7 @@ pub(crate) use self::hls::{
     Queries, StartedPackager,
 };
 pub(crate) use self::log::FlvFraming;
+pub(crate) use self::log::LAYOUT as LOG_LAYOUT;
 use self::log::Log;
 pub(crate) use self::log::headers::{Header, Headers};
 pub(crate) use self::log::index::{EntryKind, Retention};
@@ -51,13 +53,14 @@ pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
 pub(crate) use media::MediaMessage;
 pub(crate) use merge::{LegPublication, LegReport, MergedRelay};
+pub(crate) use part::{StreamPart, TakenStream};
 pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;
 pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
 pub(crate) use recording::{
     Cutter, MessageRead, MessageReader, Plan, TagRead, TagReader, Verdict, tag_message,
 };
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Registry, RegistryPart};
 pub(crate) use settings::StreamSettings;
 pub use state::StreamState;
 pub(crate) use subscription::{ExpectedPublisher, Subscription};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::log::headers::Headers;
 use super::publishers::{
     Busy, OrderError, PublisherReport, Publishers, Rank, Switch, SwitchReason,
@@ -12,6 +14,7 @@ use super::publishers::{
 use super::standby::{Parts, StandbyGroup};
 use super::writer::{Batch, Source, Writer};
 use super::{MediaMessage, Stream, StreamState, lock};
+use crate::hand_over::{Blob, HandOverError};
 
 /// The reason for which a publisher's messages were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ pub struct Publication {
 ///         └── its next batch, after another was ────┘
 ///             switched to, which may have ended since
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum PublicationState {
     /// Its messages go into the log. Encoders send their headers only once: those in force
     /// are kept for the time at which it goes on air again.
@@ -248,6 +251,11 @@ fn describe(switch: &Switch) -> String {
 }
 
 impl Publication {
+    /// Its number among the publishers of its stream.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The stream.
     #[must_use]
     pub fn stream(&self) -> &Arc<Stream> {
@@ -531,6 +539,64 @@ impl Publication {
         stream.set_live();
         log.readers().notify();
         Ok(())
+    }
+}
+
+/// A publication, written (`&PublicationState`) or read.
+#[derive(Serialize, Deserialize)]
+struct PublicationPart<S> {
+    id: u64,
+    state: S,
+    switch: Option<Switch>,
+}
+
+impl Publication {
+    /// The publication for the program that the process becomes.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(crate) fn part(&self) -> Result<Blob, HandOverError> {
+        Blob::of(&PublicationPart {
+            id: self.id,
+            state: &self.state,
+            switch: self.switch,
+        })
+    }
+}
+
+impl Stream {
+    /// Goes on with a publication of the stream that this process has had before.
+    ///
+    /// # Errors
+    /// It is of another form, or the stream does not know it.
+    pub(crate) fn resume_publication(
+        self: &Arc<Self>,
+        part: &Blob,
+    ) -> Result<Publication, HandOverError> {
+        let part: PublicationPart<PublicationState> = part.read()?;
+        if !lock(&self.publishers).contains(part.id) {
+            let missing = format!("publisher {} of {}", part.id, self.key());
+            return Err(HandOverError::Missing(missing));
+        }
+        Ok(Publication {
+            stream: self.clone(),
+            id: part.id,
+            state: part.state,
+            switch: part.switch,
+        })
+    }
+
+    /// The publishers that are not among `resumed` have ended: nobody goes on with them.
+    pub(crate) fn end_publishers_but(self: &Arc<Self>, resumed: &[u64]) {
+        let known = lock(&self.publishers).ids();
+        for id in known.into_iter().filter(|id| !resumed.contains(id)) {
+            drop(Publication {
+                stream: self.clone(),
+                id,
+                state: PublicationState::standby(Headers::default()),
+                switch: None,
+            });
+        }
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 
-use super::{Logs, Stream, StreamSettings, Wakers, lock};
+use super::{Logs, Stream, StreamPart, StreamSettings, TakenStream, Wakers, lock};
+use crate::hand_over::{HandOverError, HandedOver, Inherited, monotonic};
 
 /// All streams of a server.
 #[derive(Debug)]
@@ -18,14 +20,64 @@ pub(crate) struct Registry {
     streams: Mutex<HashMap<StreamKey, Arc<Stream>>>,
 }
 
+/// The streams for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RegistryPart {
+    #[serde(with = "monotonic")]
+    pub(crate) epoch: Instant,
+    next_id: u64,
+    pub(crate) streams: Vec<StreamPart>,
+}
+
 impl Registry {
+    /// The streams for the program that the process becomes. Nobody may publish or play
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// One of them cannot be written down.
+    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> Result<RegistryPart, HandOverError> {
+        let streams = self.list();
+        let streams = streams.iter().filter(|stream| !stream.has_ended());
+        let streams = streams.map(|stream| stream.part(handed_over));
+        Ok(RegistryPart {
+            epoch: self.logs.epoch(),
+            next_id: self.next_id.load(Ordering::Relaxed),
+            streams: streams.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Goes on with streams that this process has had before; `settings` are those of the
+    /// configuration in force. What cannot be taken over is left out, with a line in the log.
+    pub(crate) fn take_over(
+        &self,
+        part: RegistryPart,
+        settings: impl Fn(&StreamKey) -> Option<StreamSettings>,
+        inherited: &mut Inherited,
+    ) -> Vec<TakenStream> {
+        self.next_id.fetch_max(part.next_id, Ordering::Relaxed);
+        let mut taken = Vec::new();
+        for part in part.streams {
+            let key = part.key.clone();
+            let (wakers, logs) = (self.wakers.clone(), self.logs.clone());
+            let settings = settings(&key);
+            match Stream::take_over(part, settings.as_ref(), wakers, logs, inherited) {
+                Ok(stream) => {
+                    lock(&self.streams).insert(key, stream.stream.clone());
+                    taken.push(stream);
+                }
+                Err(error) => log::error!("{key}: the stream {error}"),
+            }
+        }
+        taken
+    }
+
     /// An empty registry; the workers behind `wakers` serve its streams,
-    /// whose logs may take `log_bytes` together.
+    /// whose logs may take `log_bytes` together. Times of arrival are counted from `epoch`.
     #[must_use]
-    pub(crate) fn new(wakers: Wakers, log_bytes: u64) -> Self {
+    pub(crate) fn new(wakers: Wakers, log_bytes: u64, epoch: Instant) -> Self {
         Self {
             wakers,
-            logs: Logs::new(log_bytes),
+            logs: Logs::since(log_bytes, epoch),
             next_id: AtomicU64::new(1),
             streams: Mutex::default(),
         }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::log::index::Retention;
 use super::publishers::Turns;
 
 /// The settings that a stream takes from its vhost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamSettings {
     /// Length of the chunks in the log, in bytes; fixed for the stream's life.
     pub chunk_size: u32,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::media::MediaClass;
+use serde::{Deserialize, Serialize};
 
 use super::MediaMessage;
 use super::log::headers::Headers;
@@ -13,19 +14,20 @@ const MAX_BYTES: usize = 32 << 20;
 const MAX_MESSAGES: usize = 16_384;
 
 /// The phase of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// Nothing to begin at has come yet, or its group was too long: the next keyframe is
     /// awaited. Pictures have come since that time.
-    Awaiting(Option<Instant>),
+    Awaiting(#[serde(with = "crate::hand_over::monotonic")] Option<Instant>),
     /// It begins with a keyframe, or with sound where there are no pictures.
     Begun,
 }
 
 /// A message with the time at which it came.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Arrived {
     pub(super) message: MediaMessage,
+    #[serde(with = "crate::hand_over::monotonic")]
     pub(super) at: Instant,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Parts {
 
 /// A publisher's newest group of pictures, with the headers that it needs, in a bounded
 /// buffer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StandbyGroup {
     /// The newest headers.
     headers: Headers,

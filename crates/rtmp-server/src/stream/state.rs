@@ -1,10 +1,12 @@
 //! The state of a stream: its publisher, and whether there is something to
 //! play.
 
+use serde::{Deserialize, Serialize};
+
 use super::publishers::Switch;
 
 /// The state of a stream, for those who wait for it, play it or publish it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamState {
     /// The number of the publisher on air, or of the last one.
     pub(crate) on_air: u64,

@@ -1,9 +1,10 @@
 //! The two kinds of media of a stream that have times of their own.
 
 use rtmp_proto::wire::media::Codec;
+use serde::{Deserialize, Serialize};
 
 /// The kind of media that a frame belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Track {
     /// Sound.
     Audio,
@@ -28,7 +29,7 @@ impl Track {
 }
 
 /// A value for each track.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PerTrack<T> {
     pub(crate) audio: T,
     pub(crate) video: T,

@@ -206,6 +206,16 @@ impl KernelTls {
         }
     }
 
+    /// That of a connection which this process has had before.
+    pub(super) fn resume(limit: KeyLimit, closed: bool) -> Self {
+        Self { limit, closed }
+    }
+
+    /// The peer has been told that nothing more is sent.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Counts the records of a call that sends `bytes`.
     ///
     /// # Errors

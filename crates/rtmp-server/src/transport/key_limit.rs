@@ -28,6 +28,16 @@ impl KeyLimit {
         }
     }
 
+    /// The limit of a key that may encrypt `left` records more.
+    pub(super) fn of_records(left: u64) -> Self {
+        Self { left }
+    }
+
+    /// The records that it may still encrypt.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// No limit: others renew the key.
     pub(super) fn none() -> Self {
         Self { left: u64::MAX }

@@ -11,9 +11,12 @@
 //! Kernel TLS lets `sendfile` go on as it does for plain connections: the kernel encrypts.
 //! Where the kernel has none, what is to be sent is read and encrypted here.
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) mod handshake;
 pub(crate) mod kernel;
 mod key_limit;
+mod part;
 mod scratch;
 mod session;
 mod standard;
@@ -25,6 +28,7 @@ use std::io;
 
 pub(crate) use self::tokio::Transport;
 use kernel::KernelTls;
+pub(crate) use part::TransportPart;
 use session::Session;
 pub(crate) use standard::StdTransport;
 
@@ -37,7 +41,7 @@ const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2_048;
 pub(crate) const MAX_READ: usize = MAX_RECORD;
 
 /// The place where a connection is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TlsPlace {
     /// In the kernel.
     Kernel,

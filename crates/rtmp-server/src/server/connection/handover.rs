@@ -15,6 +15,7 @@ use crate::server::client::{Activity, StatsSnapshot};
 use crate::server::hooks::StreamEvent;
 use crate::server::player::{Left, PlayerDialogue};
 use crate::server::socket::prepare_playing;
+use crate::server::upgrade::Participant;
 use crate::server::viewer::Viewer;
 use crate::stream::PerTrack;
 use crate::stream::fanout::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
@@ -26,6 +27,7 @@ impl Connection {
     pub(in crate::server) fn from_worker(
         server: Arc<Server>,
         returned: ReturnedPlayer<PlayerDialogue>,
+        participant: Participant,
     ) -> Option<Self> {
         let ReturnedPlayer {
             id,
@@ -75,6 +77,8 @@ impl Connection {
         let Left { request, unread } = dialogue.left.unwrap_or_default();
         Some(Self {
             server,
+            participant,
+            under_way: None,
             client,
             socket,
             session: dialogue.session,
@@ -85,6 +89,7 @@ impl Connection {
             input: BytesMut::from(unread.as_slice()),
             out,
             accepted: Instant::now(),
+            last_input: Instant::now(),
             close_reason,
             pending_request: request,
         })

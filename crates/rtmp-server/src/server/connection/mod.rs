@@ -3,6 +3,7 @@
 
 pub(super) mod close;
 mod handover;
+mod part;
 mod play;
 mod publishing;
 mod requests;
@@ -13,6 +14,7 @@ mod turns;
 pub(super) mod waiting;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_close};
+pub(super) use part::ConnectionPart;
 use play::Play;
 use publishing::StreamChange;
 use role::ConnectionRole;
@@ -33,6 +36,7 @@ use super::client::Client;
 use super::memory::exceeds_memory_share;
 use super::player::ConnectInfo;
 use super::socket::close_gracefully;
+use super::upgrade::{Participant, RequestInProgress};
 use crate::config::{Config, Vhost};
 use crate::stream::memory::Holding;
 use crate::transport::Transport;
@@ -64,6 +68,11 @@ enum ConnectionEvent {
 /// Within `serve_requests` its state is the [`ConnectionRole`].
 pub(super) struct Connection {
     server: Arc<Server>,
+    /// It stands still before an upgrade.
+    participant: Participant,
+    /// The request that is being answered: an upgrade waits for it. Here, since tasks are to
+    /// be small.
+    under_way: Option<RequestInProgress>,
     client: Arc<Client>,
     socket: Transport,
     session: ServerSession,
@@ -77,6 +86,8 @@ pub(super) struct Connection {
     input: BytesMut,
     out: Vec<u8>,
     accepted: Instant,
+    /// Time of its last input. Here, since tasks are to be small.
+    last_input: Instant,
     /// Reason to close it at once: its fan-out worker has ended it, and the peer
     /// is still to be told.
     close_reason: Option<CloseReason>,
@@ -91,6 +102,8 @@ impl Connection {
         let session = ServerSession::new(&server.limits);
         let held = Holding::new(server.messages.clone());
         Self {
+            participant: server.safepoint.join(),
+            under_way: None,
             server,
             client,
             socket,
@@ -102,6 +115,7 @@ impl Connection {
             input: BytesMut::new(),
             out: Vec::new(),
             accepted: Instant::now(),
+            last_input: Instant::now(),
             close_reason: None,
             pending_request: None,
         }
@@ -120,16 +134,26 @@ impl Connection {
                 Err(reason) => reason,
             },
         };
+        // Boxed, as it is needed once.
+        Box::pin(self.close(reason)).await;
+    }
+
+    /// Ends the connection: tells the peer, then the hooks.
+    async fn close(mut self: Box<Self>, reason: CloseReason) {
         self.notify_peer(&reason);
         // The publication ends before the graceful close: the next publisher
         // need not wait for a slow peer.
         self.end_role();
         if !matches!(reason, CloseReason::Closed | CloseReason::Lost(_)) {
-            let _ = tokio::time::timeout(
-                GRACEFUL_CLOSE_TIMEOUT,
-                close_gracefully(&mut self.socket, &self.out),
-            )
-            .await;
+            let Self {
+                participant,
+                socket,
+                out,
+                ..
+            } = &mut *self;
+            let closing = close_gracefully(socket, out);
+            let mut closing = pin!(tokio::time::timeout(GRACEFUL_CLOSE_TIMEOUT, closing));
+            let _ = participant.away(closing.as_mut()).await;
         }
         log_close(
             &self.server,
@@ -142,7 +166,7 @@ impl Connection {
 
     /// Reads and answers until a play is accepted.
     async fn serve_requests(&mut self) -> Result<Play, CloseReason> {
-        let mut last_input = Instant::now();
+        self.last_input = Instant::now();
         let mut configuration = self.server.config.subscribe();
         self.refresh_vhost();
         loop {
@@ -150,12 +174,22 @@ impl Connection {
             while processed.is_ok()
                 && let Some(request) = self.pending_request.take()
             {
+                self.under_way = self.participant.begin_request();
+                if self.under_way.is_none() {
+                    // An upgrade is near: the request is answered afterwards, by whichever
+                    // program.
+                    self.pending_request = Some(request);
+                    Box::pin(self.wait_for_upgrade()).await;
+                    self.last_input = Instant::now();
+                    continue;
+                }
                 // Boxed: requests to web servers and origins make a large
                 // future, and few connections wait for one at a time.
                 let answered = Box::pin(self.handle_request(*request)).await;
+                self.under_way = None;
                 processed = answered.and_then(|()| self.process_input());
                 // The time that the decision took is not the client's silence.
-                last_input = Instant::now();
+                self.last_input = Instant::now();
             }
             let processed = processed.and_then(|()| self.account_memory());
             // Replies go out in one write, even those before an error. The first
@@ -168,11 +202,11 @@ impl Connection {
                 ConnectionRole::Playing(play) => return Ok(play),
                 other => self.role = other,
             }
-            let deadline = self.deadline(last_input);
+            let deadline = self.deadline(self.last_input);
             match self.next_event(deadline, &mut configuration).await? {
                 ConnectionEvent::Bytes(0) => return Err(CloseReason::Closed),
                 ConnectionEvent::Bytes(count) => {
-                    last_input = Instant::now();
+                    self.last_input = Instant::now();
                     self.client
                         .received
                         .fetch_add(count as u64, Ordering::Relaxed);
@@ -185,14 +219,28 @@ impl Connection {
                 ConnectionEvent::ConfigChanged => {
                     self.refresh_vhost();
                     self.announce_drain();
+                    if self.participant.is_frozen() {
+                        // Boxed, as an upgrade is rare.
+                        Box::pin(self.park()).await;
+                        // Nobody has listened meanwhile.
+                        self.last_input = Instant::now();
+                    }
                 }
-                ConnectionEvent::Timeout => return Err(self.on_timeout(last_input)),
+                ConnectionEvent::Timeout => return Err(self.on_timeout(self.last_input)),
             }
             self.on_stream_state_changed()?;
-            if self.wait_for_merged_read().await? {
+            if self.wait_for_merged_read(&mut configuration).await? {
                 // The publisher's time-out counts from when it is read again.
-                last_input = Instant::now();
+                self.last_input = Instant::now();
             }
+        }
+    }
+
+    /// Waits while requests have to, and stands still if everybody has to.
+    async fn wait_for_upgrade(&self) {
+        self.participant.settling().await;
+        if self.participant.is_frozen() {
+            self.park().await;
         }
     }
 

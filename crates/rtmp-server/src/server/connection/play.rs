@@ -1,6 +1,7 @@
 //! A play that has been asked for.
 
 use rtmp_proto::session::{PlayRequest, ServerEvent};
+use serde::{Deserialize, Serialize};
 
 use crate::stream::Subscription;
 use crate::stream::fanout::Request;
@@ -13,7 +14,7 @@ pub(super) struct Play {
 }
 
 /// Delivery that a player has asked for while it waited.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct PlayOptions {
     paused: bool,
     audio: bool,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Parameters, Status};
 use rtmp_proto::wire::Message;
+use serde::{Deserialize, Serialize};
 use service_kit::sleep_until;
 use tokio::sync::watch;
 
@@ -22,7 +23,7 @@ use crate::stream::{MediaMessage, Publication, Stream, StreamState};
 ///       │                              │
 ///       └──────── BadName from the origin ──▶ Superseded
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PublishState {
     /// Accepted, and nothing has come yet: `publish_1stpkt_timeout` holds.
     AwaitingMedia,

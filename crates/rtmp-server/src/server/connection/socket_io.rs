@@ -1,14 +1,18 @@
 //! Reads and writes of a connection's socket.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Connection;
 use super::close::CloseReason;
 use super::publishing::{PublishTarget, Publishing};
 use super::role::ConnectionRole;
+use crate::config::Config;
 use crate::server::upstream::OriginError;
 
 /// Bytes read at once from a publisher.
@@ -32,7 +36,8 @@ impl Connection {
         };
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
-            let sent = timeout(limit, self.socket.write_all(&out)).await;
+            let mut sending = pin!(timeout(limit, self.socket.write_all(&out)));
+            let sent = self.participant.away(sending.as_mut()).await;
             sent.map_err(|_| CloseReason::Stalled(directive))??;
             let bytes = &self.client.meter.bytes;
             bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
@@ -42,7 +47,10 @@ impl Connection {
             ..
         }) = &mut self.role
         {
-            let sent = timeout(limit, origin.flush()).await;
+            let sent = {
+                let mut sending = pin!(timeout(limit, origin.flush()));
+                self.participant.away(sending.as_mut()).await
+            };
             let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
             return sent.map_err(|error| self.on_origin_lost(error));
         }
@@ -52,7 +60,10 @@ impl Connection {
     /// Merged read (`mr`): lets a publisher's input accumulate in the socket
     /// before it is read. Returns true if it has waited. Another server's
     /// publish is not delayed again: it has been merged there.
-    pub(super) async fn wait_for_merged_read(&mut self) -> Result<bool, CloseReason> {
+    pub(super) async fn wait_for_merged_read(
+        &mut self,
+        configuration: &mut watch::Receiver<Arc<Config>>,
+    ) -> Result<bool, CloseReason> {
         let ConnectionRole::Publishing(publishing) = &self.role else {
             return Ok(false);
         };
@@ -70,6 +81,11 @@ impl Connection {
         tokio::select! {
             biased;
             () = self.client.dismissal() => Err(CloseReason::Dismissed),
+            // It may be an upgrade, for which everybody has to stand still.
+            _ = configuration.changed() => {
+                configuration.mark_changed();
+                Ok(true)
+            }
             () = sleep(latency) => Ok(true),
         }
     }

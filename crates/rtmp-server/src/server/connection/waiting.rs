@@ -1,5 +1,6 @@
 //! A player that waits for its stream to be published.
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,10 +23,10 @@ use crate::stream::StreamState;
 ///
 /// In each state, a stream that becomes live is played, and one that has ended
 /// refuses the player.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::server) enum PlayWait {
     /// Nobody publishes: the player is refused at this time.
-    Until(Instant),
+    Until(#[serde(with = "crate::hand_over::monotonic")] Instant),
     /// The stream has a publisher that has sent nothing yet. The publisher's
     /// own time limit holds, and none for the player.
     ForPublisher,

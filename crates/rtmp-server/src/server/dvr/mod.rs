@@ -75,6 +75,15 @@ impl Dvr {
         true
     }
 
+    /// The streams that are recorded (true), or are not, by order.
+    pub(super) fn orders(&self) -> Vec<(StreamKey, bool)> {
+        let orders = lock(&self.orders);
+        orders
+            .iter()
+            .map(|(key, record)| (key.clone(), *record))
+            .collect()
+    }
+
     /// Finishes all files. A disk that is too slow is not waited for.
     pub(crate) async fn finish(&self) {
         if timeout(MAX_FINISH, self.threads.finish()).await.is_err() {

@@ -77,6 +77,16 @@ impl Hooks {
         self.stats.iter()
     }
 
+    /// The figures for the program that the process becomes, by event.
+    pub(super) fn part(&self) -> HashMap<String, (Vec<u64>, u64, u64)> {
+        self.stats.part()
+    }
+
+    /// Adds the figures that this process has had before.
+    pub(super) fn take_over(&self, part: &HashMap<String, (Vec<u64>, u64, u64)>) {
+        self.stats.take_over(part);
+    }
+
     fn server(&self, url: &HookUrl) -> Arc<HookServer> {
         let mut servers = lock(&self.servers);
         servers.entry(url.authority.clone()).or_default().clone()

@@ -1,5 +1,6 @@
 //! Latencies and failures of the hooks, by event.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -63,6 +64,30 @@ impl AllHookStats {
             Err(_) => &stats.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The figures for the program that the process becomes: latencies, refusals, failures.
+    pub(super) fn part(&self) -> HashMap<String, (Vec<u64>, u64, u64)> {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let parts = self.iter().map(|(event, stats)| {
+            let numbers = (read(&stats.refused), read(&stats.failed));
+            (
+                event.to_owned(),
+                (stats.latency.counts(), numbers.0, numbers.1),
+            )
+        });
+        parts.collect()
+    }
+
+    /// Adds the figures that this process has had before.
+    pub(super) fn take_over(&self, part: &HashMap<String, (Vec<u64>, u64, u64)>) {
+        for (event, stats) in self.iter() {
+            if let Some((latency, refused, failed)) = part.get(event) {
+                stats.latency.add(latency);
+                stats.refused.fetch_add(*refused, Ordering::Relaxed);
+                stats.failed.fetch_add(*failed, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The figures by event.

@@ -56,6 +56,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(server: Arc<Server>, client: Arc<Client>, transport: Transport) {
+    client.set_http2();
     let requests = watch::Sender::new(Requests::default());
     let places = Arc::new(Semaphore::new(MAX_STREAMS as usize));
     let service = {

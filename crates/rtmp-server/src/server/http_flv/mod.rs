@@ -4,4 +4,4 @@ mod play;
 mod player;
 
 pub(super) use play::Play;
-pub(super) use player::FlvPlayer;
+pub(super) use player::{FlvPlayer, FlvPlayerPart};

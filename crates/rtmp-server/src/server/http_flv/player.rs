@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use http_flv::websocket::{self, Event, FrameReader};
 use rtmp_proto::session::Parameters;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::config::Vhost;
+use crate::hand_over::{Blob, HandOverError};
 use crate::server::Server;
 use crate::server::client::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT, log_play};
@@ -37,7 +39,55 @@ pub(in crate::server) struct FlvPlayer {
     pub(super) closed: bool,
 }
 
+/// An [`FlvPlayer`] for the program that the process becomes.
+#[derive(Serialize, Deserialize)]
+pub(in crate::server) struct FlvPlayerPart {
+    vhost: String,
+    parameters: Parameters,
+    connect_info: ConnectInfo,
+    begun: StatsSnapshot,
+    websocket: Option<FrameReader>,
+    closed: bool,
+}
+
+impl FlvPlayer {
+    /// Goes on with a player that this process has had before.
+    ///
+    /// # Errors
+    /// Its vhost is no longer configured.
+    pub(in crate::server) fn take_over(
+        part: FlvPlayerPart,
+        server: &Server,
+        client: Arc<Client>,
+        subscription: Subscription,
+    ) -> Result<Self, HandOverError> {
+        let vhost = server.config().vhost(&part.vhost).cloned();
+        let missing = || HandOverError::Missing(format!("vhost {}", part.vhost));
+        Ok(Self {
+            client,
+            vhost: vhost.ok_or_else(missing)?,
+            parameters: part.parameters,
+            connect_info: part.connect_info,
+            subscription,
+            begun: part.begun,
+            websocket: part.websocket,
+            closed: part.closed,
+        })
+    }
+}
+
 impl Dialogue for FlvPlayer {
+    fn part(&self) -> Result<Blob, HandOverError> {
+        Blob::of(&FlvPlayerPart {
+            vhost: self.vhost.name.clone(),
+            parameters: self.parameters.clone(),
+            connect_info: self.connect_info.clone(),
+            begun: self.begun,
+            websocket: self.websocket.clone(),
+            closed: self.closed,
+        })
+    }
+
     fn receive(
         &mut self,
         mut input: &[u8],

@@ -6,7 +6,7 @@ use std::task::Poll;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::origin_pull::{OriginPull, PullEvent};
+use super::origin_pull::{OriginPull, PullEvent, ResumedPull};
 use super::pull::{AllOriginsFailed, Input, Pull};
 
 /// The task of a connection to an origin; dropped, the connection ends.
@@ -16,10 +16,11 @@ pub(super) struct OriginTask {
 }
 
 impl OriginTask {
-    pub(super) fn start(origin: OriginPull) -> Self {
+    /// Starts it, over `resumed` if that is there.
+    pub(super) fn start(origin: OriginPull, resumed: Option<Box<ResumedPull>>) -> Self {
         let (sender, events) = mpsc::channel(4);
         Self {
-            _task: AbortOnDropHandle::new(tokio::spawn(origin.run(sender))),
+            _task: AbortOnDropHandle::new(tokio::spawn(origin.run(resumed, sender))),
             events,
         }
     }

@@ -20,10 +20,12 @@ use tokio::time::Instant;
 
 use super::{EventKind, Server};
 use crate::config::{Config, Origin, Upstream};
+use crate::hand_over::Inherited;
 use crate::stream::{MergedRelay, Stream};
 use leg::{Leg, LegInput, OriginTask};
-pub(super) use origin_connection::{OriginConnection, OriginError};
-use origin_pull::OriginPull;
+pub(super) use origin_connection::{OriginConnection, OriginConnectionPart, OriginError};
+pub(super) use origin_pull::PullPart;
+use origin_pull::{OriginPull, ResumedPull};
 use pull::{Action, AllOriginsFailed, Input, Pull};
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player
@@ -40,9 +42,58 @@ pub(super) fn ensure_pull(
             server: server.clone(),
             stream: stream.clone(),
             settings: settings.clone(),
+            resumed: None,
         };
         server.pull_runtime.spawn(task.run());
     }
+}
+
+/// Goes on with the pull of `stream` that this process has had before; `part` is its connection
+/// to an origin, if there is one. Returns the number of its publication in the stream, if
+/// media flows.
+pub(super) fn resume_pull(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    settings: &Upstream,
+    part: Option<&PullPart>,
+    inherited: &mut Inherited,
+) -> Option<u64> {
+    // Its task has a runtime of its own, whose sockets are that one's.
+    let _runtime = server.pull_runtime.enter();
+    let resumed = part.and_then(|part| {
+        let origins = &mut settings.origins.iter();
+        let origin = origins.position(|origin| origin.to_string() == part.origin);
+        // Another configuration asks other origins.
+        let origin = origin?;
+        match ResumedPull::take_over(part, stream, inherited) {
+            Ok(pull) => Some(Resumed {
+                origin,
+                pull: Box::new(pull),
+            }),
+            Err(error) => {
+                log::warn!("{}: its pull {error}: it is begun anew", stream.key());
+                None
+            }
+        }
+    });
+    let publication = resumed.as_ref().and_then(|it| it.pull.publication());
+    if stream.claim_pull() {
+        let task = PullTask {
+            server: server.clone(),
+            stream: stream.clone(),
+            settings: settings.clone(),
+            resumed,
+        };
+        server.pull_runtime.spawn(task.run());
+    }
+    publication
+}
+
+/// A connection to an origin that this process has had before.
+struct Resumed {
+    /// Number of the origin.
+    origin: usize,
+    pull: Box<ResumedPull>,
 }
 
 /// The task that pulls one stream.
@@ -50,6 +101,8 @@ struct PullTask {
     server: Arc<Server>,
     stream: Arc<Stream>,
     settings: Upstream,
+    /// What it goes on with.
+    resumed: Option<Resumed>,
 }
 
 /// Reason why a pull has ended.
@@ -90,7 +143,17 @@ impl PullTask {
             .collect();
         let mut audience = self.stream.subscriptions();
         let mut inputs = LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()));
+        if let Some(Resumed { origin, pull }) = self.resumed.take()
+            && let ([leg], None) = (&mut legs[..], &merged)
+        {
+            let flows = pull.publication().is_some();
+            leg.pull.resume(origin, flows, Instant::now().into_std());
+            let task = OriginTask::start(self.origin(origin, None), Some(pull));
+            leg.connection = Some(task);
+        }
         loop {
+            // Nothing is begun or ended before an upgrade.
+            self.server.safepoint.pass().await;
             for LegInput { leg, input } in inputs {
                 self.handle(&mut legs, leg, input, merged.as_ref());
             }
@@ -160,7 +223,7 @@ impl PullTask {
         match leg.pull.handle(Instant::now().into_std(), input) {
             Some(Action::Connect(origin)) => {
                 let origin = self.origin(origin, merged.map(|merged| (merged.clone(), number)));
-                leg.connection = Some(OriginTask::start(origin));
+                leg.connection = Some(OriginTask::start(origin, None));
             }
             _ if !leg.pull.is_connected() => leg.connection = None,
             _ => {}

@@ -3,16 +3,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rtmp_proto::session::{
     ClientConfig, ClientEvent, ClientSession, Parameters, Purpose, SessionError, Status, StreamKey,
 };
 use rtmp_proto::wire::{Limits, Message};
 use rustls::pki_types::ServerName;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -20,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::{DEFAULT_VHOST, Origin, Upstream};
+use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited, hand_over};
 use crate::server::admission::{BACKUP, marks_backup};
 use crate::server::tls::TlsClient;
 use crate::server::{Server, socket};
@@ -266,6 +269,71 @@ impl OriginConnection {
         // Errors do not matter: the connection ends anyway.
         let _ = self.flush().await;
         let _ = self.socket.shutdown().await;
+    }
+}
+
+/// A connection to an origin for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct OriginConnectionPart {
+    descriptor: RawFd,
+    session: Blob,
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    input: Bytes,
+    /// What is still to be sent.
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    out: Bytes,
+}
+
+impl OriginConnectionPart {
+    /// Checks that this program can go on with it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
+        self.session.read::<ClientSession>().map(drop)
+    }
+}
+
+impl OriginConnection {
+    /// The connection for the program that the process becomes; `None` for one by TLS, whose
+    /// keys are not handed over.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(in crate::server) fn part(
+        &self,
+        handed_over: &mut HandedOver,
+    ) -> Result<Option<OriginConnectionPart>, HandOverError> {
+        let Either::Left(socket) = &self.socket else {
+            return Ok(None);
+        };
+        if !self.session.is_portable() {
+            return Ok(None);
+        }
+        Ok(Some(OriginConnectionPart {
+            descriptor: hand_over(socket, handed_over),
+            session: Blob::of(&self.session)?,
+            input: Bytes::copy_from_slice(&self.input),
+            out: Bytes::copy_from_slice(&self.out[self.sent..]),
+        }))
+    }
+
+    /// Goes on with a connection that this process has had before.
+    ///
+    /// # Errors
+    /// It is of another form, or its descriptor is missing.
+    pub(in crate::server) fn take_over(
+        part: &OriginConnectionPart,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandOverError> {
+        let socket = std::net::TcpStream::from(inherited.take(part.descriptor)?);
+        Ok(Self {
+            socket: Either::Left(TcpStream::from_std(socket)?),
+            session: part.session.read()?,
+            input: BytesMut::from(&*part.input),
+            out: part.out.to_vec(),
+            sent: 0,
+        })
     }
 }
 

@@ -6,12 +6,17 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::origin_connection::{Connector, OriginConnection, OriginError, request};
+use super::origin_connection::{
+    Connector, OriginConnection, OriginConnectionPart, OriginError, request,
+};
 use super::redirect::RedirectChain;
 use crate::config::{Origin, Upstream};
+use crate::hand_over::{Blob, HandOverError, Inherited};
+use crate::server::upgrade::TaskParts;
 use crate::server::{EventKind, Server};
 use crate::stream::{
     ExpectedPublisher, LegPublication, MediaMessage, MergedRelay, Publication, Source, Stream,
@@ -42,9 +47,17 @@ pub(super) struct OriginPull {
 }
 
 impl OriginPull {
-    /// Pulls until the connection ends, which is the last of the `events`.
-    pub(super) async fn run(self, events: mpsc::Sender<PullEvent>) {
-        let Err(error) = self.pull(&events).await;
+    /// Pulls until the connection ends, which is the last of the `events`; over `resumed`, if
+    /// that is there.
+    pub(super) async fn run(
+        self,
+        resumed: Option<Box<ResumedPull>>,
+        events: mpsc::Sender<PullEvent>,
+    ) {
+        let Err(error) = match resumed {
+            Some(resumed) => self.resume(*resumed, &events).await,
+            None => self.pull(&events).await,
+        };
         let level = match error {
             // Normal: nobody publishes, or nobody does any more. If a silent origin
             // hangs instead, the next connection to it fails, with a warning.
@@ -115,25 +128,64 @@ impl OriginPull {
         // An error means that the pull has ended meanwhile.
         let _ = to_pull.send(PullEvent::Connected).await;
 
-        // While nobody publishes, the origin may be silent for its own
-        // `play_wait_timeout`; it refuses the play at the end of it.
-        let mut relay = Relay {
+        let relay = Relay {
             origin: self,
             address,
             source: connection.source(),
             state: RelayState::Asked,
             batch: Vec::new(),
         };
+        self.relay(relay, connection, events, to_pull).await
+    }
+
+    /// Takes what the origin sends, and what it has sent already, into the stream.
+    async fn relay(
+        &self,
+        mut relay: Relay<'_>,
+        mut connection: OriginConnection,
+        mut events: Vec<ClientEvent>,
+        to_pull: &mpsc::Sender<PullEvent>,
+    ) -> Result<Infallible, OriginError> {
+        let participant = self.server.safepoint.join();
         loop {
             relay.take(&mut events, to_pull).await?;
+            if participant.is_frozen() {
+                participant
+                    .park(|parts| relay.write_down(&connection, parts))
+                    .await;
+            }
+            // While nobody publishes, the origin may be silent for its own
+            // `play_wait_timeout`; it refuses the play at the end of it.
             let read_timeout = self.read_timeout(&relay.state);
             let exchange = async {
                 connection.read(&mut events).await?;
                 connection.flush().await
             };
-            let exchanged = timeout(read_timeout, exchange).await;
-            exchanged.map_err(|_| OriginError::Silent(read_timeout))??;
+            tokio::select! {
+                biased;
+                () = participant.frozen() => {}
+                exchanged = timeout(read_timeout, exchange) => {
+                    exchanged.map_err(|_| OriginError::Silent(read_timeout))??;
+                }
+            }
         }
+    }
+
+    /// Goes on with a connection to the origin that this process has had before.
+    async fn resume(
+        &self,
+        resumed: ResumedPull,
+        to_pull: &mpsc::Sender<PullEvent>,
+    ) -> Result<Infallible, OriginError> {
+        let relay = Relay {
+            origin: self,
+            address: &resumed.address,
+            source: resumed.connection.source(),
+            state: resumed.state,
+            batch: Vec::new(),
+        };
+        let connection = resumed.connection;
+        self.relay(relay, connection, Vec::new(), to_pull).await
     }
 
     /// Time for which the origin may be silent.
@@ -186,6 +238,85 @@ enum Outlet {
     Leg(LegPublication),
 }
 
+/// A pull for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct PullPart {
+    /// Id of the stream.
+    stream: u64,
+    /// The origin, one of the configuration's.
+    pub(super) origin: String,
+    /// The server that it is connected to, after redirects.
+    address: String,
+    connection: OriginConnectionPart,
+    state: RelayStatePart,
+}
+
+/// A [`RelayState`].
+#[derive(Debug, Serialize, Deserialize)]
+enum RelayStatePart {
+    Asked,
+    PublisherExpected,
+    Publishing(Blob),
+}
+
+impl PullPart {
+    /// Id of the stream.
+    pub(in crate::server) fn stream_id(&self) -> u64 {
+        self.stream
+    }
+
+    /// Checks that this program can go on with it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
+        self.connection.check()
+    }
+}
+
+/// A pull that this process has had before.
+pub(super) struct ResumedPull {
+    address: Origin,
+    connection: OriginConnection,
+    state: RelayState,
+}
+
+impl ResumedPull {
+    /// That of `stream` which `part` is.
+    ///
+    /// # Errors
+    /// It is of another form, or something that it needs is missing.
+    pub(super) fn take_over(
+        part: &PullPart,
+        stream: &Arc<Stream>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandOverError> {
+        let missing = || HandOverError::Missing(format!("origin {}", part.address));
+        Ok(Self {
+            address: Origin::parse(&part.address).ok_or_else(missing)?,
+            connection: OriginConnection::take_over(&part.connection, inherited)?,
+            state: match &part.state {
+                RelayStatePart::Asked => RelayState::Asked,
+                RelayStatePart::PublisherExpected => {
+                    RelayState::PublisherExpected(stream.expect_publisher())
+                }
+                RelayStatePart::Publishing(publication) => {
+                    let publication = stream.resume_publication(publication)?;
+                    RelayState::Publishing(Outlet::Stream(publication))
+                }
+            },
+        })
+    }
+
+    /// The number of its publication in the stream, if media flows.
+    pub(super) fn publication(&self) -> Option<u64> {
+        match &self.state {
+            RelayState::Publishing(Outlet::Stream(publication)) => Some(publication.id()),
+            _ => None,
+        }
+    }
+}
+
 /// Takes what an origin sends into the stream.
 struct Relay<'a> {
     origin: &'a OriginPull,
@@ -196,6 +327,37 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
+    /// Writes the pull down for the program that the process becomes. One by TLS is begun
+    /// anew there.
+    fn write_down(
+        &self,
+        connection: &OriginConnection,
+        parts: &mut TaskParts,
+    ) -> Result<(), HandOverError> {
+        if self.origin.merged.is_some() {
+            // What two origins send is merged here: both are asked anew.
+            return Ok(());
+        }
+        let Some(connection) = connection.part(&mut parts.handed_over)? else {
+            return Ok(());
+        };
+        parts.pulls.push(PullPart {
+            stream: self.origin.stream.id(),
+            origin: self.origin.address.to_string(),
+            address: self.address.url(),
+            connection,
+            state: match &self.state {
+                RelayState::Asked => RelayStatePart::Asked,
+                RelayState::PublisherExpected(_) => RelayStatePart::PublisherExpected,
+                RelayState::Publishing(Outlet::Stream(publication)) => {
+                    RelayStatePart::Publishing(publication.part()?)
+                }
+                RelayState::Publishing(Outlet::Leg(_)) => return Ok(()),
+            },
+        });
+        Ok(())
+    }
+
     /// Takes what the origin has sent. `to_pull` gets an event for the first
     /// media, and before it for publishers.
     async fn take(

@@ -135,6 +135,16 @@ impl Pull {
         self.origins - usize::from(self.elsewhere.is_some())
     }
 
+    /// Goes on with a connection to the origin numbered `origin` that was made before;
+    /// `flows`: media flows over it.
+    pub(super) fn resume(&mut self, origin: usize, flows: bool, now: Instant) {
+        self.origin = origin % self.origins;
+        self.state = match flows {
+            true => State::Flowing,
+            false => State::Asking(Some(now + self.answer_timeout())),
+        };
+    }
+
     /// Time at which [`Input::Time`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {

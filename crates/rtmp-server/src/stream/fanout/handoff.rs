@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::hand_over::{Blob, HandOverError};
 use crate::stream::{FlvLog, PerTrack, Stream};
 use crate::transport::StdTransport;
 
@@ -22,6 +25,12 @@ pub(crate) trait Dialogue: Send + 'static {
         replies: &mut Vec<u8>,
         requests: &mut Vec<Request>,
     ) -> Result<(), String>;
+
+    /// The conversation for the program that the process becomes.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    fn part(&self) -> Result<Blob, HandOverError>;
 
     /// The server begins to drain: what the player is told is appended to `out`.
     fn announce_drain(&mut self, out: &mut Vec<u8>);
@@ -61,6 +70,42 @@ pub struct Meter {
     /// Bytes that had been sent when its last play began.
     play_from: AtomicU64,
     plays: AtomicBool,
+}
+
+/// A [`Meter`] as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct MeterPart {
+    bytes: u64,
+    pictures: u64,
+    skips: u64,
+    play_from: u64,
+    plays: bool,
+}
+
+impl From<&Meter> for MeterPart {
+    fn from(meter: &Meter) -> Self {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Self {
+            bytes: read(&meter.bytes),
+            pictures: read(&meter.pictures),
+            skips: read(&meter.skips),
+            play_from: read(&meter.play_from),
+            plays: meter.plays.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl From<MeterPart> for Meter {
+    fn from(part: MeterPart) -> Self {
+        Self {
+            bytes: part.bytes.into(),
+            pictures: part.pictures.into(),
+            skips: part.skips.into(),
+            play_from: part.play_from.into(),
+            plays: part.plays.into(),
+        }
+    }
 }
 
 impl Meter {

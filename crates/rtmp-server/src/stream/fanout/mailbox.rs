@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use service_kit::metrics::Histogram;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::handoff::Joining;
+use super::part::{Adopting, WorkerPart};
 use super::report::{GroupReport, SocketReport};
+use crate::hand_over::HandOverError;
 use crate::stream::{Wakers, lock};
 
 /// Upper bounds of the durations of flushes, in ms.
@@ -22,6 +25,15 @@ pub(crate) type FlushTimes = Histogram<{ FLUSH_BOUNDS_MS.len() }>;
 #[derive(Debug)]
 pub(super) enum Command<D> {
     Join(Box<Joining<D>>),
+    /// Go on with players that this process has had before, and say so.
+    Adopt(Vec<Adopting<D>>, oneshot::Sender<()>),
+    /// Write down all players, and stand still until the sender is gone. `at_boundary`: none
+    /// of them is within a message.
+    Freeze {
+        at_boundary: bool,
+        part: UnboundedSender<Result<WorkerPart, HandOverError>>,
+        thaw: std::sync::mpsc::Receiver<()>,
+    },
     Dismiss(u64),
     DismissAll,
     /// Tell the players that the server drains.

@@ -3,6 +3,7 @@
 
 mod handoff;
 mod mailbox;
+mod part;
 mod player;
 mod pool;
 mod report;
@@ -11,8 +12,11 @@ mod stall;
 mod tcp_info;
 mod worker;
 
-pub(crate) use handoff::{Delivery, Dialogue, Joining, Meter, Reason, Request, ReturnedPlayer};
+pub(crate) use handoff::{
+    Delivery, Dialogue, Joining, Meter, MeterPart, Reason, Request, ReturnedPlayer,
+};
 pub(crate) use mailbox::FlushTimes;
+pub(crate) use part::{Adopting, Frozen, PlayerPart};
 pub(crate) use pool::Fanout;
 pub(crate) use report::{GroupReport, PlayerLag, SocketReport, Standing};
 pub(crate) use tcp_info::TcpInfo;

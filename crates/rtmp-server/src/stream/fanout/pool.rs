@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::handoff::{Dialogue, Joining, ReturnedPlayer};
 use super::mailbox::{Command, FlushTimes, Mailboxes};
+use super::part::{Adopting, Frozen};
 use super::report::{GroupReport, SocketReport};
 use super::worker::Worker;
 use crate::stream::{Wakers, lock};
@@ -55,6 +57,47 @@ impl<D: Dialogue> Fanout<D> {
         self.mailboxes.add_player(worker);
         let command = Command::Join(Box::new(joining));
         self.mailboxes.send(worker, command);
+    }
+
+    /// Has all workers write down their players and stand still. `at_boundary`: each player
+    /// that is within a message has the rest of it as bytes of its own.
+    pub(crate) fn freeze(&self, at_boundary: bool) -> Frozen {
+        let (part, parts) = unbounded_channel();
+        let mut held = Vec::new();
+        for worker in 0..self.mailboxes.wakers().workers() {
+            let (holding, thaw) = std::sync::mpsc::channel();
+            held.push(holding);
+            let command = Command::Freeze {
+                at_boundary,
+                part: part.clone(),
+                thaw,
+            };
+            self.mailboxes.send(worker, command);
+        }
+        Frozen { parts, _held: held }
+    }
+
+    /// Goes on with players that this process has had before. Returns when the workers have
+    /// them.
+    pub(crate) async fn adopt(&self, players: Vec<Adopting<D>>) {
+        let workers = self.mailboxes.wakers().workers().max(1);
+        let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        for (number, player) in players.into_iter().enumerate() {
+            shares[number % workers].push(player);
+        }
+        let mut adopted = Vec::new();
+        for (worker, share) in shares.into_iter().enumerate() {
+            for _ in &share {
+                self.mailboxes.add_player(worker);
+            }
+            let (done, is_done) = oneshot::channel();
+            self.mailboxes.send(worker, Command::Adopt(share, done));
+            adopted.push(is_done);
+        }
+        for is_done in adopted {
+            // An error means that the server ends.
+            let _ = is_done.await;
+        }
     }
 
     /// Lets the player with this id go, wherever it is.

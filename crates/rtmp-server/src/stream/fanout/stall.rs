@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Watches a player that cannot be sent to at present.
 ///
 /// That the socket takes nothing says little: it does again only when a third
 /// of its buffer is free, which a slow reader may need minutes for. Such a
 /// reader shows in the bytes that the kernel still holds for it: they dwindle.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct StallTimer {
     /// Time from which on it has taken nothing; none while the socket takes
     /// something.
+    #[serde(with = "crate::hand_over::monotonic")]
     since: Option<Instant>,
     /// Bytes that the kernel held for it at the last check.
     queued: Option<usize>,

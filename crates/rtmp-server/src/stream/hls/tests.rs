@@ -53,7 +53,7 @@ fn picture(is_keyframe: bool, timestamp: u32, length: u32) -> Message {
 }
 
 fn published(gop_cache_max_frames: usize) -> (Arc<Stream>, Publication) {
-    let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX);
+    let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX, Instant::now());
     let key = StreamKey {
         vhost: "v".to_owned(),
         app: "live".to_owned(),

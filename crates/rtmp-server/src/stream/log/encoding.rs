@@ -6,6 +6,7 @@ use rtmp_proto::wire::chunk::{csid, encode_message};
 use rtmp_proto::wire::media::MediaClass;
 use rtmp_proto::wire::message::data;
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 /// The message stream that every publisher's messages are encoded for: the one
 /// that nearly every player plays on.
@@ -32,7 +33,7 @@ pub(in crate::stream) fn for_log(
 }
 
 /// The form in which a log has its messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::stream) enum Framing {
     /// RTMP chunks of this length, in bytes.
     Chunks(u32),
@@ -41,7 +42,7 @@ pub(in crate::stream) enum Framing {
 }
 
 /// What stands around each tag of a log of FLV tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FlvFraming {
     /// Nothing, for HTTP-FLV.
     Bare,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile64;
+use serde::{Deserialize, Serialize};
+
+use crate::hand_over::{HandedOver, Inherited, hand_over};
 
 /// Memory is given back in blocks of this size, in bytes.
 ///
@@ -54,6 +57,13 @@ pub(crate) struct LogFile {
     released: AtomicU64,
 }
 
+/// A [`LogFile`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogFilePart {
+    descriptor: Option<RawFd>,
+    released: u64,
+}
+
 impl LogFile {
     /// An empty file; `name` is what `/proc/PID/fd` shows.
     #[must_use]
@@ -64,6 +74,33 @@ impl LogFile {
             file: OnceLock::new(),
             released: AtomicU64::new(0),
         }
+    }
+
+    /// The file for the program that the process becomes.
+    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> LogFilePart {
+        LogFilePart {
+            descriptor: self.file.get().map(|file| hand_over(file, handed_over)),
+            released: self.released.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on with a file that this process has had before; `name` is for one that is still
+    /// to be made.
+    ///
+    /// # Errors
+    /// The descriptor is missing.
+    pub(crate) fn take_over(
+        part: &LogFilePart,
+        name: &str,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let taken = Self::new(name);
+        taken.released.store(part.released, Ordering::Relaxed);
+        if let Some(number) = part.descriptor {
+            let file = File::from(inherited.take(number)?);
+            taken.file.get_or_init(|| file);
+        }
+        Ok(taken)
     }
 
     /// True if nothing has ever been written.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 use super::for_players;
 use crate::stream::track::Track;
@@ -20,7 +21,7 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_BYTES: usize = 128 * 1024;
 
 /// One message that every joining player gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
     /// Its part in the stream; the newest of each class is in force.
     pub class: MediaClass,
@@ -29,6 +30,7 @@ pub(crate) struct Header {
     /// The form of its payload.
     pub message_type: MessageType,
     /// The message's payload.
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
     pub payload: Bytes,
     /// Its place in the log.
     pub offset: u64,
@@ -82,7 +84,7 @@ impl Header {
 }
 
 /// The headers in force at some place of the log, metadata first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Headers {
     headers: Vec<Header>,
 }

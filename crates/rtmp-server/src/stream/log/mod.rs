@@ -7,6 +7,7 @@ mod flv;
 pub(super) mod headers;
 mod history;
 pub(super) mod index;
+mod part;
 mod readdressed;
 mod readers;
 pub(super) mod tags;
@@ -26,6 +27,8 @@ pub(crate) use encoding::FlvFraming;
 pub(super) use encoding::{Framing, MESSAGE_STREAM, for_log, for_players, wire_timestamp};
 use file::LogFile;
 use index::{Index, Retention, View};
+pub(crate) use part::LAYOUT;
+pub(in crate::stream) use part::LogPart;
 pub(super) use readers::Readers;
 use waker::Wakers;
 
@@ -91,7 +94,7 @@ impl Log {
         lock(&self.index)
     }
 
-    pub(super) fn readers(&self) -> &Readers {
+    pub(super) fn readers(&self) -> &Arc<Readers> {
         &self.readers
     }
 

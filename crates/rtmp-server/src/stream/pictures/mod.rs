@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::log::index::EntryKind;
 
 /// A group of pictures is no longer than this: without a keyframe for longer,
@@ -44,27 +46,28 @@ pub(super) enum Verdict {
 /// ```
 ///
 /// Without a time-out, Expected turns into Unflagged at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// No picture has come.
     Expected,
     /// Pictures come since then, and no keyframe has.
-    Withheld(Instant),
+    Withheld(#[serde(with = "crate::hand_over::monotonic")] Instant),
     /// The newest keyframe came then.
-    Flagged(Instant),
+    Flagged(#[serde(with = "crate::hand_over::monotonic")] Instant),
     /// There are no keyframes: pictures are as good a place to join as any.
     Unflagged,
 }
 
 /// The pictures of one publication: [`Pictures::take`] is called for each video
 /// message that is not a header, in the order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pictures {
     state: State,
     /// The want of keyframes has been reported.
     warned: bool,
     /// The lowest track that has pictures, and when its newest came. Groups
     /// of pictures begin at its keyframes.
+    #[serde(with = "crate::hand_over::monotonic")]
     first_track: Option<(u8, Instant)>,
 }
 

@@ -7,7 +7,7 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use admission::Busy;
 use pauses::silence_limit;
@@ -21,7 +21,7 @@ pub(super) const TAKEOVER_SILENCE: Duration = Duration::from_secs(2);
 const MAX_STANDBYS: usize = 4;
 
 /// What becomes of a second publisher that is not marked as a standby.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecondPublisher {
     /// It is refused, unless the first has been silent for two seconds.
@@ -34,7 +34,7 @@ pub enum SecondPublisher {
 }
 
 /// The precedence of a publisher, the lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Rank {
     /// The file that fills gaps.
     Slate,
@@ -45,7 +45,7 @@ pub(crate) enum Rank {
 }
 
 /// The settings by which publishers take turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Turns {
     /// What becomes of a second publisher that is not marked.
     pub(crate) second_publisher: SecondPublisher,
@@ -67,7 +67,7 @@ impl Default for Turns {
 }
 
 /// Why a publisher goes on air in place of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum SwitchReason {
     /// The other has sent nothing for `standby_after`.
     Silent,
@@ -103,7 +103,7 @@ impl SwitchReason {
 }
 
 /// One publisher takes the place of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Switch {
     /// The publisher that goes on air.
     pub(crate) to: u64,
@@ -142,7 +142,7 @@ pub(crate) enum OrderError {
 ///   or if it has a higher rank and has been steady for `return_after`.
 ///
 /// Who was on air and has not ended waits then; a slate is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Vacant,
     OnAir(u64),
@@ -150,7 +150,7 @@ enum State {
 }
 
 /// One publisher.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     id: u64,
     rank: Rank,
@@ -158,10 +158,12 @@ struct Entry {
     client: Option<u64>,
     /// It has a place to begin at: a keyframe.
     is_ready: bool,
+    #[serde(with = "crate::hand_over::monotonic")]
     came: Instant,
     /// Its media while it waits, and the pauses between them.
     pauses: Pauses,
     /// It has sent without a silence since then, while it waits.
+    #[serde(with = "crate::hand_over::monotonic")]
     steady_since: Option<Instant>,
 }
 
@@ -182,7 +184,7 @@ impl Entry {
 ///
 /// The silence of the one on air is an argument: its messages are not reported, so that
 /// they cost nothing here.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Publishers {
     pub(super) turns: Turns,
     state: State,
@@ -215,6 +217,11 @@ impl Publishers {
     /// True if the publisher `id` is known: it has neither ended nor been displaced.
     pub(super) fn contains(&self, id: u64) -> bool {
         self.entries.iter().any(|entry| entry.id == id)
+    }
+
+    /// The numbers of all of them.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.entries.iter().map(|entry| entry.id).collect()
     }
 
     /// Number of those that wait.

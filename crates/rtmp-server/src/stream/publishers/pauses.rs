@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Time for which pauses are remembered.
 pub(in crate::stream) const WINDOW: Duration = Duration::from_secs(20);
 /// The longest silence that is taken for a usual pause.
@@ -28,10 +30,12 @@ pub(in crate::stream) fn silence_limit(
 }
 
 /// The long pauses between a source's messages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(in crate::stream) struct Pauses {
+    #[serde(with = "crate::hand_over::monotonic")]
     last: Option<Instant>,
     /// Pauses that were not shorter than the limit, with the time of their ends.
+    #[serde(with = "crate::hand_over::monotonic")]
     long: Vec<(Instant, Duration)>,
 }
 

@@ -1,5 +1,7 @@
 //! A publisher's clock against the stream's, as one track keeps it.
 
+use serde::{Deserialize, Serialize};
+
 /// Frames of one track may be this far out of order, ms.
 const DISORDER_MS: i64 = 1_000;
 /// A clock that runs ahead of the time that has passed by more than this has
@@ -7,7 +9,7 @@ const DISORDER_MS: i64 = 1_000;
 pub(super) const MAX_JUMP_MS: i64 = 10_000;
 
 /// The clock of one track.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Clock {
     /// The newest timestamp of the publisher, unwrapped.
     pub(super) newest: i64,

@@ -4,6 +4,8 @@ mod clock;
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::track::{PerTrack, Track};
 use clock::{Clock, MAX_JUMP_MS, unwrap};
 
@@ -29,10 +31,11 @@ pub(super) enum Placement {
 }
 
 /// The stream's times when another source of it took it up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Resumed {
     /// Each track's newest time, ms.
     newest: PerTrack<i64>,
+    #[serde(with = "crate::hand_over::monotonic")]
     at: Instant,
 }
 
@@ -49,7 +52,7 @@ struct Resumed {
 /// any of them ─ publisher_begins() ─▶ Starting
 /// any of them ─ publisher_takes_over() ─▶ TakingOver ─ its first frame ─▶ Running
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum ClockMode {
     /// Its first frame has not come; it may begin with so much of the past, ms.
     Starting(i64),
@@ -64,9 +67,10 @@ enum ClockMode {
 }
 
 /// The newest time that was given out, ms, and the moment of that.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Newest {
     time: i64,
+    #[serde(with = "crate::hand_over::monotonic")]
     at: Option<Instant>,
 }
 
@@ -91,7 +95,7 @@ impl Newest {
 /// For each publisher [`Timeline::publisher_begins`] is called, then, where
 /// [`Timeline::known_time`] of its first frame shows that the stream goes on,
 /// [`Timeline::resume`], then [`Timeline::place`] for each frame.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Timeline {
     /// Difference that the clock adds that was set last, for tracks that are
     /// not on it yet; none before the first frame.

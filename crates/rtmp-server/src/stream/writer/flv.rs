@@ -26,6 +26,16 @@ pub(in crate::stream) struct FlvStaging {
 }
 
 impl FlvStaging {
+    /// An empty batch for `log`.
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self {
+            log,
+            encoded: Vec::new(),
+            lengths: Vec::new(),
+            unused_since: None,
+        }
+    }
+
     /// The log.
     pub(super) fn log(&self) -> &Arc<Log> {
         &self.log
@@ -77,12 +87,7 @@ impl Writer {
         }
         let log = Arc::new(chunks.flv_copy(framing, logs.pool().clone())?);
         logs.add(&log);
-        self.staging.flv.push(FlvStaging {
-            log: log.clone(),
-            encoded: Vec::new(),
-            lengths: Vec::new(),
-            unused_since: None,
-        });
+        self.staging.flv.push(FlvStaging::new(log.clone()));
         Ok(log)
     }
 

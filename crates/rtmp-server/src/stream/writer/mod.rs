@@ -3,6 +3,7 @@
 
 mod flv;
 mod hls;
+mod part;
 mod pending;
 mod staging;
 mod tracks;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use rtmp_proto::wire::media::{MediaClass, MediaHead, TrackCodec};
 use rtmp_proto::wire::message::{Control, UserControl, data};
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 use super::log::headers::{Header, Headers};
 use super::log::index::EntryKind;
@@ -26,7 +28,7 @@ use staging::Staging;
 use tracks::Tracks;
 
 /// The origin of a publication's messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// An encoder: each of its connections is a publication.
     Encoder,
@@ -54,7 +56,7 @@ pub enum Source {
 /// begins ─▶ Beginning
 /// any phase ─ a standby of the same headers takes over ─▶ Flowing
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// Its first frame has not come. That decides what time its headers are of
     /// and, where it `may_resume` the publication before, whether it is one.

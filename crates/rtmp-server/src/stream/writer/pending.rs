@@ -1,6 +1,7 @@
 //! Headers and data that came before the frame that decides about them.
 
 use rtmp_proto::wire::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::stream::log::headers::Headers;
 
@@ -8,7 +9,7 @@ use crate::stream::log::headers::Headers;
 const MAX_PENDING_DATA_BYTES: usize = 64 * 1024;
 
 /// Headers and data that wait for the next frame.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Pending {
     pub(super) headers: Headers,
     pub(super) data: Vec<Message>,

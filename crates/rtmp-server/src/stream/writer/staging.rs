@@ -65,6 +65,22 @@ impl Staging {
         }
     }
 
+    /// An empty batch for a log that ends at `end`, where `headers` are in force, and for the
+    /// logs of `flv`.
+    pub(super) fn resume(
+        framing: Framing,
+        end: u64,
+        headers: Headers,
+        flv: Vec<FlvStaging>,
+    ) -> Self {
+        Self {
+            end,
+            headers,
+            flv,
+            ..Self::new(framing)
+        }
+    }
+
     /// The headers in force at the end of the batch.
     pub(super) fn headers(&self) -> &Headers {
         &self.headers

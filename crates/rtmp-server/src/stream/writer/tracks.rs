@@ -1,6 +1,7 @@
 //! The tracks of the present publication: how they are coded, which are silent.
 
 use rtmp_proto::wire::media::TrackCodec;
+use serde::{Deserialize, Serialize};
 
 use super::staging::Staging;
 use crate::stream::log::headers::{Header, Headers};
@@ -11,7 +12,7 @@ use crate::stream::track::{PerTrack, Track};
 const TRACK_SILENT_MS: u64 = 10_000;
 
 /// The tracks of the present publication.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tracks {
     /// The coding of the newest frame of each kind.
     codecs: PerTrack<Option<TrackCodec>>,

@@ -107,7 +107,7 @@ impl Scene {
             ..Dvr::default()
         };
         change(&mut config);
-        let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX);
+        let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX, Instant::now());
         let key = StreamKey {
             vhost: "v".to_owned(),
             app: "live".to_owned(),

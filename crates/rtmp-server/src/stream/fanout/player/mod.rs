@@ -1,5 +1,6 @@
 //! One player: what it still has to get before the log, and its offset there.
 
+mod part;
 mod requests;
 
 use std::io;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::message::{Control, UserControl};
+use serde::{Deserialize, Serialize};
 
 pub(super) use requests::Scratch;
 
@@ -37,8 +39,8 @@ use crate::transport::StdTransport;
 ///    ▼ │
 /// PausedWaiting
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PlayState {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PlayState {
     /// It gets the log from its offset on.
     Following,
     /// It gets nothing before the first join point at or after its offset.

@@ -12,3 +12,4 @@ mod requests;
 mod slow;
 mod standby;
 pub(super) mod support;
+mod upgrade;

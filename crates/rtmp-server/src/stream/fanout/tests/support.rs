@@ -11,6 +11,7 @@ use rtmp_proto::wire::chunk::ChunkReader;
 use rtmp_proto::wire::message::{Control, UserControl};
 use rtmp_proto::wire::{Limits, Message, MessageType};
 
+use crate::hand_over::{Blob, HandOverError};
 use crate::stream::fanout::{Delivery, Dialogue, Fanout, Joining, Meter, Request, ReturnedPlayer};
 use crate::stream::log::MESSAGE_STREAM;
 use crate::stream::{
@@ -49,6 +50,10 @@ impl Dialogue for TestDialogue {
 
     fn announce_drain(&mut self, replies: &mut Vec<u8>) {
         reply(replies);
+    }
+
+    fn part(&self) -> Result<Blob, HandOverError> {
+        Blob::of(&())
     }
 }
 
@@ -112,7 +117,7 @@ impl Server {
             sender.send(returned).unwrap();
         });
         Self {
-            registry: Registry::new(wakers, u64::MAX),
+            registry: Registry::new(wakers, u64::MAX, Instant::now()),
             fanout: fanout.unwrap(),
             departures,
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::stream::fanout::handoff::{Delivery, Joining};
+use crate::stream::fanout::handoff::Delivery;
 use crate::stream::fanout::player::Player;
 use crate::stream::log::Log;
 use crate::stream::log::index::View;
@@ -30,9 +30,9 @@ impl GroupKind {
     /// Number of kinds.
     pub(super) const COUNT: usize = 4;
 
-    /// The kind of the group that `joining` belongs to.
-    pub(super) fn of<D>(joining: &Joining<D>) -> Self {
-        match (&joining.delivery, joining.at_once) {
+    /// The kind of the group of players who get `delivery`.
+    pub(super) fn of(delivery: &Delivery, at_once: bool) -> Self {
+        match (delivery, at_once) {
             (Delivery::Chunks, false) => Self::Gathered,
             (Delivery::Chunks, true) => Self::AtOnce,
             (Delivery::Flv(flv), _) => match flv.framing {
@@ -86,6 +86,15 @@ pub(super) struct Flush {
 }
 
 impl Group {
+    /// What stands around their tags; `None`: they get RTMP chunks.
+    pub(super) fn framing(&self) -> Option<FlvFraming> {
+        match self.kind {
+            GroupKind::Gathered | GroupKind::AtOnce => None,
+            GroupKind::Flv => Some(FlvFraming::Bare),
+            GroupKind::WebSocketFlv => Some(FlvFraming::WebSocket),
+        }
+    }
+
     /// True if they get each message at once; else messages are gathered.
     pub(super) fn at_once(&self) -> bool {
         self.kind == GroupKind::AtOnce

@@ -1,11 +1,13 @@
 //! One fan-out worker: an epoll, its players, and the streams they play.
 
 mod group;
+mod part;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +18,7 @@ use super::handoff::{Delivery, Dialogue, Joining, Reason, ReturnedPlayer};
 use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
 use super::report::{GroupReport, SocketReport};
+use crate::stream::Stream;
 use group::{Flush, Group, GroupKind};
 
 /// The number that epoll reports for the waker; for a player it is its slot.
@@ -29,6 +32,12 @@ const MAX_READS: usize = 4;
 /// Players that a flush sends to before who joins or speaks has a turn: about
 /// a millisecond's work.
 const MAX_SERVED: usize = 64;
+
+/// Edge-triggered: a socket that takes bytes is not reported again and again while there is
+/// nothing to send.
+fn interest() -> EpollFlags {
+    EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET
+}
 
 /// A worker, before and in its thread.
 #[derive(Debug)]
@@ -138,13 +147,12 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         }
     }
 
-    /// Key of the group that `joining` belongs to.
-    fn group(&mut self, joining: &Joining<D>) -> usize {
-        let kind = GroupKind::of(joining);
-        let stream = &joining.stream;
+    /// Key of the group of `stream` for players who get `delivery`.
+    fn group(&mut self, stream: &Arc<Stream>, delivery: &Delivery, at_once: bool) -> usize {
+        let kind = GroupKind::of(delivery, at_once);
         let place = &mut self.groups_of.entry(stream.id()).or_default()[kind as usize];
         *place.get_or_insert_with(|| {
-            let log = match &joining.delivery {
+            let log = match delivery {
                 Delivery::Chunks => &stream.log,
                 Delivery::Flv(flv) => &flv.log,
             };
@@ -180,6 +188,18 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         for command in self.mailboxes.take(self.number) {
             match command {
                 Command::Join(joining) => self.join(*joining, now),
+                Command::Adopt(players, done) => {
+                    for player in players {
+                        self.adopt(player, now);
+                    }
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                }
+                Command::Freeze {
+                    at_boundary,
+                    part,
+                    thaw,
+                } => self.freeze(at_boundary, part, &thaw),
                 Command::Dismiss(id) => {
                     let found = self.players.iter().find(|(_, player)| player.id() == id);
                     if let Some(slot) = found.map(|(slot, _)| slot) {
@@ -232,7 +252,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         let requests = std::mem::take(&mut joining.requests);
         let stream = joining.stream.clone();
         stream.log.readers().add_player(self.number);
-        let group = self.group(&joining);
+        let group = self.group(&stream, &joining.delivery, joining.at_once);
         let slot = self.players.vacant_key();
         let entry = &mut self.groups[group];
         entry.view = entry
@@ -247,12 +267,6 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             // Its last news were told before this player counted.
             entry.mw_deadline = Some(now);
         }
-        // Edge-triggered: a socket that takes bytes is not reported again and
-        // again while there is nothing to send.
-        let interest = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
         let mut asked = player.fulfil_all(requests, &entry.log, &entry.view);
         if self.drains && asked.is_ok() {
             // It may have been on its way here when all were told.
@@ -260,7 +274,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         }
         let registered = self
             .epoll
-            .add(player.socket(), EpollEvent::new(interest, slot as u64));
+            .add(player.socket(), EpollEvent::new(interest(), slot as u64));
         self.players.insert(player);
         match (registered, asked) {
             // Epoll reports the new socket as writable: it is served then.

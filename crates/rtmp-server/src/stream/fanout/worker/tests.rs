@@ -48,7 +48,8 @@ fn worker(players: usize, settings: &StreamSettings) -> (Forgetful, Arc<Stream>)
         app: "live".into(),
         stream: "s".into(),
     };
-    let stream = Registry::new(wakers, u64::MAX).obtain(&key, settings, Instant::now());
+    let stream =
+        Registry::new(wakers, u64::MAX, Instant::now()).obtain(&key, settings, Instant::now());
     (worker, stream)
 }
 

@@ -1,9 +1,11 @@
 //! One message of a log, as the index knows it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stream::track::Track;
 
 /// The kind of a message, for players that leave some messages out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EntryKind {
     /// A frame of sound.
     Audio,
@@ -35,7 +37,11 @@ impl EntryKind {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+/// An entry in the form that takes little room: its fields in their order.
+type WrittenEntry = (u64, u64, u64, u64, i32, EntryKind);
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(from = "WrittenEntry", into = "WrittenEntry")]
 pub(super) struct Entry {
     pub(super) offset: u64,
     pub(super) timestamp: u64,
@@ -55,5 +61,31 @@ impl Entry {
     /// unlike the messages' own timestamps.
     pub(super) fn came_at(&self) -> u64 {
         self.timestamp.saturating_add_signed(self.late.into())
+    }
+}
+
+impl From<Entry> for WrittenEntry {
+    fn from(entry: Entry) -> Self {
+        (
+            entry.offset,
+            entry.timestamp,
+            entry.pictures_before,
+            entry.arrived,
+            entry.late,
+            entry.kind,
+        )
+    }
+}
+
+impl From<WrittenEntry> for Entry {
+    fn from((offset, timestamp, pictures_before, arrived, late, kind): WrittenEntry) -> Self {
+        Self {
+            offset,
+            timestamp,
+            pictures_before,
+            arrived,
+            late,
+            kind,
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::{EntryKind, Index};
 use crate::stream::track::{PerTrack, Track};
 
 /// The messages that a player wants of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Filter {
     /// True if it wants sound.
     pub audio: bool,
@@ -18,7 +20,7 @@ pub(crate) struct Filter {
 }
 
 /// The pictures that a player wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum VideoFilter {
     /// All of them.
     All,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::EntryKind;
 use crate::stream::log::headers::Headers;
 
@@ -14,7 +16,7 @@ pub(super) const SOUND_ONLY_AFTER_MS: u64 = 10_000;
 pub(super) const SOUND_FIRST_AFTER_MS: u64 = 1_000;
 
 /// A place where a player can begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JoinPoint {
     /// Offset of its first frame.
     pub offset: u64,
@@ -38,7 +40,7 @@ pub(crate) struct JoinPoint {
 ///               given up, and no picture is left to join at
 /// Unjoinable ─ keyframe or unflagged picture ─▶ Present
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum Video {
     /// There is none: sound can be joined.
     #[default]
@@ -65,7 +67,7 @@ impl Video {
 }
 
 /// The join points of the present publication.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct JoinPoints {
     video: Video,
     newest: Option<JoinPoint>,

@@ -12,6 +12,8 @@ mod view;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::headers::Headers;
 use entry::Entry;
 pub(crate) use entry::EntryKind;
@@ -38,7 +40,7 @@ pub(crate) use view::View;
 /// Whoever reads it calls [`Index::view`] with the lowest offset that it may
 /// still read. That is kept until its next call, or until
 /// [`Index::remove_reader`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Index {
     retention: Retention,
     entries: VecDeque<Entry>,
@@ -58,6 +60,7 @@ pub(crate) struct Index {
     joins: JoinPoints,
     /// Per reader the lowest offset that it may still read; `u64::MAX` while it
     /// has no player of this stream.
+    #[serde(skip)]
     low_water: Box<[u64]>,
 }
 
@@ -176,6 +179,12 @@ impl Index {
     #[must_use]
     pub(in crate::stream) fn publication(&self) -> u64 {
         self.publication
+    }
+
+    /// As many readers as this log has now will read it, in place of those that have: it is
+    /// another program that goes on with it.
+    pub(in crate::stream) fn set_readers(&mut self, readers: usize) {
+        self.low_water = vec![u64::MAX; readers].into();
     }
 
     /// Offset at which the newest message ends.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Entry, EntryKind, Index};
 
 /// Messages that there is always room for.
 pub(super) const ENTRIES_KEPT: usize = 1_024;
 
 /// The past that a log keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// A player further behind than this skips to a keyframe.
     pub queue_length: Duration,
@@ -31,6 +33,11 @@ pub(crate) struct OldestGroup {
 }
 
 impl Index {
+    /// What is kept.
+    pub(in crate::stream) fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// Changes what is kept, from the next message on.
     pub(crate) fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;

@@ -1,0 +1,87 @@
+//! Values as bytes.
+
+use std::fmt;
+
+use bytes::Bytes;
+use rmp_serde::{Deserializer, Serializer};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::HandOverError;
+
+/// A value as bytes. What is within another part as a blob is read by its owner alone: where
+/// it cannot be, the rest can.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Blob(#[serde(with = "rtmp_proto::wire::bytes_format")] Bytes);
+
+impl Blob {
+    /// Writes `value`.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(crate) fn of(value: &impl Serialize) -> Result<Self, HandOverError> {
+        let mut bytes = Vec::new();
+        value.serialize(&mut Serializer::new(&mut bytes).with_struct_map())?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, HandOverError> {
+        Ok(T::deserialize(&mut Deserializer::from_read_ref(&*self.0))?)
+    }
+
+    /// The bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Written<'a> {
+        name: &'a str,
+        gone: u8,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Read {
+        name: String,
+        #[serde(default)]
+        new: Option<u32>,
+    }
+
+    #[test]
+    fn another_version_may_have_more_fields_and_fewer() {
+        let written = Written { name: "x", gone: 7 };
+        let blob = Blob::of(&written).unwrap();
+        let read: Read = blob.read().unwrap();
+        assert_eq!(
+            read,
+            Read {
+                name: "x".to_owned(),
+                new: None
+            }
+        );
+        let error = blob.read::<Vec<u8>>().unwrap_err();
+        assert!(matches!(error, HandOverError::Decode(_)), "{error}");
+    }
+}

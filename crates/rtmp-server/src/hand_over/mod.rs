@@ -1,0 +1,32 @@
+//! What a process hands over to the program that it becomes: values as bytes, times, and
+//! descriptors.
+//!
+//! Each owner writes what it has to go on with as a part: a structure of numbers, texts and
+//! bytes. Parts are written as maps with the names of their fields (MessagePack): a later
+//! version may add fields, and gives them a default.
+
+mod codec;
+mod descriptors;
+pub(crate) mod monotonic;
+
+use std::io;
+
+pub(crate) use codec::Blob;
+pub(crate) use descriptors::{HandedOver, Inherited, hand_over};
+
+/// Why something cannot be handed over, or taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandOverError {
+    /// It cannot be written down.
+    #[error("cannot be written down: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// It is not what this program expects.
+    #[error("is not what this program reads: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+    /// A descriptor is missing, or cannot be used.
+    #[error("a descriptor cannot be used: {0}")]
+    Descriptor(#[from] io::Error),
+    /// What refers to another part that is not there.
+    #[error("there is no {0}")]
+    Missing(String),
+}

@@ -1,0 +1,200 @@
+//! Everybody stands still, and what they have is written down.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::parts::{CountersPart, ServerPart};
+use super::{Phase, TaskParts};
+use crate::hand_over::{HandOverError, HandedOver};
+use crate::server::Server;
+use crate::server::client::Client;
+use crate::stream::fanout::{Frozen, PlayerPart};
+use crate::stream::lock;
+
+/// Time for requests that have begun: those to hooks take 5 s at most.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+/// Time for everybody to stand still.
+const FREEZE_LIMIT: Duration = Duration::from_secs(2);
+/// Time for connections that cannot be handed over to end in good order.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(1_500);
+/// Interval at which that is looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A server that stands still, and what it hands over.
+#[derive(Debug)]
+pub(crate) struct FrozenServer {
+    pub(crate) part: ServerPart,
+    pub(crate) handed_over: HandedOver,
+    /// The workers stand still until it is dropped.
+    _workers: Frozen,
+}
+
+/// What the workers have written down.
+#[derive(Debug, Default)]
+struct Players {
+    parts: Vec<PlayerPart>,
+    handed_over: HandedOver,
+}
+
+impl Server {
+    /// Waits until requests that have begun are answered, and notifications of hooks are
+    /// delivered; further requests wait. Recordings finish their files. Connections that cannot be handed over are asked to
+    /// connect again.
+    ///
+    /// # Errors
+    /// It takes too long; the server goes on.
+    pub(crate) async fn settle(&self) -> Result<(), String> {
+        self.safepoint.set_phase(Phase::Settling);
+        if !self.safepoint.settled(SETTLE_LIMIT).await {
+            self.safepoint.set_phase(Phase::Running);
+            let limit = SETTLE_LIMIT.as_secs();
+            return Err(format!(
+                "requests of clients are not answered within {limit} s: are hooks or origins slow?"
+            ));
+        }
+        self.end_unportable().await;
+        // Their files are finished; those that follow begin at the newest keyframe.
+        self.dvr.finish().await;
+        self.hooks.flush().await;
+        Ok(())
+    }
+
+    /// Ends the connections that cannot be handed over, in good order.
+    async fn end_unportable(&self) {
+        let unportable = || -> Vec<Arc<Client>> {
+            let mut clients = self.clients.list();
+            clients.retain(|client| !client.is_portable());
+            clients
+        };
+        let ending = unportable();
+        if ending.is_empty() {
+            return;
+        }
+        log::info!(
+            "upgrade: {} connections by TLS in user space or HTTP/2 end, and may connect again",
+            ending.len()
+        );
+        for client in ending {
+            self.clients.dismiss(client.id);
+            self.fanout.dismiss(client.id);
+        }
+        let ended = async {
+            while !unportable().is_empty() {
+                sleep(POLL_INTERVAL).await;
+            }
+        };
+        // Those that are left end with this program.
+        let _ = timeout(GOODBYE_LIMIT, ended).await;
+    }
+
+    /// Has everybody stand still, and writes down what the server has. `at_boundary`: no player
+    /// is within a message of the log.
+    ///
+    /// # Errors
+    /// Somebody does not stand still, or cannot be written down; the server goes on.
+    pub(crate) async fn freeze(&self, at_boundary: bool) -> Result<FrozenServer, String> {
+        self.safepoint.set_phase(Phase::Frozen);
+        // Wakes the connections, which look whether they are to stand still.
+        self.config.send_modify(|_| {});
+        let frozen = self.try_freeze(at_boundary).await;
+        if frozen.is_err() {
+            self.go_on();
+        }
+        frozen
+    }
+
+    async fn try_freeze(&self, at_boundary: bool) -> Result<FrozenServer, String> {
+        let all_stand = || async {
+            match self.safepoint.all_stand_still(FREEZE_LIMIT).await {
+                true => Ok(()),
+                false => Err("a connection does not stand still".to_owned()),
+            }
+        };
+        // Tasks first: they hand players to the workers.
+        all_stand().await?;
+        let mut workers = self.fanout.freeze(at_boundary);
+        let players = timeout(FREEZE_LIMIT, collect(&mut workers)).await;
+        let players = players.map_err(|_| "a fan-out worker does not stand still".to_owned())?;
+        // Players that have left a worker meanwhile are tasks' now.
+        all_stand().await?;
+        let tasks = self.safepoint.take_parts();
+        let written = players.and_then(|players| self.write_down(players, tasks));
+        let (part, handed_over) = written.map_err(|error| format!("something {error}"))?;
+        Ok(FrozenServer {
+            part,
+            handed_over,
+            _workers: workers,
+        })
+    }
+
+    fn write_down(
+        &self,
+        players: Players,
+        tasks: TaskParts,
+    ) -> Result<(ServerPart, HandedOver), HandOverError> {
+        if let Some(failure) = tasks.failure {
+            return Err(failure);
+        }
+        let mut handed_over = tasks.handed_over;
+        handed_over.extend(&players.handed_over);
+        let registry = self.registry.part(&mut handed_over)?;
+        let good = lock(&self.last_good_origins);
+        let good = good
+            .iter()
+            .map(|(vhost, origin)| (vhost.clone(), origin.to_string()));
+        let part = ServerPart {
+            id: self.id.clone(),
+            started: self.started,
+            clients: self.clients.part(),
+            registry,
+            players: players.parts,
+            connections: tasks.connections,
+            pulls: tasks.pulls,
+            counters: CountersPart {
+                refusals: self
+                    .refusals
+                    .counts()
+                    .map(|(reason, count)| (reason.name().to_owned(), count))
+                    .collect(),
+                switches: self
+                    .switches
+                    .counts()
+                    .map(|(reason, count)| (reason.name().to_owned(), count))
+                    .collect(),
+                last_good_origins: good.collect(),
+                flush_times: self.flush_times().map(|times| times.counts()).collect(),
+                hooks: self.hooks.part(),
+            },
+            events: self.events.part(),
+            dvr_orders: self.dvr.orders(),
+            descriptors: handed_over.numbers().to_vec(),
+        };
+        Ok((part, handed_over))
+    }
+
+    /// Goes on where everybody stands.
+    pub(crate) fn thaw(&self, frozen: FrozenServer) {
+        drop(frozen);
+        self.go_on();
+    }
+
+    fn go_on(&self) {
+        let now = Instant::now();
+        for stream in self.registry.list() {
+            stream.excuse_silence(now);
+        }
+        self.safepoint.set_phase(Phase::Running);
+    }
+}
+
+async fn collect(workers: &mut Frozen) -> Result<Players, HandOverError> {
+    let mut players = Players::default();
+    while let Some(part) = workers.next().await {
+        let part = part?;
+        players.parts.extend(part.players);
+        players.handed_over.extend(&part.handed_over);
+    }
+    Ok(players)
+}

@@ -1,0 +1,22 @@
+//! The server's part of an upgrade: everybody stands still, what they have is written down,
+//! and a server of another program goes on with it.
+//!
+//! ```text
+//! settle ──▶ freeze ──▶ ServerPart ──▶ exec ──▶ take_over
+//!    │          │
+//!    └──────────┴──▶ thaw, where the other program cannot go on with it
+//! ```
+
+mod freeze;
+mod parts;
+mod safepoint;
+mod take_over;
+
+pub(crate) use crate::stream::LOG_LAYOUT;
+pub(crate) use parts::ServerPart;
+pub(in crate::server) use parts::{ClientsPart, EventsPart, TaskParts};
+pub(in crate::server) use safepoint::{Participant, Phase, RequestInProgress, Safepoint};
+
+/// The form of a [`ServerPart`] as a whole. Fields may come and go within it; a program that
+/// has another one cannot go on.
+pub(crate) const LAYOUT: u32 = 1;

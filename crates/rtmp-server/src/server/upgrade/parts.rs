@@ -1,0 +1,108 @@
+//! What a server hands over to the program that its process becomes.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
+
+use crate::hand_over::{HandOverError, HandedOver, monotonic};
+use crate::server::client::ClientPart;
+use crate::server::clients::ClientTotals;
+use crate::server::connection::ConnectionPart;
+use crate::server::events::Event;
+use crate::server::loop_guard::LoopGuard;
+use crate::server::upstream::PullPart;
+use crate::stream::RegistryPart;
+use crate::stream::fanout::PlayerPart;
+
+/// What tasks have written down that stand still.
+#[derive(Debug, Default)]
+pub(in crate::server) struct TaskParts {
+    pub(in crate::server) connections: Vec<ConnectionPart>,
+    pub(in crate::server) pulls: Vec<PullPart>,
+    pub(in crate::server) handed_over: HandedOver,
+    /// The first of them that could not be written down.
+    pub(in crate::server) failure: Option<HandOverError>,
+}
+
+/// A server for the program that its process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerPart {
+    pub(super) id: LoopGuard,
+    #[serde(with = "monotonic")]
+    pub(super) started: Instant,
+    pub(super) clients: ClientsPart,
+    pub(super) registry: RegistryPart,
+    pub(super) players: Vec<PlayerPart>,
+    pub(super) connections: Vec<ConnectionPart>,
+    pub(super) pulls: Vec<PullPart>,
+    pub(super) counters: CountersPart,
+    #[serde(default)]
+    pub(super) events: EventsPart,
+    /// Streams that are recorded (true), or are not, by order.
+    #[serde(default)]
+    pub(super) dvr_orders: Vec<(StreamKey, bool)>,
+    /// Descriptors that it has.
+    pub(super) descriptors: Vec<RawFd>,
+}
+
+/// The table of connections.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct ClientsPart {
+    pub(in crate::server) last_id: u64,
+    pub(in crate::server) gone: ClientTotals,
+    pub(in crate::server) clients: Vec<ClientPart>,
+}
+
+/// What is counted for metrics.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::server) struct CountersPart {
+    /// By the names of reasons: another version may have others.
+    pub(in crate::server) refusals: HashMap<String, u64>,
+    pub(in crate::server) switches: HashMap<String, u64>,
+    /// The origin that last had a stream, by vhost.
+    pub(in crate::server) last_good_origins: HashMap<String, String>,
+    /// Durations of flushes, in the form of [`Histogram::counts`].
+    ///
+    /// [`Histogram::counts`]: service_kit::metrics::Histogram::counts
+    pub(in crate::server) flush_times: Vec<Vec<u64>>,
+    /// By event: latencies, refusals, failures of hooks.
+    pub(in crate::server) hooks: HashMap<String, (Vec<u64>, u64, u64)>,
+}
+
+/// The latest events.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in crate::server) struct EventsPart {
+    pub(in crate::server) last: u64,
+    pub(in crate::server) events: Vec<(u64, Event)>,
+}
+
+impl ServerPart {
+    /// Checks that this program can go on with it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(crate) fn check(&self) -> Result<(), HandOverError> {
+        for stream in &self.registry.streams {
+            stream.check()?;
+        }
+        for player in &self.players {
+            crate::server::viewer::check(player)?;
+        }
+        for connection in &self.connections {
+            connection.check()?;
+        }
+        for pull in &self.pulls {
+            pull.check()?;
+        }
+        Ok(())
+    }
+
+    /// Number of connections that it has.
+    pub(crate) fn connections(&self) -> usize {
+        self.players.len() + self.connections.len() + self.pulls.len()
+    }
+}

@@ -1,0 +1,244 @@
+//! A server goes on with what the process has had before.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ServerPart;
+use super::parts::{ClientsPart, CountersPart};
+use crate::config::{Config, Origin, Role};
+use crate::hand_over::{HandOverError, Inherited};
+use crate::server::admission::Admitted;
+use crate::server::client::Client;
+use crate::server::connection::{Connection, ConnectionPart};
+use crate::server::upstream::{self, PullPart};
+use crate::server::viewer::Viewer;
+use crate::server::{Identity, Server, slate, stream_settings};
+use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
+use crate::stream::{Stream, TakenStream, lock};
+use crate::transport::StdTransport;
+
+/// What goes on with the server.
+#[derive(Debug, Default)]
+struct Taken {
+    streams: HashMap<u64, Arc<Stream>>,
+    /// Clients that somebody goes on with.
+    clients: Vec<u64>,
+    /// Publications that somebody goes on with: the stream, and their number there.
+    publications: Vec<(u64, u64)>,
+}
+
+impl Server {
+    /// Starts a server that goes on with what `part` has. It must be called within a tokio
+    /// runtime. What cannot be taken over is left out, with a line in the log.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(crate) async fn take_over(
+        role: Role,
+        config: Config,
+        part: ServerPart,
+        mut inherited: Inherited,
+    ) -> io::Result<Arc<Self>> {
+        let identity = Identity {
+            id: part.id,
+            started: part.started,
+            epoch: part.registry.epoch,
+        };
+        let server = Self::start_as(identity, role, config)?;
+        server.events.take_over(part.events);
+        for (key, record) in part.dvr_orders {
+            server.dvr.order(key, record);
+        }
+        server.take_counters(part.counters);
+        server.take_clients(part.clients);
+        let config = server.config();
+        let settings = |key: &rtmp_proto::session::StreamKey| {
+            config.vhost(&key.vhost).map(|vhost| stream_settings(vhost))
+        };
+        let registry = &server.registry;
+        let streams = registry.take_over(part.registry, settings, &mut inherited);
+        let mut taken = Taken::default();
+        for stream in &streams {
+            let stream = &stream.stream;
+            taken.streams.insert(stream.id(), stream.clone());
+        }
+        // Before anybody publishes: what players read is not given back meanwhile.
+        server
+            .take_players(part.players, &streams, &mut taken, &mut inherited)
+            .await;
+        let now = Instant::now();
+        for TakenStream { stream, .. } in &streams {
+            stream.excuse_silence(now);
+        }
+        let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
+        server.take_pulls(&part.pulls, &streams, &mut taken, &mut inherited);
+        for TakenStream { stream, part, .. } in &streams {
+            let resumed = taken.publications.iter();
+            let resumed = resumed.filter(|(id, _)| *id == stream.id());
+            let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
+            stream.end_publishers_but(&resumed);
+            if part.has_slate_task {
+                slate::arm(&server, stream);
+            }
+        }
+        server.forget_others(&taken);
+        for connection in connections {
+            tokio::spawn(Box::new(connection).run());
+        }
+        Ok(server)
+    }
+
+    fn take_counters(&self, part: CountersPart) {
+        self.refusals.add(&part.refusals);
+        self.switches.add(&part.switches);
+        self.hooks.take_over(&part.hooks);
+        let workers = self.flush_times().count();
+        for (number, counts) in part.flush_times.iter().enumerate() {
+            // There may be fewer workers now: totals stay what they are.
+            if let Some(times) = self.flush_times().nth(number % workers.max(1)) {
+                times.add(counts);
+            }
+        }
+        let mut good = lock(&self.last_good_origins);
+        for (vhost, origin) in part.last_good_origins {
+            good.extend(Origin::parse(&origin).map(|origin| (vhost, origin)));
+        }
+    }
+
+    fn take_clients(&self, part: ClientsPart) {
+        let counted: HashMap<_, _> = part
+            .clients
+            .iter()
+            .filter_map(|client| {
+                let (action, key) = client.counted()?;
+                Some((client.id, (action, Arc::new(key.clone()))))
+            })
+            .collect();
+        for client in self.clients.take_over(part) {
+            if let Some((action, key)) = counted.get(&client.id) {
+                let permit = self.quotas.resume(key.clone(), *action, client.peer.ip());
+                client.hold(Admitted::resume(permit));
+            }
+        }
+    }
+
+    async fn take_players(
+        &self,
+        parts: Vec<PlayerPart>,
+        streams: &[TakenStream],
+        taken: &mut Taken,
+        inherited: &mut Inherited,
+    ) {
+        let anew: Vec<_> = streams
+            .iter()
+            .filter(|stream| stream.is_new_log)
+            .map(|stream| stream.stream.id())
+            .collect();
+        let mut players = Vec::with_capacity(parts.len());
+        for mut part in parts {
+            let id = part.id;
+            if anew.contains(&part.stream) {
+                part.wait_for_keyframe();
+            }
+            match self.take_player(part, taken, inherited) {
+                Ok(player) => {
+                    taken.clients.push(id);
+                    players.push(player);
+                }
+                Err(error) => log::warn!("c{id}: {error}"),
+            }
+        }
+        self.fanout.adopt(players).await;
+    }
+
+    fn take_player(
+        &self,
+        part: PlayerPart,
+        taken: &Taken,
+        inherited: &mut Inherited,
+    ) -> Result<Adopting<Viewer>, HandOverError> {
+        let client = self.known_client(part.id)?;
+        let stream = taken.streams.get(&part.stream).cloned();
+        let missing = || HandOverError::Missing(format!("stream {}", part.stream));
+        let stream = stream.ok_or_else(missing)?;
+        let delivery = match part.framing {
+            None => Delivery::Chunks,
+            Some(framing) => Delivery::Flv(stream.flv_log(framing)?),
+        };
+        let subscription = stream.add_subscription();
+        Ok(Adopting {
+            socket: StdTransport::take_over(&part.socket, inherited)?,
+            dialogue: Viewer::take_over(&part, self, client.clone(), subscription)?,
+            meter: client.meter.clone(),
+            delivery,
+            stream,
+            part,
+        })
+    }
+
+    fn known_client(&self, id: u64) -> Result<Arc<Client>, HandOverError> {
+        let client = self.clients.find(id);
+        client.ok_or_else(|| HandOverError::Missing(format!("client c{id}")))
+    }
+
+    fn take_connections(
+        self: &Arc<Self>,
+        parts: Vec<ConnectionPart>,
+        taken: &mut Taken,
+        inherited: &mut Inherited,
+    ) -> Vec<Connection> {
+        let mut connections = Vec::new();
+        for part in parts {
+            let id = part.client;
+            match Connection::take_over(self, part, &taken.streams, inherited) {
+                Ok(connection) => {
+                    taken.clients.push(id);
+                    taken.publications.extend(connection.publication());
+                    connections.push(connection);
+                }
+                Err(error) => log::warn!("c{id}: {error}"),
+            }
+        }
+        connections
+    }
+
+    /// Goes on with the pulls, and begins those anew that were not to be handed over.
+    fn take_pulls(
+        self: &Arc<Self>,
+        parts: &[PullPart],
+        streams: &[TakenStream],
+        taken: &mut Taken,
+        inherited: &mut Inherited,
+    ) {
+        let config = self.config();
+        for TakenStream { stream, part, .. } in streams {
+            let vhost = config.vhost(&stream.key().vhost);
+            let settings = vhost.and_then(|vhost| vhost.upstream.as_ref());
+            let Some(settings) = settings.filter(|_| part.is_pulled) else {
+                continue;
+            };
+            let part = parts.iter().find(|part| part.stream_id() == stream.id());
+            let publication = upstream::resume_pull(self, stream, settings, part, inherited);
+            let publication = publication.map(|publication| (stream.id(), publication));
+            taken.publications.extend(publication);
+        }
+    }
+
+    /// Forgets the clients that nobody goes on with.
+    fn forget_others(&self, taken: &Taken) {
+        let known: std::collections::HashSet<_> = taken.clients.iter().copied().collect();
+        let mut clients = self.clients.list();
+        clients.retain(|client| !known.contains(&client.id));
+        for client in &clients {
+            self.clients.remove(client.id, true);
+        }
+        if !clients.is_empty() {
+            log::warn!(
+                "upgrade: {} connections were not handed over, and have ended",
+                clients.len()
+            );
+        }
+    }
+}

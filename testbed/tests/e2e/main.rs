@@ -21,6 +21,7 @@ mod packages;
 mod page;
 mod privileges;
 mod scripts;
+mod server_upgrade;
 mod standby;
 mod streaming;
 mod testbed_itself;

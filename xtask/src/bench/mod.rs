@@ -13,6 +13,7 @@ mod scrape;
 mod setup;
 mod standby;
 mod start;
+mod upgrade;
 mod viewers;
 mod xdp;
 
@@ -45,6 +46,8 @@ pub(crate) enum Bench {
     /// How long viewers see no new picture when the publisher fails and a standby takes
     /// its place.
     Standby(standby::Options),
+    /// How long players see no new picture when the servers become another program.
+    Upgrade(upgrade::Options),
     /// What viewers by HTTP-FLV, WebSocket-FLV and HLS cost beside players of
     /// RTMP, and beside nginx that serves the same files.
     Viewers(viewers::Options),
@@ -71,6 +74,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         Bench::Start(options) => start::run(options),
         Bench::Scrape(options) => scrape::run(options),
         Bench::Standby(options) => standby::run(options),
+        Bench::Upgrade(options) => upgrade::run(options),
         Bench::Viewers(options) => viewers::run(options),
         Bench::Xdp(options) => xdp::run(options),
         Bench::RtmpFloor(options) => rtmp::floor::run(options),

@@ -238,7 +238,7 @@ enum ProcessEvent {
     Signal(Option<SignalAction>),
     /// Somebody asks for an upgrade.
     Asked(Waiter),
-    Rehearsed(Result<Rehearsed, String>),
+    Rehearsed(Box<Result<Rehearsed, String>>),
 }
 
 impl Process<'_> {
@@ -307,7 +307,7 @@ impl Process<'_> {
             let event = tokio::select! {
                 action = signals.next(wait) => ProcessEvent::Signal(action),
                 waiter = control.next() => ProcessEvent::Asked(waiter),
-                rehearsed = self.upgrade.rehearsed() => ProcessEvent::Rehearsed(rehearsed),
+                rehearsed = self.upgrade.rehearsed() => ProcessEvent::Rehearsed(Box::new(rehearsed)),
             };
             let action = match event {
                 ProcessEvent::Signal(action) => action,

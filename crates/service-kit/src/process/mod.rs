@@ -3,6 +3,7 @@
 //! Each leads a process group of its own, which ends as a whole: with the program, when it
 //! is stopped, or when the daemon ends, however it does ([`Launcher`]).
 
+mod former;
 mod group;
 mod last_words;
 mod launcher;
@@ -19,6 +20,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+pub use former::end_former_children;
 pub use group::ProcessGroup;
 use last_words::LastWords;
 pub use launcher::Launcher;

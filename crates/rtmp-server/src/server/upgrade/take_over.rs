@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use service_kit::process::end_former_children;
+
 use super::ServerPart;
 use super::parts::{ClientsPart, CountersPart};
 use crate::config::{Config, Origin, Role};
@@ -41,6 +43,8 @@ impl Server {
         part: ServerPart,
         mut inherited: Inherited,
     ) -> io::Result<Arc<Self>> {
+        // Programs of `ingest`, `transcode` and `exec`, which are started again.
+        end_former_children();
         let identity = Identity {
             id: part.id,
             started: part.started,

@@ -316,7 +316,7 @@ impl Process<'_> {
                     continue;
                 }
                 ProcessEvent::Rehearsed(rehearsed) => {
-                    self.try_upgrade(&server, rehearsed, drain_until.is_some())
+                    self.try_upgrade(&server, *rehearsed, drain_until.is_some())
                         .await;
                     continue;
                 }

@@ -38,8 +38,10 @@ pub(super) struct Operators {
     /// Keeps the control socket open; its requests arrive by `calls`. The socket
     /// disappears when this is dropped, which tells `lb-user stop` that all is done.
     _control: control::Server,
+    /// Where requests are sent that arrive by `calls`.
+    call_sender: mpsc::Sender<Call>,
     /// Keeps HTTP open, if it was asked for; its requests arrive by `calls`, too.
-    _http: Option<HttpServer>,
+    http: Option<HttpServer>,
     /// The latest events, and whoever follows them.
     events: EventLog,
     /// The configuration in force: it names scripts, and the user that they run as.
@@ -66,51 +68,57 @@ pub(super) enum Event {
 }
 
 impl Operators {
-    /// Opens the control socket, and HTTP if `options` ask for it, where `tables` are told.
+    /// Opens the control socket.
     ///
     /// # Errors
-    /// One of them cannot be opened.
+    /// It cannot be opened.
     pub(super) async fn start(
         options: &RunOptions,
         config: Config,
         signals: Signals,
         upgrade: Upgrade,
-        tables: watch::Receiver<Arc<Tables>>,
     ) -> anyhow::Result<Self> {
         /// Requests that may wait for the loop.
         const BACKLOG: usize = 16;
         let (call_sender, calls) = mpsc::channel(BACKLOG);
-        let credentials = options.http_auth.as_deref().map(credentials::read);
-        let credentials = credentials.transpose()?;
         let events = EventLog::default();
-        let http = match options.http {
-            Some(address) => Some(
-                HttpServer::start(
-                    address,
-                    call_sender.clone(),
-                    events.clone(),
-                    tables,
-                    credentials,
-                )
-                .await
-                .with_context(|| {
-                    format!("cannot serve HTTP on {address}; choose another address with --http")
-                })?,
-            ),
-            None => None,
-        };
-        let control = control::Server::start(&options.socket, call_sender, events.clone()).await?;
+        let control =
+            control::Server::start(&options.socket, call_sender.clone(), events.clone()).await?;
         Ok(Self {
             signals,
             calls,
             _control: control,
-            _http: http,
+            call_sender,
+            http: None,
             events,
             config,
             scripts: ScriptRunner::start(),
             upgrade_signal: UpgradeSignal::default(),
             upgrade,
         })
+    }
+
+    /// Opens HTTP if `options` ask for it, where `tables` are told.
+    ///
+    /// # Errors
+    /// It cannot be opened, or its password cannot be read.
+    pub(super) async fn open_http(
+        &mut self,
+        options: &RunOptions,
+        tables: watch::Receiver<Arc<Tables>>,
+    ) -> anyhow::Result<()> {
+        let credentials = options.http_auth.as_deref().map(credentials::read);
+        let credentials = credentials.transpose()?;
+        let Some(address) = options.http else {
+            return Ok(());
+        };
+        let calls = self.call_sender.clone();
+        let http = HttpServer::start(address, calls, self.events.clone(), tables, credentials);
+        let http = http.await.with_context(|| {
+            format!("cannot serve HTTP on {address}; choose another address with --http")
+        })?;
+        self.http = Some(http);
+        Ok(())
     }
 
     /// An earlier agent has handed over to this one.

@@ -68,8 +68,9 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// The operators' orders, the servers that sources have named, and nothing else.
-    fn orders_alone(self) -> Self {
+    /// What outlives a stop: the operators' orders, the servers that sources have named, and
+    /// the tables, by which connections are found that other directors go on with.
+    fn without_state(self) -> Self {
         Self {
             orders: self.orders,
             discovered: self.discovered,
@@ -77,6 +78,7 @@ impl Saved {
             denied: self.denied,
             connection_rate: self.connection_rate,
             syn_validation: self.syn_validation,
+            tables: self.tables,
             ..Self::default()
         }
     }
@@ -328,13 +330,13 @@ impl SavedFile {
         }
     }
 
-    /// Forgets all, or all but orders: they hold until they are taken back, also
-    /// if the service is stopped and started.
+    /// Forgets all, or all but orders and tables: orders hold until they are taken back,
+    /// also if the service is stopped and started.
     pub fn forget(&mut self, keep_orders: bool) {
         let written = self.written.take().filter(|_| keep_orders);
-        let orders = written.map(Saved::orders_alone).unwrap_or_default();
-        if orders != Saved::default() {
-            self.write(orders);
+        let kept = written.map(Saved::without_state).unwrap_or_default();
+        if kept != Saved::default() {
+            self.write(kept);
         } else if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -369,13 +371,20 @@ mod tests {
             }],
             connection_rate: Some(RateOrder::Off),
             syn_validation: Some(SynValidation::Always),
+            tables: vec![ServiceTables {
+                address: service.address,
+                places: 251,
+                hash_port: false,
+                servers: Vec::new(),
+                generations: Vec::new(),
+            }],
             handed_over: Some(HandOver::now(vec!["VI_1".to_owned()])),
             ..Saved::default()
         }
     }
 
     #[test]
-    fn what_is_saved_is_read_again_and_orders_outlive_a_stop() {
+    fn what_is_saved_is_read_again_and_orders_and_tables_outlive_a_stop() {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("lb-user.sock");
         let mut file = SavedFile::beside(&socket);
@@ -384,8 +393,9 @@ mod tests {
         assert_eq!(SavedFile::beside(&socket).read(), saved_as(&file));
         file.forget(true);
         let after = SavedFile::beside(&socket).read();
-        assert_eq!(after, saved().orders_alone());
+        assert_eq!(after, saved().without_state());
         assert_eq!(after.quorums, []);
+        assert_eq!(after.tables, saved().tables);
         file.forget(false);
         assert_eq!(fs::read_dir(&directory).expect("readable").count(), 0);
     }

@@ -95,13 +95,13 @@ impl Agent {
         raise_descriptor_limit();
         let upgrade = Upgrade::new(program);
         // Holds the control socket, so that no second agent gets further than this.
-        let mut tables = TableHistory::new(options.tables.maglev_places, unix_ms());
-        let told = tables.subscribe();
-        let mut operators = Operators::start(&options, config, signals, upgrade, told).await?;
+        let mut operators = Operators::start(&options, config, signals, upgrade).await?;
         // Now that no agent before us writes it any more.
         let saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();
-        tables.inherit(&saved.tables);
+        // Before anybody can ask: a server takes an answer without them for all there is.
+        let tables = TableHistory::inherit(options.tables.maglev_places, unix_ms(), &saved.tables);
+        operators.open_http(&options, tables.subscribe()).await?;
         if let Some(handed_over) = &saved.handed_over {
             operators.on_hand_over(handed_over);
         }

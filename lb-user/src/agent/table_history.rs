@@ -21,33 +21,42 @@ use lb_model::{
 pub(super) struct TableHistory {
     /// Number of places in each table.
     places: u32,
-    /// The generations of each service, the newest first.
-    generations: BTreeMap<SocketAddr, Vec<Generation>>,
+    /// The former tables of each service.
+    services: BTreeMap<SocketAddr, History>,
     told: watch::Sender<Arc<Tables>>,
 }
 
+/// The tables that a service had; those of another form are none of its own.
+#[derive(Debug, Clone, Default)]
+struct History {
+    /// True if they hash the client's port, too.
+    hash_port: bool,
+    /// The newest first.
+    generations: Vec<Generation>,
+}
+
 impl TableHistory {
-    /// Tables of `places` places each, and no service yet. `started_ms`: the time, in
-    /// milliseconds since 1970.
-    pub(super) fn new(places: u32, started_ms: u64) -> Self {
-        let none = Tables {
+    /// Tables of `places` places each, which go on from what an earlier agent has `saved`,
+    /// but for services whose tables had another size. That is told until the state is
+    /// [observed](Self::observe). `started_ms`: the time, in milliseconds since 1970.
+    pub(super) fn inherit(places: u32, started_ms: u64, saved: &[ServiceTables]) -> Self {
+        let same_size = saved.iter().filter(|it| it.places == places);
+        let told = Tables {
             version: started_ms,
-            services: Vec::new(),
+            services: same_size.cloned().collect(),
+        };
+        let history = |service: &ServiceTables| {
+            let history = History {
+                hash_port: service.hash_port,
+                generations: service.generations.clone(),
+            };
+            (service.address, history)
         };
         Self {
             places,
-            generations: BTreeMap::new(),
-            told: watch::Sender::new(Arc::new(none)),
+            services: told.services.iter().map(history).collect(),
+            told: watch::Sender::new(Arc::new(told)),
         }
-    }
-
-    /// Takes up what an earlier agent has saved, but for services whose tables had
-    /// another size.
-    pub(super) fn inherit(&mut self, saved: &[ServiceTables]) {
-        let same_size = saved.iter().filter(|it| it.places == self.places);
-        self.generations = same_size
-            .map(|service| (service.address, service.generations.clone()))
-            .collect();
     }
 
     /// What there is to tell, now and later.
@@ -76,7 +85,7 @@ impl TableHistory {
                 generations: self.follow(service, now_ms).to_vec(),
             })
             .collect();
-        self.generations
+        self.services
             .retain(|address, _| services.iter().any(|service| service.address == *address));
         self.told.send_if_modified(|told| {
             if told.services == services {
@@ -92,7 +101,14 @@ impl TableHistory {
 
     /// Adds the table of `service` if it is a new one; returns all.
     fn follow(&mut self, service: &Service, now_ms: u64) -> &[Generation] {
-        let generations = self.generations.entry(service.address).or_default();
+        let history = self.services.entry(service.address).or_default();
+        if history.hash_port != service.hash_port {
+            *history = History {
+                hash_port: service.hash_port,
+                generations: Vec::new(),
+            };
+        }
+        let generations = &mut history.generations;
         let eligible = service.servers.iter().filter(|server| is_eligible(server));
         let weights: BTreeMap<_, _> = eligible
             .map(|server| (server.address, server.weight))
@@ -205,7 +221,7 @@ mod tests {
 
     #[test]
     fn each_change_of_the_servers_is_a_generation() {
-        let mut history = TableHistory::new(251, 1000);
+        let mut history = TableHistory::inherit(251, 1000, &[]);
         let told = history.subscribe();
         history.observe(&with(&[1, 2]), 1);
         history.observe(&with(&[2, 1]), 2);
@@ -239,11 +255,12 @@ mod tests {
 
     #[test]
     fn a_later_agent_goes_on_from_what_was_saved() {
-        let mut history = TableHistory::new(251, 1000);
+        let mut history = TableHistory::inherit(251, 1000, &[]);
         history.observe(&with(&[1, 2]), 1);
         for (places, expected) in [(251, vec![2, 1]), (4093, vec![2])] {
-            let mut later = TableHistory::new(places, 2000);
-            later.inherit(&history.to_save());
+            let mut later = TableHistory::inherit(places, 2000, &history.to_save());
+            let at_once = later.told.borrow().services.clone();
+            assert_eq!(at_once.len(), expected.len() - 1, "{places}");
             later.observe(&with(&[1]), 2);
             let since: Vec<_> = generations(&later).iter().map(|it| it.0).collect();
             assert_eq!(since, expected, "{places}");
@@ -251,8 +268,18 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_another_hash_are_forgotten() {
+        let mut history = TableHistory::inherit(251, 1000, &[]);
+        history.observe(&with(&[1, 2]), 1);
+        let mut by_address = with(&[1, 2, 3]);
+        by_address.services[0].hash_port = false;
+        history.observe(&by_address, 2);
+        assert_eq!(generations(&history), [(2, addresses(&[1, 2, 3]))]);
+    }
+
+    #[test]
     fn only_what_is_scheduled_by_a_table_is_told() {
-        let mut history = TableHistory::new(251, 1000);
+        let mut history = TableHistory::inherit(251, 1000, &[]);
         history.observe(&state(Scheduler::Rr, vec![server(1)]), 1);
         assert_eq!(history.told.borrow().services, []);
         let mut state = with(&[1, 2, 3]);

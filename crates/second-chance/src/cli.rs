@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::fetch::{self, Director, News};
+use crate::order::Told;
 use crate::{http, order};
 
 const EXAMPLES: &str = "\
@@ -108,6 +109,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         data_plane,
         directors,
         tables: BTreeMap::new(),
+        last: None,
     };
     loop {
         tokio::select! {
@@ -132,21 +134,39 @@ struct Known {
     own: MacAddress,
     data_plane: Arc<Mutex<SecondChance>>,
     directors: Arc<Mutex<Vec<(String, bool)>>>,
-    /// The last tables of each; of one that does not answer they still count.
+    /// The last tables of each; of one that does not answer the generations still count.
     tables: BTreeMap<usize, Tables>,
+    /// The one that has answered last, where none does any more: its servers count.
+    last: Option<usize>,
 }
 
 impl Known {
     fn take(&mut self, (number, tables): News) {
         let mut directors = lock(&self.directors);
         directors[number].1 = tables.is_some();
+        let some_answer = directors.iter().any(|(_, answers)| *answers);
+        if some_answer {
+            self.last = None;
+        } else if self.last.is_none() && self.tables.contains_key(&number) {
+            self.last = Some(number);
+        }
         if let Some(tables) = tables {
             self.tables.insert(number, tables);
         }
     }
 
+    /// What all directors tell, and which of them know the servers of now.
+    fn told(&self) -> Vec<Told<'_>> {
+        let directors = lock(&self.directors);
+        let told = self.tables.iter().map(|(number, tables)| Told {
+            tables,
+            is_current: directors[*number].1 || self.last == Some(*number),
+        });
+        told.collect()
+    }
+
     fn apply(&self) {
-        let hops = order::hops(self.own, self.tables.values());
+        let hops = order::hops(self.own, self.told());
         let services = hops.len();
         let changing = hops.iter().flat_map(|service| &service.places);
         let places = changing.filter(|it| it.from_director.is_some()).count();

@@ -19,24 +19,46 @@ const MAX_PLACES: u32 = 1 << 20;
 /// Form of a table: only tables of one form can be compared place by place.
 type Form = (u32, bool);
 
+/// What a director tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    /// Its tables.
+    pub(crate) tables: &'a Tables,
+    /// True if it knows which servers are up now: it answers.
+    pub(crate) is_current: bool,
+}
+
 /// What all directors tell of one service.
 #[derive(Debug, Default)]
 struct Merged {
     servers: BTreeMap<SocketAddr, MacAddress>,
-    /// By form and content: the time from which on the table was last in force.
-    generations: BTreeMap<(Form, BTreeMap<SocketAddr, u32>), u64>,
+    /// By form and content.
+    generations: BTreeMap<(Form, BTreeMap<SocketAddr, u32>), Age>,
+}
+
+/// The age of a table.
+#[derive(Debug, Clone, Copy)]
+struct Age {
+    /// The time from which on it was last in force, in milliseconds since 1970, by the clock of
+    /// the director that says the latest.
+    since_ms: u64,
+    /// Number of tables that a director had after it; the least of all directors.
+    rank: usize,
 }
 
 /// The hops of packets that reach the server with the MAC address `own`, by service, as
-/// `directors` tell.
+/// `directors` tell: all of them which tables there were, and those that are current which
+/// servers are up.
 pub(crate) fn hops<'a>(
     own: MacAddress,
-    directors: impl IntoIterator<Item = &'a Tables>,
+    directors: impl IntoIterator<Item = Told<'a>>,
 ) -> Vec<ServiceHops> {
     let mut services: BTreeMap<SocketAddr, Merged> = BTreeMap::new();
-    let told = directors.into_iter().flat_map(|tables| &tables.services);
-    for service in told.filter(|service| is_sound(service)) {
-        services.entry(service.address).or_default().merge(service);
+    for Told { tables, is_current } in directors {
+        for service in tables.services.iter().filter(|service| is_sound(service)) {
+            let merged = services.entry(service.address).or_default();
+            merged.merge(service, is_current);
+        }
     }
     let hops = services
         .into_iter()
@@ -50,28 +72,41 @@ fn is_sound(service: &ServiceTables) -> bool {
 }
 
 impl Merged {
-    fn merge(&mut self, service: &ServiceTables) {
-        for server in &service.servers {
-            self.servers.insert(server.address, server.mac);
+    fn merge(&mut self, service: &ServiceTables, is_current: bool) {
+        if is_current {
+            let servers = service.servers.iter();
+            self.servers
+                .extend(servers.map(|server| (server.address, server.mac)));
         }
         let form = (service.places, service.hash_port);
-        for generation in service.generations.iter().take(MAX_GENERATIONS) {
+        let generations = service.generations.iter().take(MAX_GENERATIONS);
+        for (rank, generation) in generations.enumerate() {
             let key = (form, generation.weights.clone());
-            let since = self.generations.entry(key).or_default();
-            *since = generation.since_ms.max(*since);
+            let since_ms = generation.since_ms;
+            let age = self
+                .generations
+                .entry(key)
+                .or_insert(Age { since_ms, rank });
+            age.since_ms = since_ms.max(age.since_ms);
+            age.rank = rank.min(age.rank);
         }
     }
 
     /// The hops of the service; `None` if it has no table.
     fn hops(self, own: MacAddress, address: SocketAddr) -> Option<ServiceHops> {
         let mut generations: Vec<_> = self.generations.into_iter().collect();
-        generations.sort_by_cached_key(|(content, since)| (Reverse(*since), content.clone()));
+        generations.sort_by_cached_key(|(content, age)| (Reverse(age.since_ms), content.clone()));
         let ((form, _), _) = generations.first()?;
         let (places, hash_port) = *form;
         generations.retain(|((of, _), _)| *of == (places, hash_port));
+        let mut generations: Vec<_> = generations.into_iter().enumerate().collect();
+        // Each director has its part of the places, also if the clock of another is ahead.
+        generations.sort_by_key(|(position, (_, age))| (age.rank, *position));
         generations.truncate(MAX_GENERATIONS);
+        generations.sort_by_key(|(position, _)| *position);
+        let generations = generations.into_iter().map(|(_, generation)| generation);
         let mut orders: Vec<Vec<Hop>> = vec![Vec::new(); places as usize];
-        for (generation, ((_, weights), _)) in generations.into_iter().enumerate() {
+        for (generation, ((_, weights), _)) in generations.enumerate() {
             let weights: Vec<_> = weights.into_iter().collect();
             let macs: Vec<_> = weights
                 .iter()
@@ -110,6 +145,8 @@ fn next(own: MacAddress, order: &[Hop]) -> NextHops {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use lb_model::{Generation, TableServer};
 
     use super::*;
@@ -145,13 +182,19 @@ mod tests {
         }
     }
 
+    /// What a director tells that answers.
+    fn current(tables: &Tables) -> Told<'_> {
+        let is_current = true;
+        Told { tables, is_current }
+    }
+
     /// The way of a packet through the servers, from that which it reaches first.
     fn way(directors: &[Tables], place: usize, first: u8) -> Vec<u8> {
         let mut way = vec![first];
         let mut comes_from_director = true;
         loop {
             let own = mac(*way.last().expect("it has begun"));
-            let hops = &hops(own, directors)[0].places[place];
+            let hops = &hops(own, directors.iter().map(current))[0].places[place];
             let next = if comes_from_director {
                 hops.from_director
             } else {
@@ -210,13 +253,58 @@ mod tests {
     }
 
     #[test]
+    fn of_a_director_that_does_not_answer_only_the_tables_count() {
+        let dead = director(&[1, 2, 3], &[(20, &[1, 2, 3]), (10, &[2, 3])]);
+        let alive = director(&[1, 3], &[(30, &[1, 3])]);
+        let told = |is_current| Told {
+            tables: &dead,
+            is_current,
+        };
+        let targets = |dead| -> BTreeSet<u8> {
+            let hops = hops(mac(1), [dead, current(&alive)]);
+            let places = hops[0].places.iter();
+            let targets = places.filter_map(|it| it.from_director);
+            targets.map(|hop| hop.server.0[5]).collect()
+        };
+        assert_eq!(targets(told(true)), BTreeSet::from([2, 3]));
+        assert_eq!(targets(told(false)), BTreeSet::from([3]));
+        // The earlier table of the dead one finds connections that the newest does not.
+        let alone = hops(mac(1), [current(&alive)]);
+        assert_ne!(hops(mac(1), [told(false), current(&alive)]), alone);
+    }
+
+    #[test]
+    fn a_director_whose_clock_is_ahead_takes_no_others_places() {
+        // Each with tables of its own, as by loads.
+        let many = |first_ms: u64, heavy: u8| {
+            let mut director = director(&[1, 2, 3], &[]);
+            let generations = (0..MAX_GENERATIONS as u32).map(|number| Generation {
+                since_ms: first_ms - u64::from(number),
+                weights: [1, 2, 3]
+                    .map(|it| (server(it), if it == heavy { 50 + number } else { 7 }))
+                    .into(),
+            });
+            director.services[0].generations = generations.collect();
+            director
+        };
+        let (ahead, right) = (many(1_000_000, 1), many(1_000, 2));
+        let newest = &right.services[0].generations[0].weights;
+        let newest: Vec<_> = newest.iter().map(|(it, weight)| (*it, *weight)).collect();
+        let told = [ahead, right.clone()];
+        for (place, server) in maglev_table(&newest, 251).into_iter().enumerate() {
+            let server = server as u8 + 1;
+            assert!(way(&told, place, 1).contains(&server), "place {place}");
+        }
+    }
+
+    #[test]
     fn all_directors_count_and_their_order_makes_no_difference() {
         let old = director(&[1, 2], &[(20, &[1, 2]), (5, &[2])]);
         let new = director(&[1, 2, 3], &[(31, &[1, 2, 3]), (19, &[1, 2])]);
         for number in [1, 2, 3] {
             let (one, other) = (
-                hops(mac(number), [&old, &new]),
-                hops(mac(number), [&new, &old]),
+                hops(mac(number), [&old, &new].map(current)),
+                hops(mac(number), [&new, &old].map(current)),
             );
             assert_eq!(one, other);
             let newest = named(&[1, 2, 3], 7);
@@ -240,10 +328,10 @@ mod tests {
     fn what_makes_no_table_is_left_out() {
         let mut told = director(&[1], &[(20, &[1])]);
         told.services[0].places = 250;
-        assert_eq!(hops(mac(1), [&told]), []);
-        assert_eq!(hops(mac(1), [&director(&[1], &[])]), []);
+        assert_eq!(hops(mac(1), [current(&told)]), []);
+        assert_eq!(hops(mac(1), [current(&director(&[1], &[]))]), []);
         let empty = director(&[1], &[(20, &[])]);
-        let places = &hops(mac(1), [&empty])[0].places;
+        let places = &hops(mac(1), [current(&empty)])[0].places;
         assert!(places.iter().all(|place| *place == NextHops::default()));
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use lb_model::Tables;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Time for which a director keeps a question whose answer would be nothing new.
 const WAIT: Duration = Duration::from_secs(20);
@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pause after a failure.
+/// Pause after a failure, and after an answer at once that is nothing new.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Maximum length of an answer: 256 services with 32 tables of a hundred servers.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -44,10 +44,17 @@ pub(crate) async fn follow(number: usize, director: Director, news: mpsc::Sender
     let mut version = None;
     let mut has_failed = false;
     loop {
+        let asked = Instant::now();
         let result = timeout(ANSWER_TIMEOUT, ask(&director, version)).await;
         let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
         let told = match result {
-            Ok(tables) if Some(tables.version) == version => continue,
+            Ok(tables) if Some(tables.version) == version => {
+                // Where too many wait, a director answers at once.
+                if asked.elapsed() < WAIT / 2 {
+                    sleep(PAUSE).await;
+                }
+                continue;
+            }
             Ok(tables) => {
                 if has_failed || version.is_none() {
                     log::info!("director {}: answers", director.authority);
@@ -61,7 +68,7 @@ pub(crate) async fn follow(number: usize, director: Director, news: mpsc::Sender
             }
             Err(error) => {
                 log::warn!(
-                    "director {}: {error:#}; its last tables are kept",
+                    "director {}: {error:#}; its tables are kept",
                     director.authority
                 );
                 (version, has_failed) = (None, true);

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use service_kit::http::DEFAULT_LIMITS;
+use service_kit::http::{ConnectionLimits, DEFAULT_LIMITS};
 use service_kit::metrics::CONTENT_TYPE;
 use service_kit::{Credentials, Numbered};
 use tokio::net::TcpListener;
@@ -34,6 +34,17 @@ use super::selection::{Endpoint, Selection};
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
 use lb_model::Tables;
 use net_types::Network;
+
+/// Limits of the agent's HTTP: beside operators and their monitoring, every real server may
+/// wait there for tables.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections: 1024,
+    ..DEFAULT_LIMITS
+};
+/// Maximum number of questions for tables that wait at the same time; others are answered at
+/// once, so that places are left for operators.
+const MAX_TABLES_WAITING: usize = 768;
+const _: () = assert!(MAX_TABLES_WAITING < LIMITS.connections);
 
 /// Serves HTTP until it is dropped.
 #[derive(Debug)]
@@ -58,6 +69,7 @@ impl HttpServer {
             calls,
             events,
             tables,
+            places_to_wait: Arc::new(Semaphore::new(MAX_TABLES_WAITING)),
             auth: auth.map(Arc::new),
         };
         let router = Router::new()
@@ -74,7 +86,7 @@ impl HttpServer {
             .route("/api/v1/persistence", get(entries::<PersistentClient>))
             .layer(from_fn_with_state(state.clone(), orders::guard))
             .with_state(state);
-        let task = tokio::spawn(service_kit::http::serve(listener, router, DEFAULT_LIMITS));
+        let task = tokio::spawn(service_kit::http::serve(listener, router, LIMITS));
         Ok(Self {
             _task: AbortOnDropHandle::new(task),
         })
@@ -87,6 +99,8 @@ pub(super) struct HttpState {
     pub(super) calls: mpsc::Sender<Call>,
     events: EventLog,
     tables: watch::Receiver<Arc<Tables>>,
+    /// One for each question for tables that may wait.
+    places_to_wait: Arc<Semaphore>,
     /// The password that each request needs; `None` where none is needed, and no order is
     /// taken.
     pub(super) auth: Option<Arc<Credentials>>,
@@ -166,11 +180,13 @@ async fn tables_after(
     Query(query): Query<TablesQuery>,
 ) -> Json<Tables> {
     let wait = Duration::from_secs(query.wait).min(MAX_TABLES_WAIT);
-    let news = state
-        .tables
-        .wait_for(|tables| query.known != Some(tables.version));
-    // Whatever there is then, is told.
-    let _ = timeout(wait, news).await;
+    if let Ok(_place) = state.places_to_wait.try_acquire() {
+        let news = state
+            .tables
+            .wait_for(|tables| query.known != Some(tables.version));
+        // Whatever there is then, is told.
+        let _ = timeout(wait, news).await;
+    }
     let tables = Tables::clone(&state.tables.borrow());
     Json(tables)
 }
@@ -269,6 +285,7 @@ async fn metrics(State(calls): Calls) -> HttpResponse {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::control::protocol::{Order, ServerState};
@@ -339,6 +356,27 @@ mod tests {
             let text = answer(&format!("/api/v1/tables{query}"), done).await;
             assert!(text.ends_with(r#"{"version":7,"services":[]}"#), "{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_beyond_those_that_may_wait_are_answered_at_once() {
+        let (_told, tables) = watch::channel(Arc::new(told()));
+        let state = HttpState {
+            calls: mpsc::channel(1).0,
+            events: EventLog::default(),
+            tables,
+            places_to_wait: Arc::new(Semaphore::new(1)),
+            auth: None,
+        };
+        let ask = || async {
+            let asked = Instant::now();
+            let (known, wait) = (Some(7), 60);
+            let _answer =
+                tables_after(State(state.clone()), Query(TablesQuery { known, wait })).await;
+            asked.elapsed().as_secs()
+        };
+        assert_eq!(tokio::join!(ask(), ask()), (60, 0));
+        assert_eq!(ask().await, 60, "there is a place again");
     }
 
     const ORDER: &str = "POST /api/v1/orders";

@@ -3,7 +3,7 @@
 //!
 //! Two directors that are told the same end with the same weights, whatever they have seen
 //! before: averages reach what stays the same, shares reach their target, and what they are
-//! rounded to is in force after [`SETTLING_TIME`] at the latest.
+//! rounded to is in force after the settling time of their [`Pace`] at the latest.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,11 +21,31 @@ const MAX_CHANGE_PER_SECOND: f64 = 0.1;
 const SMOOTHING: Duration = Duration::from_secs(1);
 /// The part of the limit below which an average has reached what it follows.
 const NEGLIGIBLE: f64 = 0.001;
-/// A share moves the weights at once by this much of the whole, and by less after
-/// [`SETTLING_TIME`]: each change moves some clients of a hash to other servers.
-const HYSTERESIS: f64 = 0.02;
-/// Time for which weights stay that differ from the shares by little.
-const SETTLING_TIME: Duration = Duration::from_secs(5);
+
+/// How closely weights follow shares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// A share moves the weights at once by this much of the whole, and by less after
+    /// `settling_time`.
+    hysteresis: f64,
+    /// Time for which weights stay that differ from the shares by little.
+    settling_time: Duration,
+}
+
+impl Pace {
+    /// Where new weights matter to new connections alone.
+    pub const SWIFT: Self = Self {
+        hysteresis: 0.02,
+        settling_time: Duration::from_secs(5),
+    };
+    /// Where each change moves some clients of a hash to other servers, and makes a table that
+    /// other directors' connections are found by, of which only the last are remembered
+    /// ([`MAX_GENERATIONS`](lb_model::MAX_GENERATIONS)).
+    pub const OF_TABLES: Self = Self {
+        hysteresis: 0.1,
+        settling_time: Duration::from_secs(300),
+    };
+}
 
 /// A server that may have new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +143,7 @@ impl LoadShares {
 
     /// Moves the shares of `members` to where they belong at `now`. Returns true if weights
     /// have changed.
-    pub fn step(&mut self, members: &[Member], now: Instant) -> bool {
+    pub fn step(&mut self, members: &[Member], pace: Pace, now: Instant) -> bool {
         let pause = self
             .stepped
             .replace(now)
@@ -141,7 +161,7 @@ impl LoadShares {
         };
         let has_joined_or_left = self.take_members(members, &targets);
         self.approach(&targets, MAX_CHANGE_PER_SECOND * seconds);
-        self.weigh(has_joined_or_left, now)
+        self.weigh(has_joined_or_left, pace, now)
     }
 
     /// The share of new connections, in parts of [`TOTAL`]; `None`: as configured.
@@ -237,7 +257,7 @@ impl LoadShares {
 
     /// Puts the shares in force as weights, if they differ by enough, or for long enough;
     /// `at_once`: in any case.
-    fn weigh(&mut self, at_once: bool, now: Instant) -> bool {
+    fn weigh(&mut self, at_once: bool, pace: Pace, now: Instant) -> bool {
         let weight = |(server, share): (&SocketAddr, &f64)| {
             let weight = (share * f64::from(TOTAL)).round() as u32;
             (*server, weight.max(1))
@@ -249,10 +269,10 @@ impl LoadShares {
         }
         let moved = |(server, share): (&SocketAddr, &f64)| {
             let before = self.weights.get(server).copied().unwrap_or(0);
-            (share - f64::from(before) / f64::from(TOTAL)).abs() >= HYSTERESIS
+            (share - f64::from(before) / f64::from(TOTAL)).abs() >= pace.hysteresis
         };
         let since = *self.differ_since.get_or_insert(now);
-        let is_settled = now.saturating_duration_since(since) >= SETTLING_TIME;
+        let is_settled = now.saturating_duration_since(since) >= pace.settling_time;
         if !at_once && !is_settled && !self.shares.iter().any(moved) {
             return false;
         }
@@ -284,6 +304,7 @@ mod tests {
     struct Run {
         shares: LoadShares,
         members: Vec<Member>,
+        pace: Pace,
         now: Instant,
         /// Number of changes of weights.
         changes: u32,
@@ -299,6 +320,7 @@ mod tests {
             Self {
                 shares: LoadShares::default(),
                 members: (1..).zip(weights).map(member).collect(),
+                pace: Pace::SWIFT,
                 now: Instant::now(),
                 changes: 0,
             }
@@ -315,7 +337,7 @@ mod tests {
             let end = self.now + Duration::from_secs(1);
             while let Some(due) = self.shares.deadline().filter(|due| *due < end) {
                 let due = due.max(self.now);
-                self.changes += u32::from(self.shares.step(&self.members, due));
+                self.changes += u32::from(self.shares.step(&self.members, self.pace, due));
             }
             self.now = end;
         }
@@ -406,6 +428,24 @@ mod tests {
         );
         run.second(&[Some((500, 1_000)), Some((0, 1_000))]);
         assert!(run.changes > changes + 1, "within a second");
+    }
+
+    #[test]
+    fn weights_of_tables_stay_while_loads_go_up_and_down() {
+        let mut run = Run::new(&[1, 1]);
+        run.pace = Pace::OF_TABLES;
+        run.seconds(320, &[Some((0, 1_000)), Some((0, 1_000))]);
+        let changes = run.changes;
+        // An hour of waves, by which shares move 4 % up and down.
+        for _ in 0..180 {
+            run.seconds(10, &[Some((160, 1_000)), Some((0, 1_000))]);
+            run.seconds(10, &[Some((0, 1_000)), Some((160, 1_000))]);
+        }
+        let changed = run.changes - changes;
+        assert!(changed <= 12, "{changed} tables in an hour");
+        run.second(&[Some((0, 1_000)), Some((1_000, 1_000))]);
+        run.second(&[Some((0, 1_000)), Some((1_000, 1_000))]);
+        assert!(run.weights()[0] > Some(600), "what is great does not wait");
     }
 
     #[test]

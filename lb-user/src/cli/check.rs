@@ -9,11 +9,11 @@ use crate::agent::capacity;
 use crate::agent::plan::{Plan, ServerPlan, ServicePlan};
 use crate::agent::recovery::RecoveryPlan;
 use crate::agent::server_path;
-use crate::checker::CheckSpec;
+use crate::checker::{CheckSpec, Probe};
 use crate::control::protocol::scheduler_name;
 use lb_dataplane::TableSizes;
-use lb_model::Thresholds;
 use lb_model::config::{ALL_PORTS, LbKind};
+use lb_model::{MAX_GENERATIONS, Protocol, Scheduler, Thresholds};
 use netlink::interfaces;
 use vrrp::{Tracked, TrackedSubject, VirtualAddress};
 
@@ -33,6 +33,9 @@ pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::R
     for warning in server_path::warnings_beforehand(&plan).await {
         eprintln!("warning: {warning}");
     }
+    for warning in second_chance_warnings(&plan, &own_addresses) {
+        eprintln!("warning: {warning}");
+    }
     let text = if json {
         serde_json::to_string_pretty(&lb_config::to_json(&loaded.config))? + "\n"
     } else {
@@ -40,6 +43,46 @@ pub(super) async fn check(file: &Path, config_id: &str, json: bool) -> anyhow::R
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// True if a server is the machine with these addresses.
+fn is_own(server: &ServerPlan, own_addresses: &[IpAddr]) -> bool {
+    let ip = server.address.ip();
+    ip.is_loopback() || own_addresses.contains(&ip)
+}
+
+/// What the second chance does not do for announced services, of which ECMP moves
+/// connections from director to director (docs/decisions/0017-second-chance.md).
+fn second_chance_warnings(plan: &Plan, own_addresses: &[IpAddr]) -> Vec<String> {
+    let is_moved = |service: &&ServicePlan| {
+        service.announce.is_some()
+            && service.scheduler == Scheduler::Mh
+            && service.key.protocol == Protocol::Tcp
+    };
+    let mut warnings = Vec::new();
+    for service in plan.services.iter().filter(is_moved) {
+        let key = service.key;
+        for server in &service.servers {
+            if is_own(server, own_addresses) {
+                warnings.push(format!(
+                    "{key}: the server {} is this machine itself: millrace-second-chance passes no \
+                     packets on to it, so that connections break that another director brings; \
+                     with `announce`, servers are other machines",
+                    server.address
+                ));
+            }
+        }
+        let mut checks = service.servers.iter().flat_map(|server| &server.checks);
+        if checks.any(|check| matches!(check.probe, Probe::Load(_))) {
+            warnings.push(format!(
+                "{key}: LOAD_CHECK changes the table of `lb_algo mh` up to once in five minutes, \
+                 and more often with great changes; the last {MAX_GENERATIONS} tables are \
+                 remembered, and with `announce` older connections may break when a director \
+                 comes or goes; leave LOAD_CHECK out if they are to last"
+            ));
+        }
+    }
+    warnings
 }
 
 /// The plan in sentences, for a machine with these addresses.
@@ -79,8 +122,7 @@ fn explain(file: &Path, plan: &Plan, own_addresses: &[IpAddr]) -> String {
     for service in &plan.services {
         line(sentence_of_service(service));
         for server in &service.servers {
-            let ip = server.address.ip();
-            let is_own = ip.is_loopback() || own_addresses.contains(&ip);
+            let is_own = is_own(server, own_addresses);
             line(sentence_of_server(server, service.lb_kind, is_own));
         }
         if let Some(sorry) = service.sorry_server {
@@ -257,6 +299,35 @@ mod tests {
         let loaded = lb_config::load(&file).expect("the file is accepted");
         let plan = Plan::new(&loaded.config).expect("a plan");
         explain(Path::new("t.conf"), &plan, &[[10, 0, 0, 99].into()])
+    }
+
+    #[test]
+    fn what_the_second_chance_does_not_do_is_warned_of() {
+        let warnings = |service: &str, checks: &str, own: &[IpAddr]| {
+            let directory = tempfile::tempdir().expect("a directory");
+            let file = directory.path().join("keepalived.conf");
+            let text = format!(
+                "virtual_server 10.0.0.1 80 {{
+                    {service}
+                    real_server 10.0.0.2 80 {{
+                        {checks}
+                    }}
+                }}"
+            );
+            std::fs::write(&file, text).expect("the file is written");
+            let loaded = lb_config::load(&file).expect("the file is accepted");
+            let plan = Plan::new(&loaded.config).expect("a plan");
+            second_chance_warnings(&plan, own)
+        };
+        let (load, own) = ("LOAD_CHECK {\n}", [[10, 0, 0, 2].into()]);
+        let announced = "lb_algo mh\nannounce lo";
+        assert_eq!(warnings(announced, "", &[]), [""; 0]);
+        assert_eq!(warnings("lb_algo mh", load, &own), [""; 0]);
+        assert_eq!(warnings("announce lo", load, &own), [""; 0]);
+        let both = warnings(announced, load, &own);
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(both[0].contains("10.0.0.2:80 is this machine"), "{both:?}");
+        assert!(both[1].contains("LOAD_CHECK"), "{both:?}");
     }
 
     #[test]

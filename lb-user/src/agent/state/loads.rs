@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::load_shares::Member;
+use super::super::load_shares::{Member, Pace};
 use super::super::plan::{ServerPlan, ServicePlan};
 use super::{Place, State};
 use crate::checker::load::Load;
@@ -42,11 +42,21 @@ impl State {
         for (key, shares) in &mut all {
             if shares.deadline().is_some_and(|due| due <= now) {
                 let members = self.members(*key);
-                has_changed |= shares.step(&members, now);
+                has_changed |= shares.step(&members, self.pace(*key), now);
             }
         }
         self.load_shares = all;
         has_changed
+    }
+
+    /// How closely the weights of a service follow its shares.
+    fn pace(&self, key: ServiceKey) -> Pace {
+        let mut services = self.plan.services.iter();
+        let service = services.find(|service| service.key == key);
+        match service.map(|service| service.scheduler) {
+            Some(Scheduler::Mh) => Pace::OF_TABLES,
+            _ => Pace::SWIFT,
+        }
     }
 
     /// The servers of a service that may have new connections.

@@ -43,7 +43,8 @@ fn say(state: &mut State, server: usize, limit: u64, now: Instant) {
 
 /// Lets the time pass in which shares settle, while both servers say their load.
 fn settle(state: &mut State, limits: [u64; 2], mut now: Instant) -> Instant {
-    for _ in 0..30 {
+    // More than the five minutes of a table's.
+    for _ in 0..330 {
         for (server, limit) in limits.into_iter().enumerate() {
             say(state, server, limit, now);
         }

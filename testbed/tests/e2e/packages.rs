@@ -141,6 +141,7 @@ fn packages_of_programs_hold_the_licences_of_their_libraries() {
         ("origin", "tokio"),
         ("edge", "tokio"),
         ("tools", "bytes"),
+        ("realserver", "aya"),
     ] {
         let name = format!("millrace-{package}");
         let lines = format!(

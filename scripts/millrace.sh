@@ -21,7 +21,7 @@ Commands:
   status  say what was written, and whether it runs
 
 `init` and `join` may be repeated, also with other answers. What is missing is
-asked for on a terminal.
+asked for on a terminal. A file that was edited since is kept as FILE.edited.
 
 Options:
   --vip VIP             address for viewers and encoders; held by one box at a time
@@ -264,9 +264,11 @@ compose() {
 # Keeps what was there before the first time, file by file.
 keep_former() {
     ! is_set_up || return 0
-    mkdir -p "$state/new" || fail "cannot create $state"
+    mkdir -p "$state/new" "$state/written" || fail "cannot create $state"
     for file in $files; do
-        [ ! -e "$configured/$file" ] || cp -p "$configured/$file" "$state/new/$file" ||
+        [ -e "$configured/$file" ] || continue
+        { cp -p "$configured/$file" "$state/new/$file" &&
+            cp -p "$configured/$file" "$state/written/$file"; } ||
             fail "cannot copy $configured/$file"
     done
     for unit in $units; do
@@ -276,20 +278,36 @@ keep_former() {
     say "kept the former files in $state/before"
 }
 
+# Keeps a file that was edited since it was written here.
+keep_edited() {
+    [ -e "$configured/$1" ] || return 0
+    ! cmp -s "$state/written/$1" "$configured/$1" || return 0
+    if $dry_run; then
+        say "would keep the edited $configured/$1 as $configured/$1.edited"
+    else
+        cp -p --backup=numbered "$configured/$1" "$configured/$1.edited" ||
+            fail "cannot copy $configured/$1"
+        say "kept the edited $configured/$1 as $configured/$1.edited"
+    fi
+}
+
 install_files() {
-    mkdir -p "$configured"
+    $dry_run || mkdir -p "$configured" "$state/written" || fail "cannot create $configured"
     changed=
     for file in $files; do
         if cmp -s "$1/$file" "$configured/$file"; then
             say "unchanged $configured/$file"
+            $dry_run || cp -p "$1/$file" "$state/written/$file" || fail "cannot write $state"
             continue
         fi
+        ! is_set_up || keep_edited "$file"
         if $dry_run; then
             say "would write $configured/$file:"
             sed 's/^/    /' "$1/$file"
         else
             # At once, whoever reads it.
             { cp -p "$1/$file" "$configured/$file.new" &&
+                cp -p "$1/$file" "$state/written/$file" &&
                 mv "$configured/$file.new" "$configured/$file"; } ||
                 fail "cannot write $configured/$file"
             say "wrote $configured/$file"
@@ -305,13 +323,21 @@ has_changed() {
     return 1
 }
 
+# The VIPs that this box has, or is to have, as a real server: the last one is the present one.
+vips() {
+    cat "$state/vip" 2>/dev/null || true
+}
+
+other_vips() {
+    vips | grep -vxF "$vip" || true
+}
+
 # Servers are restarted where their file has changed, since some directives need it; the
 # director takes its file without a stop.
 start_units() {
-    former_vip=$(cat "$state/vip" 2>/dev/null || true)
-    if [ -n "$former_vip" ] && [ "$former_vip" != "$vip" ]; then
+    for former_vip in $(other_vips); do
         run millrace-realserver stop "$former_vip" --persist
-    fi
+    done
     $dry_run || say "$vip" >"$state/vip"
     run millrace-realserver start "$vip" --persist
     for unit in $units; do
@@ -341,8 +367,16 @@ millrace-lb millrace-origin millrace-edge millrace-realserver iproute2"
     if $start; then
         start_units
     else
-        $dry_run || say "$vip" >"$state/vip"
-        say "Then run: millrace-realserver start $vip --persist && systemctl enable --now $units"
+        stop=
+        for former_vip in $(other_vips); do
+            stop="${stop}millrace-realserver stop $former_vip --persist && "
+        done
+        if ! $dry_run; then
+            # `undo` takes them all back.
+            { other_vips && say "$vip"; } >"$state/vip.new" && mv "$state/vip.new" "$state/vip"
+        fi
+        say "Then run: ${stop}millrace-realserver start $vip --persist &&\
+ systemctl enable --now $units"
     fi
     $dry_run || next_steps
 }
@@ -372,16 +406,18 @@ undo() {
             run systemctl disable --now "$unit"
         fi
     done
-    vip=$(cat "$state/vip" 2>/dev/null || true)
-    [ -z "$vip" ] || run millrace-realserver stop "$vip" --persist
+    for vip in $(vips); do
+        run millrace-realserver stop "$vip" --persist
+    done
     for file in $files; do
+        keep_edited "$file"
         if [ -e "$state/before/$file" ]; then
             run cp -p "$state/before/$file" "$configured/$file"
         else
             run rm -f "$configured/$file"
         fi
     done
-    run rm -rf "$state/before" "$state/vip"
+    run rm -rf "$state/before" "$state/written" "$state/vip"
     say 'Units that were enabled before are stopped: start them when you like.'
 }
 
@@ -391,7 +427,7 @@ status() {
         say 'missing  this machine is no box: millrace init, or millrace join'
         exit 3
     }
-    vip=$(cat "$state/vip" 2>/dev/null || true)
+    vip=$(vips | tail -n 1)
     for file in $files; do
         if grep -q '^# Written by millrace' "$configured/$file" 2>/dev/null; then
             say "ok       $configured/$file"

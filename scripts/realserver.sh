@@ -72,14 +72,32 @@ is_host_address() {
     esac
 }
 
-# The interface other than lo that has the address in a network of its own, if any. As /32
-# VRRP has put it there, if this machine is a director, too: it answers ARP by that one.
+# The interface other than lo that has the address as this machine's own, if any. As /32 VRRP
+# may have put it there, if this machine is a director, too, which answers ARP by that
+# interface: where it is a real server of that address already, or the interface has an address
+# of its own in a network that holds this one.
 interface_with() {
+    known=0
+    [ ! -e "$state_dir/realserver-$1.vip" ] || known=1
     ip -4 -oneline address show |
-        awk -v address="$1" '$2 != "lo" && $4 != address "/32" && index($4, address "/") == 1 {
-            print $2
-            exit
-        }'
+        awk -v address="$1" -v known="$known" '
+            # The number of the network with this prefix length that holds an address.
+            function network(of, prefix, octets) {
+                split(of, octets, ".")
+                return int((((octets[1] * 256 + octets[2]) * 256 + octets[3]) * 256 + octets[4]) \
+                    / 2 ^ (32 - prefix))
+            }
+            $2 == "lo" { next }
+            $4 == address "/32" { as_host[$2] = 1; next }
+            {
+                split($4, parts, "/")
+                if (parts[1] == address) own = $2
+                else if (network(parts[1], parts[2]) == network(address, parts[2])) holds[$2] = 1
+            }
+            END {
+                for (name in as_host) if (!known && !holds[name]) own = name
+                if (own != "") print own
+            }'
 }
 
 # The kernel settings that direct routing needs, `path value` per line.

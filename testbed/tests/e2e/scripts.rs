@@ -186,6 +186,32 @@ fn realserver_restores_what_it_found_before_a_reboot() {
 
 #[test]
 #[ignore = "needs root"]
+fn realserver_tells_a_host_address_of_vrrp_from_its_own() {
+    on(Cluster::builder().network_only(), |cluster| {
+        let server = cluster.edge(0).host();
+        // In no network that the machine has: its own.
+        let own = "198.51.100.7";
+        server.sh(&format!("ip address add {own}/32 dev {INTERFACE}"))?;
+        let (status, text) = realserver(server, &["start", own])?;
+        assert_eq!(status, 2, "{text}");
+        assert!(text.contains("own address"), "{text}");
+        // In its network: VRRP's.
+        let vip = VIP.to_string();
+        server.sh(&format!("ip address add {vip}/32 dev {INTERFACE}"))?;
+        let (status, text) = realserver(server, &["start", &vip])?;
+        assert_eq!(status, 0, "{text}");
+        // VRRP takes an address that the machine is a real server of.
+        server.sh(&format!("ip address del {own}/32 dev {INTERFACE}"))?;
+        assert_eq!(realserver(server, &["start", own])?.0, 0);
+        server.sh(&format!("ip address add {own}/32 dev {INTERFACE}"))?;
+        let (status, text) = realserver(server, &["start", own])?;
+        assert_eq!(status, 0, "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn realserver_refuses_addresses_that_cannot_be_a_vip() {
     on(Cluster::builder().network_only(), |cluster| {
         let server = cluster.edge(0).host();

@@ -216,7 +216,28 @@ fn what_millrace_has_set_up_it_takes_back() {
             "nothing is started anew: {again}"
         );
 
+        // The only copy of what was there before is kept.
+        let before = "/var/lib/millrace/before/edge.conf";
+        let purged = boxes.machines[1].run("dpkg --purge millrace 2>&1")?;
+        ensure!(purged.contains("/var/lib/millrace/before"), "{purged}");
+        boxes.machines[1].run(&format!("test -f {before}"))?;
+
+        // Another VIP that is not started yet; both are taken back.
+        let other_vip = "172.16.1.201";
+        first.run("echo '# by hand' >>/etc/millrace/edge.conf")?;
+        let said = first.run(&format!(
+            "millrace init --vip {other_vip} --other {} --no-start",
+            boxes.machines[1].host().address()
+        ))?;
+        let stop = format!("millrace-realserver stop {VIP} --persist && ");
+        ensure!(said.contains(&stop), "{said}");
+        first.run("grep -q 'by hand' /etc/millrace/edge.conf.edited")?;
+        first.run("! grep -q 'by hand' /etc/millrace/edge.conf")?;
+        first.run("echo '# once more' >>/etc/millrace/edge.conf")?;
+
         first.run("millrace undo")?;
+        first.run("grep -q 'once more' /etc/millrace/edge.conf.edited")?;
+        first.run("dpkg --purge millrace && test ! -e /var/lib/millrace")?;
         for unit in ["lb-user", "rtmp-edge", "rtmp-origin"] {
             let state = first.property(unit, "ActiveState")?;
             assert_eq!(state, "inactive", "{unit}");

@@ -190,7 +190,9 @@ fn remove_excess(
             }
             // Another's: it does not count.
             Ok(false) => bytes = bytes.saturating_sub(file.bytes),
+            // No younger file makes up for one that stays.
             Err(error) => {
+                bytes = bytes.saturating_sub(file.bytes);
                 totals.failures.fetch_add(1, Ordering::Relaxed);
                 log::warn!("{name} cannot be removed ({why}): {error}");
             }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use conf_kit::{Diagnostic, Diagnostics, Directive, did_you_mean};
+use conf_kit::{Diagnostic, Diagnostics, Directive, Location, did_you_mean};
 use rtmp_proto::session::StreamKey;
 use serde::Serialize;
 
+use super::dvr_naming::Naming;
 use super::model::Vhost;
 use super::setting::{Setting, apply, settings};
 use super::units::{optional_seconds, seconds};
@@ -122,6 +123,37 @@ impl Dvr {
             DvrPlan::Session => None,
             DvrPlan::Segment => Some(self.duration).filter(|it| !it.is_zero()),
         }
+    }
+}
+
+/// Warns of vhosts whose recordings have names in common and are kept for different times: the
+/// longer one holds for those.
+pub(super) fn warn_of_overlaps(
+    vhosts: &[Vhost],
+    locations: &[Location],
+    diagnostics: &mut Diagnostics,
+) {
+    let mut known: Vec<(&Vhost, Naming)> = Vec::new();
+    for (vhost, location) in vhosts.iter().zip(locations) {
+        let is_own = vhost.enabled && vhost.upstream.is_none() && vhost.dvr != Dvr::default();
+        let naming = is_own.then(|| Naming::of(&vhost.dvr.path, &vhost.name));
+        let Some(naming) = naming.flatten() else {
+            continue;
+        };
+        let keeps = |vhost: &Vhost| (vhost.dvr.keep, vhost.dvr.keep_bytes);
+        let overlapping = known
+            .iter()
+            .find(|(other, names)| keeps(other) != keeps(vhost) && names.overlaps(&naming));
+        if let Some((other, _)) = overlapping {
+            let message = format!(
+                "the vhosts `{}` and `{}` may give recordings the same names (`{}`, `{}`), and \
+                 keep them differently: such a file stays as long as the one that keeps it \
+                 longer says; put `[vhost]` or directories of their own into `dvr_path`",
+                other.name, vhost.name, other.dvr.path, vhost.dvr.path
+            );
+            diagnostics.warn(location, message);
+        }
+        known.push((vhost, naming));
     }
 }
 
@@ -323,6 +355,49 @@ mod tests {
             warning.to_string().contains("`dvr` has no effect"),
             "{warning}"
         );
+    }
+
+    #[test]
+    fn vhosts_that_keep_the_same_files_differently_are_warned_of() {
+        let warnings = |first: &str, second: &str| {
+            let text = format!("vhost a {{ dvr {{ {first} }} }} vhost b {{ dvr {{ {second} }} }}");
+            let loaded = build(&conf::parse("x.conf", &text).unwrap(), Role::Origin).unwrap();
+            let warnings = loaded.warnings.iter();
+            warnings.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (first, second) in [
+            ("enabled on; dvr_keep 1d;", "enabled on;"),
+            (
+                "dvr_path /d/[app]/[stream].flv; dvr_keep 1d;",
+                "dvr_path /d/x/[app]/[stream].flv;",
+            ),
+            (
+                "dvr_path /d/x/[app]/[stream].flv;",
+                "dvr_path /d/[app]/[stream].flv; dvr_keep 1d;",
+            ),
+        ] {
+            let warnings = warnings(first, second);
+            assert_eq!(warnings.len(), 1, "{first} {second}");
+            assert!(
+                warnings[0].contains("keep them differently"),
+                "{warnings:?}"
+            );
+        }
+        for (first, second) in [
+            ("enabled on; dvr_keep 1d;", "enabled on; dvr_keep 1d;"),
+            // It records nothing, as far as is known.
+            ("enabled on; dvr_keep 1d;", "enabled off;"),
+            (
+                "dvr_path /d/[vhost]/[stream].flv; dvr_keep 1d;",
+                "dvr_path /d/[vhost]/[stream].flv;",
+            ),
+            (
+                "dvr_path /d/[app]/[stream].flv; dvr_keep 1d;",
+                "dvr_path /e/[app]/[stream].flv;",
+            ),
+        ] {
+            assert_eq!(warnings(first, second), [""; 0], "{first} {second}");
+        }
     }
 
     #[test]

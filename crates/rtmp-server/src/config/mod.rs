@@ -4,6 +4,7 @@
 mod capacity;
 pub mod conf;
 mod dvr;
+pub(crate) mod dvr_naming;
 mod engine;
 mod exec;
 mod file;
@@ -174,6 +175,7 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         check_slate(vhost, location, &mut diagnostics);
     }
     assign(&mut vhosts, &locations, role, &mut diagnostics);
+    dvr::warn_of_overlaps(&vhosts, &locations, &mut diagnostics);
     for (vhost, location) in vhosts.iter().zip(&locations) {
         if vhost.enabled && vhost.upstream.is_some() {
             warn_of_origins_own(vhost, location, &mut diagnostics);

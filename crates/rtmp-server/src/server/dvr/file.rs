@@ -10,11 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use rtmp_proto::session::StreamKey;
 
-use super::naming::directory_and_name;
+use crate::config::dvr_naming::{UNFINISHED, directory_and_name};
 use crate::server::file_names;
 
-/// The name of a file that is not finished has this behind it, as in SRS.
-pub(super) const UNFINISHED: &str = "tmp";
 /// The most names that are tried where a file has one already.
 const MAX_NAMES: u32 = 1_000;
 

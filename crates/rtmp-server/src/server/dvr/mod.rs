@@ -11,13 +11,12 @@ mod flv;
 mod format;
 mod keeper;
 mod mp4;
-mod naming;
 mod recorder;
 mod recording;
 mod recovery;
 mod threads;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -84,6 +83,13 @@ impl Dvr {
             .collect()
     }
 
+    /// The vhosts of streams that are recorded by order.
+    fn ordered_vhosts(&self) -> HashSet<String> {
+        let orders = lock(&self.orders);
+        let recorded = orders.iter().filter(|(_, is_recorded)| **is_recorded);
+        recorded.map(|(key, _)| key.vhost.clone()).collect()
+    }
+
     /// Finishes all files. A disk that is too slow is not waited for.
     pub(crate) async fn finish(&self) {
         if timeout(MAX_FINISH, self.threads.finish()).await.is_err() {
@@ -120,10 +126,9 @@ pub(super) async fn begin(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Ar
 /// be, or whose settings have changed.
 pub(super) fn sweep(server: &Arc<Server>) {
     let config = server.config();
-    server
-        .dvr
-        .keeper
-        .sweep(&config, &server.dvr.totals, Instant::now());
+    let dvr = &server.dvr;
+    let owners = keeper::owners(&config, &dvr.ordered_vhosts());
+    dvr.keeper.sweep(&owners, &dvr.totals, Instant::now());
     let is_used = config.vhosts.values().any(|vhost| vhost.dvr.enabled)
         || !lock(&server.dvr.orders).is_empty()
         || !lock(&server.dvr.recordings).is_empty();

@@ -136,6 +136,7 @@ impl Server {
             action,
             is_relay,
             stream: stream.id(),
+            is_published: stream.is_playable(),
         };
         let reservation = self.load.admit(&self.config(), applicant, Instant::now());
         Ok(Admitted {

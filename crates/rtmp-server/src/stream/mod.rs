@@ -415,6 +415,12 @@ impl Stream {
         self.state.borrow().present
     }
 
+    /// True if a publisher is there, or there is something to play without one.
+    pub(crate) fn is_playable(&self) -> bool {
+        let state = self.state.borrow();
+        state.present || state.live
+    }
+
     /// Time since the present publisher came.
     pub(crate) fn published_for(&self, now: Instant) -> Option<Duration> {
         let state = self.state.borrow();

@@ -7,6 +7,7 @@
 mod link;
 mod rate;
 mod reserved;
+mod unpublished;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use self::link::Link;
 use self::rate::Rate;
 use self::reserved::Reserved;
+use self::unpublished::{Place, Unpublished};
 use super::Server;
 use crate::config::{Action, Capacity, Config};
 use crate::stream::lock;
@@ -58,6 +60,8 @@ struct State {
     /// The bit rates of streams, by number.
     streams: HashMap<u64, Rate>,
     reserved: Reserved,
+    /// The same for streams that nobody publishes yet: they are not in `reserved`.
+    unpublished: Unpublished,
     /// Time when somebody has last asked.
     asked: Option<Instant>,
     /// The log has said that the capacity is not known.
@@ -107,6 +111,8 @@ impl fmt::Display for Full {
 pub(super) struct Reservation {
     load: Arc<Load>,
     rate: f64,
+    /// Where it waits, or has waited, for a publisher.
+    place: Option<Place>,
     /// Time when it has begun to be sent; `None` before.
     begun: Mutex<Option<Instant>>,
 }
@@ -119,6 +125,8 @@ pub(super) struct Applicant {
     pub(super) is_relay: bool,
     /// The stream's number.
     pub(super) stream: u64,
+    /// True if there is something to play.
+    pub(super) is_published: bool,
 }
 
 impl Load {
@@ -158,9 +166,13 @@ impl Load {
             Some(rate) if rate.measured_for() < MIN_MEASURED => guess(rate.average().max(reserve)),
             Some(rate) => rate.average(),
         };
+        if applicant.is_published {
+            state.publish(applicant.stream);
+        }
         let report = state.report(config, now);
         if let Some(limit) = report.limit.filter(|_| is_refused) {
-            let used = report.average + report.reserved;
+            let waiting = state.unpublished.rate(applicant.stream) as u64;
+            let used = report.average + report.reserved + waiting;
             // Publishers take nothing themselves: they are refused where nobody could watch.
             // A guess that is too high would keep the first viewer out for ever.
             let is_idle = is_guess && used < limit / IDLE_PART;
@@ -175,10 +187,17 @@ impl Load {
         if !plays {
             return Ok(None);
         }
-        state.reserved.add(wanted);
+        let place = match applicant.is_published {
+            true => {
+                state.reserved.add(wanted);
+                None
+            }
+            false => Some(state.unpublished.add(applicant.stream, wanted)),
+        };
         Ok(Some(Reservation {
             load: self.clone(),
             rate: wanted,
+            place,
             begun: Mutex::default(),
         }))
     }
@@ -227,11 +246,27 @@ impl Load {
             let mut rate = known.remove(&stream.id()).unwrap_or_default();
             rate.observe(on_the_wire(bytes), STREAM_SMOOTHING, now);
             state.streams.insert(stream.id(), rate);
+            if stream.is_playable() {
+                state.publish(stream.id());
+            }
         }
     }
 }
 
 impl State {
+    /// There is something to play in `stream`: what is reserved for it counts for all.
+    fn publish(&mut self, stream: u64) {
+        if let Some((rate, viewers)) = self.unpublished.publish(stream) {
+            self.reserved.add_all(rate, viewers);
+        }
+    }
+
+    /// Takes a reservation out of those that wait for a publisher; false if it is none of them.
+    fn leave(&mut self, reservation: &Reservation) -> bool {
+        let place = reservation.place;
+        place.is_some_and(|place| self.unpublished.remove(place, reservation.rate))
+    }
+
     /// Says, once, that nobody is refused for want of a capacity.
     fn warn_if_unknown(&mut self, config: &Config) {
         let speed = self.link.as_ref().and_then(|link| link.speed);
@@ -285,6 +320,10 @@ impl Reservation {
         let begun = &mut *lock(&self.begun);
         if begun.replace(now).is_none() {
             let state = &mut *lock(&self.load.0);
+            // The measurement that would have seen the publisher is still to come.
+            if state.leave(self) {
+                state.reserved.add(self.rate);
+            }
             state.reserved.begin(self.rate, SMOOTHING, now);
         }
     }
@@ -294,8 +333,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let begun = *lock(&self.begun);
         let state = &mut *lock(&self.load.0);
-        let now = Instant::now();
-        state.reserved.remove(self.rate, begun, SMOOTHING, now);
+        if !state.leave(self) {
+            let now = Instant::now();
+            state.reserved.remove(self.rate, begun, SMOOTHING, now);
+        }
     }
 }
 

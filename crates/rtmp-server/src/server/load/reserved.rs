@@ -22,7 +22,12 @@ pub(super) struct Reserved {
 impl Reserved {
     /// Reserves `rate` for a viewer.
     pub(super) fn add(&mut self, rate: f64) {
-        self.count += 1;
+        self.add_all(rate, 1);
+    }
+
+    /// Reserves `rate` for `count` viewers together.
+    pub(super) fn add_all(&mut self, rate: f64, count: usize) {
+        self.count += count;
         self.waiting += rate;
     }
 

@@ -5,6 +5,9 @@ use crate::config::{Role, build, conf};
 const STREAM: u64 = 1;
 const UNKNOWN: u64 = 2;
 
+/// Nobody publishes this one.
+const UNPUBLISHED: u64 = 3;
+
 /// A server in made-up time, of which the first stream has 2 Mbit/s.
 struct Run {
     load: Arc<Load>,
@@ -37,6 +40,7 @@ impl Run {
             action,
             is_relay,
             stream,
+            is_published: stream != UNPUBLISHED,
         };
         self.load.admit(&self.config, applicant, self.now)
     }
@@ -110,4 +114,29 @@ fn servers_and_publishers_are_refused_where_that_is_asked_for_alone() {
     let run = Run::new("admission { capacity 1m; publishers on; }");
     let _relay = run.ask(Action::Play, true, STREAM).unwrap();
     run.ask(Action::Publish, false, UNKNOWN).unwrap_err();
+}
+
+#[test]
+fn viewers_who_wait_for_a_publisher_refuse_viewers_of_their_stream_alone() {
+    let run = Run::new("admission { capacity 10m; limit 100%; reserve 2m; }");
+    let wait = || run.ask(Action::Play, false, UNPUBLISHED);
+    let mut waiting: Vec<_> = (0..5).map(|_| wait().unwrap().unwrap()).collect();
+    wait().unwrap_err();
+    let mut viewers: Vec<_> = (0..5).map(|_| run.play().unwrap().unwrap()).collect();
+    run.play().unwrap_err();
+    viewers.clear();
+    // The first that is sent something counts for all, and then the others.
+    waiting[0].begin();
+    let reserved = |run: &Run| run.load.ask(&run.config, Instant::now()).reserved;
+    assert!((1_900_000..=2_000_000).contains(&reserved(&run)));
+    lock(&run.load.0).publish(UNPUBLISHED);
+    assert!(reserved(&run) > 9_800_000);
+    run.play().unwrap_err();
+    // Those who wait for the next publisher are others.
+    waiting.pop();
+    let next = wait().unwrap().unwrap();
+    drop(waiting);
+    assert_eq!(reserved(&run), 0);
+    drop(next);
+    assert_eq!(lock(&run.load.0).unpublished.rate(UNPUBLISHED), 0.0);
 }

@@ -16,6 +16,8 @@ use crate::stream::PerTrack;
 
 /// The mark of a file of this server's lies within its first bytes.
 const MARK_WITHIN: usize = 64 << 10;
+/// An empty file has no mark: one that is younger may be another program's.
+const EMPTY_FOR: Duration = Duration::from_secs(86_400);
 
 /// What has become of an unfinished file.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,8 +60,14 @@ pub(super) fn recover(unfinished: &Path, path: &Path) -> io::Result<Recovered> {
     if file.try_lock().is_err() {
         return Ok(Recovered::LeftAlone);
     }
-    let length = file.metadata()?.len();
-    if length > 0 && !is_own(&file)? {
+    let metadata = file.metadata()?;
+    let length = metadata.len();
+    let is_left = match length {
+        // One of the future is new: the clock was set back.
+        0 => metadata.modified()?.elapsed().unwrap_or_default() >= EMPTY_FOR,
+        _ => is_own(&file)?,
+    };
+    if !is_left {
         return Ok(Recovered::LeftAlone);
     }
     let is_mp4 = path.extension().is_some_and(|it| it == "mp4");
@@ -81,6 +89,8 @@ fn whole_flv(file: &File, length: u64) -> io::Result<Option<Whole>> {
         audio: false,
         video: false,
     };
+    // A file may have its stream's times (`time_jitter off`).
+    let mut first_ms = None;
     let mut newest_ms = 0;
     let mut end = FILE_HEADER_BYTES as u64;
     let mut header = [0; TAG_HEADER_BYTES];
@@ -97,14 +107,17 @@ fn whole_flv(file: &File, length: u64) -> io::Result<Option<Whole>> {
         media.audio |= kind == 8;
         media.video |= kind == 9;
         if kind != 18 {
-            newest_ms = newest_ms.max(u32::from_be_bytes([extension, t0, t1, t2]));
+            let time_ms = u32::from_be_bytes([extension, t0, t1, t2]);
+            first_ms = first_ms.or(Some(time_ms));
+            newest_ms = newest_ms.max(time_ms);
         }
         end += tag + 4;
     }
     if !media.audio && !media.video {
         return Ok(None);
     }
-    let duration = Duration::from_millis(newest_ms.into());
+    let length_ms = newest_ms - first_ms.unwrap_or(newest_ms);
+    let duration = Duration::from_millis(length_ms.into());
     Ok(Some(Whole {
         length: end,
         patches: flv::patches(media, duration, end).into(),
@@ -146,4 +159,44 @@ fn read_up_to(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http_flv::tag::{TagKind, write_tag};
+
+    use super::*;
+    use crate::server::dvr::flv::tests::duration_and_size;
+
+    #[test]
+    fn a_file_with_its_streams_times_is_as_long_as_what_is_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.flv");
+        let unfinished = directory.path().join("s.flv.tmp");
+        let mut bytes = flv::beginning(PerTrack::BOTH, None);
+        for time_ms in [9_000_000, 9_000_500, 9_001_500] {
+            write_tag(TagKind::Audio, time_ms, b"\xaf\x01sound", &mut bytes);
+        }
+        std::fs::write(&unfinished, bytes).unwrap();
+        let recovered = recover(&unfinished, &path).unwrap();
+        assert_eq!(recovered, Recovered::Finished(path.clone()));
+        let (duration, _) = duration_and_size(&std::fs::read(&path).unwrap());
+        assert_eq!(duration, 1.5);
+    }
+
+    #[test]
+    fn an_empty_file_that_may_be_anothers_stays_for_a_day() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.flv");
+        let unfinished = directory.path().join("s.flv.tmp");
+        let file = File::create(&unfinished).unwrap();
+        for (age_h, is_left) in [(0, true), (23, true), (25, false)] {
+            let age = Duration::from_secs(age_h * 3_600);
+            file.set_modified(SystemTime::now() - age).unwrap();
+            recover(&unfinished, &path).unwrap();
+            assert_eq!(unfinished.exists(), is_left, "{age_h} h");
+        }
+    }
 }

@@ -257,6 +257,8 @@ impl Pull {
     }
 
     fn connect(&mut self) -> Action {
+        // The other pull may have gone there since this origin was chosen.
+        self.pass_elsewhere();
         self.state = State::Connecting;
         Action::Connect(self.origin)
     }
@@ -271,9 +273,7 @@ impl Pull {
     fn next_origin(&mut self, now: Instant) -> Option<Action> {
         self.failures += 1;
         self.origin = (self.origin + 1) % self.origins;
-        if self.elsewhere == Some(self.origin) {
-            self.origin = (self.origin + 1) % self.origins;
-        }
+        self.pass_elsewhere();
         if !self.failures.is_multiple_of(self.round_length()) {
             return Some(self.connect());
         }
@@ -286,6 +286,13 @@ impl Pull {
         let pause = pause / 2 + (pause / 2).mul_f64(self.fraction());
         self.state = State::Pausing(now + pause);
         None
+    }
+
+    /// Goes on to the next origin if another pull of the same stream has this one.
+    fn pass_elsewhere(&mut self) {
+        if self.elsewhere == Some(self.origin) {
+            self.origin = (self.origin + 1) % self.origins;
+        }
     }
 
     /// A number between 0 and 1 (xorshift64, Marsaglia 2003).

@@ -257,6 +257,24 @@ fn an_origin_that_another_pull_has_is_left_to_it() {
 }
 
 #[test]
+fn an_origin_that_another_pull_has_taken_meanwhile_is_not_connected_to() {
+    let now = Instant::now();
+    // One that begins anew where streams were last found, which the other one has found.
+    let mut pull = Pull::new(2, 1, LINGER, 7);
+    pull.leave_out(1);
+    let elsewhere = Some(Action::Connect(0));
+    assert_eq!(pull.handle(now, Input::Audience(1)), elsewhere);
+    // One that has paused before an origin which the other one has turned to.
+    let mut pull = flowing(3, now);
+    pull.leave_out(2);
+    assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
+    assert_eq!(pull.handle(now, Input::Lost), None, "a round has failed");
+    let later = pull.deadline().unwrap();
+    pull.leave_out(0);
+    assert_eq!(pull.handle(later, Input::Time), Some(Action::Connect(1)));
+}
+
+#[test]
 fn the_origin_that_had_the_last_stream_is_asked_first() {
     let now = Instant::now();
     let mut pull = Pull::new(3, 2, LINGER, 7);

@@ -1,17 +1,18 @@
 //! Programs that a daemon starts and watches, without a shell.
 //!
 //! Each leads a process group of its own, which ends as a whole: with the program, when it
-//! is stopped, or when the daemon ends, however it does ([`Launcher`]).
+//! is stopped, or when the daemon ends, however it does: the kernel kills the program then
+//! ([`Launcher`]), and a shell that outlives the daemon the rest of the group ([`Watcher`]).
 
 mod former;
 mod group;
 mod last_words;
 mod launcher;
+mod output;
+mod watcher;
 
-use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use former::end_former_children;
 pub use group::ProcessGroup;
 use last_words::LastWords;
 pub use launcher::Launcher;
+use watcher::Watcher;
 
 /// Time that a program has to end after SIGTERM, before SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,13 +71,20 @@ impl Program {
     ) -> io::Result<Exit> {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments);
-        command.stdout(output(self.stdout.as_deref(), Stdio::null)?);
-        command.stderr(output(self.stderr.as_deref(), Stdio::piped)?);
+        command.stdout(output(self.stdout.as_deref(), Stdio::null).await?);
+        command.stderr(output(self.stderr.as_deref(), Stdio::piped).await?);
         let mut child = launcher.launch(command).await?;
         let stderr = child.stderr.take();
         let mut group = ProcessGroup::of(child);
+        let mut watcher = None;
         if let Some(id) = group.id() {
             started(id);
+            match Watcher::start(id) {
+                Ok(watching) => watcher = Some(watching),
+                Err(error) => log::warn!(
+                    "what process {id} starts may outlive this one if it is killed: /bin/sh: {error}"
+                ),
+            }
         }
         let mut last_words = LastWords::default();
         let mut is_stopped = false;
@@ -108,6 +117,8 @@ impl Program {
                 () = &mut listen => end.await?,
             }
         };
+        // Not before the group has ended: until then it may have to be killed.
+        drop(watcher);
         Ok(Exit {
             status,
             last_words: last_words.into_lines(),
@@ -117,16 +128,11 @@ impl Program {
 }
 
 /// The file `path`, to append to; `otherwise` without one.
-fn output(path: Option<&Path>, otherwise: fn() -> Stdio) -> io::Result<Stdio> {
-    let Some(path) = path else {
-        return Ok(otherwise());
-    };
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o644);
-    let file = options.open(path);
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    Ok(file.map_err(named)?.into())
+async fn output(path: Option<&Path>, otherwise: fn() -> Stdio) -> io::Result<Stdio> {
+    match path {
+        Some(path) => Ok(output::open(path).await?.into()),
+        None => Ok(otherwise()),
+    }
 }
 
 #[cfg(test)]

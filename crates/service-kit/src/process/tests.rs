@@ -142,3 +142,41 @@ fn programs_end_with_the_thread_that_has_started_them() {
     drop(launcher);
     wait_for("the end of the program", || !lives(id));
 }
+
+#[tokio::test]
+async fn what_programs_have_started_ends_with_a_process_that_is_killed() {
+    let launcher = Launcher::start().expect("a thread");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("id");
+    let mut command = Command::new("sh");
+    let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+    command.args(["-c", &script]);
+    let child = launcher.launch(command).await.expect("it starts");
+    let id = child.id().expect("it runs");
+    let watcher = Watcher::start(id).expect("there is a shell");
+    wait_for("a number", || number(&file).is_some());
+    let started = number(&file).expect("a number");
+    assert!(lives(id) && lives(started));
+    watcher.lose().await;
+    wait_for("the end of both", || !lives(id) && !lives(started));
+}
+
+#[tokio::test]
+async fn a_fifo_that_nobody_reads_holds_nothing_up() {
+    let launcher = Launcher::start().expect("a thread");
+    let directory = tempfile::tempdir().expect("a directory");
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let program = Program {
+        stdout: Some(fifo.clone()),
+        ..shell("echo out")
+    };
+    let run = program.run(&launcher, |_| {}, pending()).await;
+    let error = run.expect_err("nobody reads it").to_string();
+    assert!(error.contains("fifo: nobody reads"), "{error}");
+    let reader = std::thread::spawn(move || fs::read_to_string(fifo).expect("it is read"));
+    while program.run(&launcher, |_| {}, pending()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(reader.join().expect("it ends"), "out\n");
+}

@@ -31,6 +31,11 @@ struct OnAir {
     merge: Merge,
     /// What can be expected of each origin.
     sources: Vec<Source>,
+    /// The number of each leg's present connection, if it has one: what another one brings
+    /// comes too late.
+    connections: Vec<Option<u64>>,
+    /// Number of connections so far.
+    joined: u64,
     /// None while no origin brings anything.
     publication: Option<Publication>,
     /// What has become of legs since it was last told.
@@ -66,6 +71,8 @@ impl LegChange {
 pub(crate) struct LegPublication {
     relay: Arc<MergedRelay>,
     leg: usize,
+    /// The number of the connection.
+    number: u64,
     /// Number of publications that had been lost when its origin was asked. Once another one
     /// is, what its origin sent before that is missing, headers above all.
     lost: u64,
@@ -79,6 +86,8 @@ impl MergedRelay {
             on_air: Mutex::new(OnAir {
                 merge: Merge::new(legs),
                 sources: vec![Source::OriginWithoutPublicationMarks; legs],
+                connections: vec![None; legs],
+                joined: 0,
                 publication: None,
                 changes: Vec::new(),
                 lost: 0,
@@ -89,11 +98,19 @@ impl MergedRelay {
     /// The origin of the leg numbered `leg` is about to send. `origin` says what can be
     /// expected of it.
     pub(crate) fn join(self: &Arc<Self>, leg: usize, origin: Source) -> LegPublication {
+        let settings = self.settings();
         let mut on_air = lock(&self.on_air);
+        // Its former connection may be dropped only later: it has ended nevertheless.
+        if on_air.connections[leg].is_some() {
+            on_air.leave(&self.stream, leg, &settings, Instant::now());
+        }
+        on_air.joined += 1;
+        on_air.connections[leg] = Some(on_air.joined);
         on_air.sources[leg] = origin;
         LegPublication {
             relay: self.clone(),
             leg,
+            number: on_air.joined,
             lost: on_air.lost,
         }
     }
@@ -155,6 +172,37 @@ impl OnAir {
         self.append(&mut batch, now)
     }
 
+    /// Has `change` happen to a leg. If the publication cannot go on, it is lost.
+    fn change(
+        &mut self,
+        stream: &Arc<Stream>,
+        leg: usize,
+        now: Instant,
+        change: impl FnOnce(&mut Merge, usize, &mut Vec<Output>),
+    ) -> Result<(), AppendError> {
+        let mut outputs = Vec::new();
+        change(&mut self.merge, leg, &mut outputs);
+        let done = self.carry_out(stream, leg, outputs, now);
+        if done.is_err() {
+            self.publication = None;
+            self.merge.reset();
+            self.lost += 1;
+        }
+        done
+    }
+
+    /// The leg's connection has ended.
+    fn leave(&mut self, stream: &Arc<Stream>, leg: usize, settings: &MergeSettings, now: Instant) {
+        self.connections[leg] = None;
+        // The publication ends below if it cannot go on: nobody is left to be told.
+        let _ = self.change(stream, leg, now, |merge, leg, outputs| {
+            merge.leave(leg, now, settings, outputs);
+        });
+        if self.merge.is_over() {
+            self.publication = None;
+        }
+    }
+
     fn append(&mut self, batch: &mut Vec<MediaMessage>, now: Instant) -> Result<(), AppendError> {
         if let Some(publication) = self.publication.as_mut().filter(|_| !batch.is_empty()) {
             publication.append(batch, now)?;
@@ -198,18 +246,11 @@ impl LegPublication {
         change: impl FnOnce(&mut Merge, usize, &mut Vec<Output>),
     ) -> Result<(), AppendError> {
         let mut on_air = lock(&self.relay.on_air);
-        if on_air.lost != self.lost {
+        let is_present = on_air.connections[self.leg] == Some(self.number);
+        if on_air.lost != self.lost || !is_present {
             return Err(AppendError::Ended);
         }
-        let mut outputs = Vec::new();
-        change(&mut on_air.merge, self.leg, &mut outputs);
-        let done = on_air.carry_out(&self.relay.stream, self.leg, outputs, now);
-        if done.is_err() {
-            on_air.publication = None;
-            on_air.merge.reset();
-            on_air.lost += 1;
-        }
-        done
+        on_air.change(&self.relay.stream, self.leg, now, change)
     }
 
     /// What has become of legs since it was last told, by their numbers: when one of them
@@ -221,15 +262,55 @@ impl LegPublication {
 
 impl Drop for LegPublication {
     fn drop(&mut self) {
-        let now = Instant::now();
         let settings = self.relay.settings();
-        // The publication ends below if it cannot go on: nobody is left to be told.
-        let _ = self.change(now, |merge, leg, outputs| {
-            merge.leave(leg, now, &settings, outputs);
-        });
         let mut on_air = lock(&self.relay.on_air);
-        if on_air.merge.is_over() {
-            on_air.publication = None;
+        // Another one may have taken its place.
+        if on_air.connections[self.leg] == Some(self.number) {
+            on_air.leave(&self.relay.stream, self.leg, &settings, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtmp_proto::session::StreamKey;
+    use rtmp_proto::wire::{Message, MessageType};
+
+    use super::*;
+    use crate::stream::{Registry, StreamSettings, Wakers};
+
+    fn keyframe(timestamp: u32) -> [MediaMessage; 1] {
+        let message = Message {
+            timestamp,
+            message_type: MessageType::VIDEO,
+            stream_id: 1,
+            payload: vec![0x17, 1, 0, 0, 0, 1].into(),
+        };
+        [message.into()]
+    }
+
+    #[test]
+    fn a_connection_that_is_dropped_late_does_not_end_the_one_after_it() {
+        let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX);
+        let key = StreamKey {
+            vhost: String::new(),
+            app: "live".to_owned(),
+            stream: "s".to_owned(),
+        };
+        let now = Instant::now();
+        let stream = registry.obtain(&key, &StreamSettings::of_tests(), now);
+        let relay = MergedRelay::new(stream.clone(), 2);
+        let source = Source::OriginWithoutPublicationMarks;
+        let mut former = relay.join(0, source);
+        former.append(&keyframe(0), now).unwrap();
+        let mut present = relay.join(0, source);
+        present.append(&keyframe(40), now).unwrap();
+        assert!(former.append(&keyframe(80), now).is_err(), "it is over");
+        drop(former);
+        assert!(stream.is_published());
+        present.append(&keyframe(80), now).unwrap();
+        assert!(relay.report(0).leads);
+        drop(present);
+        assert!(!stream.is_published());
     }
 }

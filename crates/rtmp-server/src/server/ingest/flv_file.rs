@@ -63,7 +63,11 @@ pub(super) async fn publish(
         }
         pace.pass(due, Instant::now());
         publisher.append(&[at(&media, time_ms)])?;
-        next = message(found.recv().await)?;
+        // A disk may take its time: the publisher is still to be followed.
+        next = tokio::select! {
+            found = found.recv() => message(found)?,
+            error = publisher.follow() => return Err(error),
+        };
     }
 }
 

@@ -128,19 +128,8 @@ impl Publisher {
         drop(expectation);
         let is_on_air = publication.is_on_air();
         client.set_activity(turns::activity(&publication));
-        let beside = if is_on_air { "" } else { " as a standby" };
-        log::info!("{}: {}: publish {key}{beside}", *client, report.name());
-        let events = server.events();
-        events.record(
-            EventKind::Publish,
-            Some(&key),
-            Some(peer.ip()),
-            beside.trim(),
-        );
-        dvr::begin(server, &stream, &vhost).await;
-        programs::published::begin(server, &stream, &vhost, &client, &none);
-        report.flow();
-        Ok(Self {
+        // From here on its end is told, whenever it comes: also while it begins.
+        let publisher = Self {
             begun: StatsSnapshot::of(&client, Instant::now()),
             server: server.clone(),
             report: report.clone(),
@@ -151,7 +140,26 @@ impl Publisher {
             is_on_air,
             publication: Some(publication),
             state,
-        })
+        };
+        let Self {
+            client,
+            stream,
+            vhost,
+            ..
+        } = &publisher;
+        let beside = if is_on_air { "" } else { " as a standby" };
+        log::info!("{}: {}: publish {key}{beside}", **client, report.name());
+        let events = server.events();
+        events.record(
+            EventKind::Publish,
+            Some(&key),
+            Some(peer.ip()),
+            beside.trim(),
+        );
+        dvr::begin(server, stream, vhost).await;
+        programs::published::begin(server, stream, vhost, client, &none);
+        report.flow();
+        Ok(publisher)
     }
 
     /// Publishes messages that have come together.

@@ -24,8 +24,8 @@ use crate::hand_over::Inherited;
 use crate::stream::{MergedRelay, Stream};
 use leg::{Leg, LegInput, OriginTask};
 pub(super) use origin_connection::{OriginConnection, OriginConnectionPart, OriginError};
-pub(super) use origin_pull::PullPart;
 use origin_pull::{OriginPull, ResumedPull};
+pub(super) use origin_pull::{PullPart, announces_publisher};
 use pull::{Action, AllOriginsFailed, Input, Pull};
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player

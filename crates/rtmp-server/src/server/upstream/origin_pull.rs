@@ -206,7 +206,7 @@ impl OriginPull {
 /// Returns true or false if `status` says that a stream has a publisher, or has
 /// none. Our origins send it to edges that wait, Flash Media Server (and nginx-rtmp
 /// with `publish_notify`) to every player.
-pub(super) fn announces_publisher(status: &Status) -> Option<bool> {
+pub(in crate::server) fn announces_publisher(status: &Status) -> Option<bool> {
     match &*status.code {
         code::PLAY_PUBLISH_NOTIFY => Some(true),
         code::PLAY_UNPUBLISH_NOTIFY => Some(false),

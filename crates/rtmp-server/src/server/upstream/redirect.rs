@@ -5,6 +5,7 @@ use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
 
 use super::OriginError;
 use crate::config::Origin;
+use crate::redact::redacted;
 
 /// Maximum number of redirects in a row.
 const MAX_REDIRECTS: usize = 4;
@@ -45,7 +46,7 @@ impl RedirectChain {
             return Err(error);
         };
         let not_followed = |why| OriginError::RedirectNotFollowed {
-            url: redirect.url.clone(),
+            url: redacted(&redirect.url).into_owned(),
             why,
         };
         let (address, request) = redirected(&self.request, &redirect)
@@ -62,7 +63,9 @@ impl RedirectChain {
         if self.visited.len() > MAX_REDIRECTS {
             return Err(not_followed("too many redirects in a row"));
         }
-        log::info!("{key}: {} redirects to {}", self.address, redirect.url);
+        // Its query may be a token.
+        let shown = redacted(&redirect.url);
+        log::info!("{key}: {} redirects to {shown}", self.address);
         self.address = address;
         Ok(())
     }
@@ -219,6 +222,15 @@ mod tests {
         assert_eq!(redirect_to(&mut redirects, "rtmps://second/live"), Ok(()));
         let plain = redirect_to(&mut redirects, "rtmp://third/live").unwrap_err();
         assert!(plain.contains("may not lead to rtmp://"), "{plain}");
+    }
+
+    #[test]
+    fn the_tokens_of_a_url_are_told_to_nobody() {
+        let mut redirects = RedirectChain::new(&first(), request("live", "s"));
+        let url = "http://user:secret@second/live?token=secret";
+        let refused = redirect_to(&mut redirects, url).unwrap_err();
+        assert!(refused.contains("http://second/live?…"), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
     }
 
     #[test]

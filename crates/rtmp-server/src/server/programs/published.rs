@@ -156,7 +156,7 @@ impl Task {
             wanted.output = output.map(|key| resolved(config, key));
         }
         if is_output(&self.server.programs, key) && !wanted.is_empty() {
-            log::debug!("{key}: is not transcoded, since it is what another became");
+            log::info!("{key}: is not transcoded, since it is what another became");
             wanted.clear();
         }
         // One that overwrites its own input would never end.

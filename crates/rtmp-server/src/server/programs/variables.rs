@@ -31,7 +31,25 @@ pub(in crate::server) fn of_stream(template: &str, variables: &[(&str, &str)]) -
     }
     let becomes_option = filled.starts_with('-') && !template.starts_with('-');
     let becomes_path = filled.starts_with('/') && !template.starts_with('/');
-    (!becomes_option && !becomes_path).then_some(filled)
+    let becomes_url = names_protocol(&filled) && !names_protocol(template);
+    let is_ours_to_be = is_url(template, &filled);
+    let is_safe = !becomes_option && !becomes_path && (!becomes_url || is_ours_to_be);
+    is_safe.then_some(filled)
+}
+
+/// True if ffmpeg takes `text` for a URL (`url_find_protocol` in `libavformat/avio.c`):
+/// `file:/etc/passwd` is one.
+fn names_protocol(text: &str) -> bool {
+    let beginning = text.split(['/', '?']).next().unwrap_or_default();
+    beginning.contains(':') || text.starts_with("subfile,")
+}
+
+/// True if a URL is what the template asks for, and it is one of a server.
+fn is_url(template: &str, filled: &str) -> bool {
+    const VARIABLES: [&str; 4] = ["[url]", "[tcUrl]", "[swfUrl]", "[pageUrl]"];
+    const SCHEMES: [&str; 4] = ["rtmp://", "rtmps://", "http://", "https://"];
+    VARIABLES.iter().any(|it| template.starts_with(it))
+        && SCHEMES.iter().any(|it| filled.starts_with(it))
 }
 
 fn is_harmless(value: &str) -> bool {
@@ -66,7 +84,29 @@ mod tests {
         assert_eq!(fill("[stream]", "-y"), None);
         assert_eq!(fill("[stream]", "/etc/passwd"), None);
         assert_eq!(fill("-x[stream]", "a"), some("-xa"));
+        for name in [
+            "file:x",
+            "tcp:1.2.3.4",
+            "http://h/x",
+            "subfile,,start,0,end,0,,:x",
+        ] {
+            assert_eq!(fill("[stream]", name), None, "{name}");
+            assert_eq!(fill("[stream].flv?x=http://h", name), None, "{name}");
+        }
+        assert_eq!(fill("./[stream]", "a:b"), some("./a:b"));
+        assert_eq!(fill("rtmp://h/[stream]", "a:b"), some("rtmp://h/a:b"));
         assert_eq!(fill("a[stream]", "-y"), some("a-y"));
+    }
+
+    #[test]
+    fn a_url_is_filled_in_where_one_is_asked_for() {
+        let fill = |url| of_stream("[tcUrl]", &[("[tcUrl]", url)]);
+        assert_eq!(fill("rtmp://h/a").as_deref(), Some("rtmp://h/a"));
+        assert_eq!(fill("file:///etc/passwd"), None);
+        assert_eq!(
+            of_stream("[param]", &[("[param]", "?a:b")]).as_deref(),
+            Some("?a:b")
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::setting::{Setting, apply, settings};
 use super::value::switch;
-use crate::redact::redacted;
+use crate::redact::redacted_output;
 
 /// The codec that leaves pictures or sound as they are.
 const COPY: &str = "copy";
@@ -59,16 +59,13 @@ pub struct Engine {
     /// Format of the output; `off`: ffmpeg tells by itself.
     pub oformat: String,
     /// Its URL, with variables.
-    #[serde(serialize_with = "serialize_redacted")]
+    #[serde(serialize_with = "serialize_output")]
     pub output: String,
 }
 
-/// Writes a URL without secrets.
-pub(super) fn serialize_redacted<S: Serializer>(
-    url: &str,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    redacted(url).serialize(serializer)
+/// Writes a URL that is published at without secrets.
+fn serialize_output<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    redacted_output(url).serialize(serializer)
 }
 
 impl Engine {

@@ -10,13 +10,12 @@ use super::model::{HookUrl, Vhost};
 use super::origin::Origin;
 use super::setting::{Setting, apply, settings};
 use super::value::switch;
+use crate::redact::SHOWN_CHARACTERS;
 
 /// The most servers that a stream is forwarded to.
 pub(crate) const MAX_DESTINATIONS: usize = 16;
 /// The longest URL of a destination, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
-/// Characters of a stream's name that logs and reports show: at other services it is a key.
-const SHOWN_CHARACTERS: usize = 4;
 
 /// `forward { enabled on; destination …; backend URL; }`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

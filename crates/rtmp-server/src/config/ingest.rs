@@ -7,16 +7,16 @@ use std::time::Duration;
 use conf_kit::{Diagnostic, Diagnostics, Directive};
 use rtmp_proto::session::{AppName, Parameters, StreamKey};
 use rtmp_proto::wire::Limits;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::engine::{Engine, EngineOf, engine, named_block, serialize_redacted};
+use super::engine::{Engine, EngineOf, engine, named_block};
 use super::model::{DEFAULT_VHOST, Vhost};
 use super::origin::Origin;
 use super::setting::{Setting, apply, settings};
 use super::transcode::FFMPEG;
 use super::units::milliseconds;
 use super::value::switch;
-use crate::redact::redacted;
+use crate::redact::redacted_url;
 
 /// One `ingest` of a vhost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +48,11 @@ pub struct IngestInput {
     pub timeout: Duration,
     /// True if sound in G.711 is passed on, which few players can take.
     pub g711: bool,
+}
+
+/// Writes a URL without secrets.
+fn serialize_redacted<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    redacted_url(url).serialize(serializer)
 }
 
 /// `type` of an input.
@@ -113,7 +118,7 @@ impl IngestInput {
     /// Its URL without secrets.
     #[must_use]
     pub fn shown(&self) -> String {
-        redacted(&self.url).into_owned()
+        redacted_url(&self.url).into_owned()
     }
 
     /// How it can be read without ffmpeg.
@@ -230,6 +235,11 @@ pub fn local_stream(url: &str, listen: &[SocketAddr]) -> Option<StreamKey> {
     if !is_loopback || !listen.iter().any(|it| it.port() == port) {
         return None;
     }
+    stream_of(url).map(|(key, _)| key)
+}
+
+/// The stream that an `rtmp://` URL names, whoever serves it.
+pub(crate) fn named_stream(url: &str) -> Option<StreamKey> {
     stream_of(url).map(|(key, _)| key)
 }
 

@@ -47,6 +47,7 @@ use http_api::HttpApiBlock;
 pub use http_api::{HttpApi, RawApi};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
+pub(crate) use ingest::named_stream;
 pub use ingest::{
     Ingest, IngestInput, IngestJob, IngestWork, InputKind, RtpTransport, local_stream, port,
     rtmp_source,

@@ -7,6 +7,7 @@ use rtmp_proto::session::Parameters;
 use super::Server;
 use super::client::{Activity, Client};
 use super::hooks::SwitchEvent;
+use super::programs::published;
 use crate::config::Vhost;
 use crate::stream::{Publication, Stream};
 
@@ -44,6 +45,7 @@ impl Turn<'_> {
             return;
         };
         self.stream.set_parameters(self.parameters);
+        published::switch(self.server, self.stream, self.client, self.parameters);
         self.server.switches.count(switch.reason);
         if let Some(vhost) = self.vhost {
             let event = SwitchEvent {

@@ -37,7 +37,9 @@ pub(super) async fn open(path: &Path) -> io::Result<File> {
         opened.await.map_err(io::Error::other)?
     };
     let opened = timeout(OPEN_TIMEOUT, opened).await;
-    opened.unwrap_or_else(|slow| Err(slow.into())).map_err(named)
+    opened
+        .unwrap_or_else(|slow| Err(slow.into()))
+        .map_err(named)
 }
 
 fn open_now(path: PathBuf) -> io::Result<File> {

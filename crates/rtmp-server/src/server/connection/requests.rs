@@ -277,7 +277,14 @@ impl Connection {
         dvr::begin(&self.server, &stream, &vhost).await;
         forward::begin(&self.server, &stream, &vhost);
         let asked = self.connect_info.parameters(&parameters);
-        programs::published::begin(&self.server, &stream, &vhost, &self.client, asked);
+        programs::published::begin(
+            &self.server,
+            &stream,
+            &vhost,
+            &self.client,
+            asked,
+            is_on_air,
+        );
         self.vhost = Some(vhost);
         self.role = ConnectionRole::Publishing(Publishing {
             stream_id,

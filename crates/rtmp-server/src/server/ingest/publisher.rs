@@ -157,7 +157,7 @@ impl Publisher {
             beside.trim(),
         );
         dvr::begin(server, stream, vhost).await;
-        programs::published::begin(server, stream, vhost, client, &none);
+        programs::published::begin(server, stream, vhost, client, &none, is_on_air);
         report.flow();
         Ok(publisher)
     }

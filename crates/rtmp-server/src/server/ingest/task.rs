@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
 use service_kit::process::Program;
 use tokio::time::sleep;
@@ -42,15 +41,17 @@ impl IngestTask {
             ) => {
                 // SRS reads streams as fast as files: HLS comes in bursts.
                 let before = ["-loglevel", &*self.log_level, "-re"];
-                let output = fill_in_time(output, Timestamp::now());
-                let program = Program {
-                    path: path.clone(),
-                    arguments: engine.arguments(&before, &job.input.url, &output),
-                    stdout: None,
-                    stderr: None,
+                let make = |now| {
+                    let output = fill_in_time(output, now);
+                    Some(Program {
+                        path: path.clone(),
+                        arguments: engine.arguments(&before, &job.input.url, &output),
+                        stdout: None,
+                        stderr: None,
+                    })
                 };
                 let (server, name) = (self.server.clone(), self.report.name());
-                supervise(server, name, program, &*self.report, self.stop.clone()).await;
+                supervise(server, name, &make, &*self.report, self.stop.clone()).await;
             }
             (_, Some(key)) => self.fetch(key).await,
             // Only ffmpeg publishes elsewhere.

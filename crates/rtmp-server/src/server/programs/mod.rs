@@ -3,30 +3,37 @@
 //! [`supervise`] keeps one of them running, [`published`] those of a published stream. They
 //! publish and play by RTMP, as any client does.
 
+mod output;
 pub(super) mod published;
 mod variables;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
 use service_kit::OneLine;
 use service_kit::process::{Exit, Launcher, Program};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Server;
 use super::backoff::Backoff;
-use crate::redact::redacted;
+use crate::redact::redacted_words;
+use published::Publisher;
 pub(super) use variables::{fill_in_time, of_stream};
 
 /// The server's end waits so long for programs to end. They are killed before that.
 const MAX_FINISH: Duration = Duration::from_secs(5);
+
+/// Time for looking whether there is a program.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server knows of its programs.
 #[derive(Debug)]
@@ -36,8 +43,9 @@ pub(crate) struct Programs {
     /// Ends all of them.
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// The streams that a task runs programs for, by their ids.
-    watched: Mutex<HashSet<u64>>,
+    /// The streams that a task runs programs for, by their ids, with what it is told of who
+    /// publishes them.
+    watched: Mutex<HashMap<u64, Arc<watch::Sender<Publisher>>>>,
     /// The streams that programs make of others, with their numbers: those are not
     /// transcoded again.
     outputs: Mutex<HashMap<StreamKey, usize>>,
@@ -119,11 +127,12 @@ pub(super) struct Unobserved;
 impl Observer for Unobserved {}
 
 /// Keeps a program running until `stop`: it is started again whenever it
-/// ends, after pauses that grow if it ends soon. `name` begins its log lines.
+/// ends, after pauses that grow if it ends soon. `name` begins its log lines. `make` makes the
+/// program for each start, at its time; `None`: it is not run.
 pub(super) async fn supervise(
     server: Arc<Server>,
     name: String,
-    program: Program,
+    make: &(dyn Fn(Timestamp) -> Option<Program> + Send + Sync),
     observer: &dyn Observer,
     stop: CancellationToken,
 ) {
@@ -135,11 +144,14 @@ pub(super) async fn supervise(
             () = programs.stop.cancelled() => {}
         }
     };
-    let program = found(program, &name);
     // Of one that dies at once, again and again, the starts are no news either.
     let mut start_level = log::Level::Info;
     loop {
         let begun = Instant::now();
+        let Some(program) = make(Timestamp::now()) else {
+            return;
+        };
+        let program = found(program, &name, start_level).await;
         observer.starting();
         let failure = match programs.admit(server.config().max_programs) {
             None => Some("`max_programs` others run already".to_owned()),
@@ -152,7 +164,7 @@ pub(super) async fn supervise(
                 let run = program.run(&programs.launcher, started, ended()).await;
                 match run {
                     Ok(exit) if exit.is_stopped => return,
-                    Ok(exit) => describe(&exit),
+                    Ok(exit) => describe(&exit, &program),
                     Err(error) => Some(explain(&program, &error)),
                 }
             }
@@ -184,14 +196,17 @@ pub(super) async fn supervise(
 }
 
 /// `exit status: 1; it said last: …`; `None` for a success.
-fn describe(exit: &Exit) -> Option<String> {
+fn describe(exit: &Exit, program: &Program) -> Option<String> {
     if exit.status.success() {
         return None;
     }
     let words = exit.last_words.join(" | ");
     let words = match &*words {
         "" => "it said nothing".to_owned(),
-        words => format!("it said last: {}", OneLine(redacted(words))),
+        words => format!(
+            "it said last: {}",
+            OneLine(redacted_words(words, &program.arguments))
+        ),
     };
     Some(format!("it has ended ({}); {words}", exit.status))
 }
@@ -208,11 +223,17 @@ fn explain(program: &Program, error: &io::Error) -> String {
 
 /// The program, where SRS's files name an ffmpeg of SRS's own that is not there: that of
 /// `PATH`.
-fn found(mut program: Program, name: &str) -> Program {
+async fn found(mut program: Program, name: &str, level: log::Level) -> Program {
     let path = Path::new(&program.path);
     let is_ffmpeg = path.file_name().is_some_and(|it| it == "ffmpeg");
-    if is_ffmpeg && program.path.contains('/') && !path.exists() {
-        log::info!(
+    if !is_ffmpeg || !program.path.contains('/') {
+        return program;
+    }
+    // A file server that is gone is no reason to run another.
+    let is_there = timeout(FIND_TIMEOUT, tokio::fs::try_exists(path)).await;
+    if let Ok(Ok(false)) = is_there {
+        log::log!(
+            level,
             "{name}: there is no {}: the ffmpeg in PATH is run",
             program.path
         );

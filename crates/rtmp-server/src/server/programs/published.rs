@@ -1,7 +1,8 @@
 //! The programs of a published stream (`transcode`, `exec`): they run while it is published.
 
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use rtmp_proto::session::{Parameters, StreamKey};
@@ -10,60 +11,147 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Programs, Unobserved, fill_in_time, of_stream, supervise};
-use crate::config::{Config, ExecProgram, Transcode, Vhost, local_stream, port};
+use super::output::{Output, is_output, leads_here};
+use super::{Unobserved, fill_in_time, of_stream, supervise};
+use crate::config::{Config, Engine, ExecProgram, Transcode, Vhost, named_stream, port};
 use crate::server::Server;
 use crate::server::client::{Client, ClientUrls};
 use crate::stream::{Stream, StreamState, lock};
 
 /// What the variables of `exec` say of a publisher.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Publisher {
+pub(super) struct Publisher {
     parameters: Parameters,
     tc_url: String,
     swf_url: String,
     page_url: String,
 }
 
-/// A program that is to run, and the stream of this server that it makes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Publisher {
+    fn new(client: &Client, parameters: &Parameters) -> Self {
+        let none = ClientUrls::default();
+        let urls = client.urls().unwrap_or(&none);
+        Self {
+            parameters: parameters.clone(),
+            tc_url: urls.tc_url.to_string(),
+            swf_url: urls.swf_url.to_string(),
+            page_url: urls.page_url.to_string(),
+        }
+    }
+}
+
+/// A program that is to run, and what its variables stand for.
+#[derive(Debug, Clone, PartialEq)]
 struct Wanted {
-    /// `transcode ff` or `exec`.
-    name: String,
-    program: Program,
-    output: Option<StreamKey>,
+    facts: Arc<Facts>,
+    work: Work,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Work {
+    /// An engine of a `transcode`, with the path of its ffmpeg.
+    Transcode(String, Engine),
+    Exec(ExecProgram),
+}
+
+impl Wanted {
+    fn name(&self) -> String {
+        match &self.work {
+            Work::Transcode(_, engine) => format!("transcode {}", engine.name),
+            Work::Exec(_) => "exec".to_owned(),
+        }
+    }
+
+    /// The program, for a start at `now`.
+    fn program(&self, now: Timestamp) -> Option<Program> {
+        match &self.work {
+            Work::Transcode(path, engine) => self.facts.transcode(path, engine, now),
+            Work::Exec(exec) => self.facts.exec(exec, now),
+        }
+    }
+
+    /// The URL that a `transcode` publishes at.
+    fn output(&self, now: Timestamp) -> Option<String> {
+        match self.work {
+            Work::Transcode(..) => self.program(now)?.arguments.pop(),
+            Work::Exec(_) => None,
+        }
+    }
+
+    /// Keeps it running until `stop`.
+    async fn run(self, server: Arc<Server>, stop: CancellationToken) {
+        let key = &self.facts.key;
+        let listen = server.config().listen.clone();
+        let output = self.output(Timestamp::now()).unwrap_or_default();
+        let is_here = leads_here(&output, &listen).await;
+        let made = Mutex::new(None);
+        let make = |now| {
+            let program = self.program(now)?;
+            let output = program.arguments.last().filter(|_| is_here);
+            if let Some(output) = output.and_then(|url| named_stream(url)) {
+                let output = resolved(&server.config(), output);
+                // One that overwrites its own input would never end.
+                if output == *key {
+                    log::warn!("{key}: is not transcoded to itself");
+                    return None;
+                }
+                *lock(&made) = Some(Output::new(&server.programs, output));
+            }
+            Some(program)
+        };
+        let name = format!("{key}: {}", self.name());
+        supervise(server.clone(), name, &make, &Unobserved, stop).await;
+    }
 }
 
 /// Runs the programs of `stream` until nobody publishes it. To be called when a publication
-/// has begun.
+/// has begun, and whether that is on air.
 pub(in crate::server) fn begin(
     server: &Arc<Server>,
     stream: &Arc<Stream>,
     vhost: &Vhost,
     client: &Client,
     parameters: &Parameters,
+    is_on_air: bool,
 ) {
     let is_used = !vhost.transcodes.is_empty() || !vhost.exec.publish.is_empty();
     // An edge runs nothing: its origin does.
     if !is_used || vhost.upstream.is_some() {
         return;
     }
-    let none = ClientUrls::default();
-    let urls = client.urls().unwrap_or(&none);
-    let publisher = Publisher {
-        parameters: parameters.clone(),
-        tc_url: urls.tc_url.to_string(),
-        swf_url: urls.swf_url.to_string(),
-        page_url: urls.page_url.to_string(),
+    let publisher = Publisher::new(client, parameters);
+    let publisher = match lock(&server.programs.watched).entry(stream.id()) {
+        Entry::Occupied(known) => {
+            // The former one's task has not ended yet, or this one waits beside it.
+            if is_on_air {
+                known.get().send_replace(publisher);
+            }
+            return;
+        }
+        Entry::Vacant(vacant) => {
+            let publisher = Arc::new(watch::Sender::new(publisher));
+            vacant.insert(publisher.clone());
+            publisher
+        }
     };
-    if lock(&server.programs.watched).insert(stream.id()) {
-        let task = Task {
-            server: server.clone(),
-            stream: stream.clone(),
-            state: stream.state(),
-            publisher,
-        };
-        server.programs.tasks.spawn(task.run());
+    let task = Task {
+        server: server.clone(),
+        stream: stream.clone(),
+        state: stream.state(),
+        publisher,
+    };
+    server.programs.tasks.spawn(task.run());
+}
+
+/// Another publisher of `stream` has gone on air: what its programs know of it changes.
+pub(in crate::server) fn switch(
+    server: &Server,
+    stream: &Stream,
+    client: &Client,
+    parameters: &Parameters,
+) {
+    if let Some(known) = lock(&server.programs.watched).get(&stream.id()) {
+        known.send_replace(Publisher::new(client, parameters));
     }
 }
 
@@ -72,7 +160,7 @@ struct Task {
     server: Arc<Server>,
     stream: Arc<Stream>,
     state: watch::Receiver<StreamState>,
-    publisher: Publisher,
+    publisher: Arc<watch::Sender<Publisher>>,
 }
 
 impl Task {
@@ -85,8 +173,14 @@ impl Task {
             lock(&self.server.programs.watched).remove(&id);
             // A publisher may have come between the decision to end and here, and have
             // found this task.
-            if !self.is_needed() || !lock(&self.server.programs.watched).insert(id) {
+            if !self.is_needed() {
                 return;
+            }
+            match lock(&self.server.programs.watched).entry(id) {
+                Entry::Occupied(_) => return,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(self.publisher.clone());
+                }
             }
         }
     }
@@ -101,32 +195,33 @@ impl Task {
     async fn run_programs(&mut self) {
         let server = self.server.clone();
         let mut config = server.config.subscribe();
-        let now = Timestamp::now();
-        let wanted = self.wanted(&config.borrow_and_update().clone(), now);
+        let mut publisher = self.publisher.subscribe();
+        publisher.borrow_and_update();
+        // Once: whatever makes it may end before its publication does.
+        let is_made = is_output(&server.programs, self.stream.key());
+        let wanted = self.wanted(&config.borrow_and_update().clone(), is_made);
+        if is_made {
+            let key = self.stream.key();
+            log::info!("{key}: is not transcoded, since it is what another became");
+        }
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         for wanted in &wanted {
-            let name = format!("{}: {}", self.stream.key(), wanted.name);
-            let (program, output) = (wanted.program.clone(), wanted.output.clone());
-            let (server, stop) = (server.clone(), stop.clone());
-            tasks.spawn(async move {
-                let output = output.map(|key| Output::new(&server.programs, key));
-                supervise(server.clone(), name, program, &Unobserved, stop).await;
-                drop(output);
-            });
+            tasks.spawn(wanted.clone().run(server.clone(), stop.clone()));
         }
         while self.is_needed() {
             tokio::select! {
                 // An error cannot be: the sender is the stream's, which we hold.
                 _ = self.state.changed() => {}
                 () = server.programs.stop.cancelled() => {}
-                // Nor here: the sender is the server's.
-                _ = config.changed() => {
-                    let config = config.borrow_and_update().clone();
-                    if self.wanted(&config, now) != wanted {
-                        break;
-                    }
-                }
+                // Nor here: the senders are the server's and ours.
+                _ = config.changed() => {}
+                _ = publisher.changed() => {}
+            }
+            publisher.borrow_and_update();
+            let config = config.borrow_and_update().clone();
+            if self.is_needed() && self.wanted(&config, is_made) != wanted {
+                break;
             }
         }
         stop.cancel();
@@ -134,35 +229,39 @@ impl Task {
         tasks.wait().await;
     }
 
-    /// The programs that `config` names for the stream.
-    fn wanted(&self, config: &Config, now: Timestamp) -> Vec<Wanted> {
+    /// The programs that `config` names for the stream; one that a program makes
+    /// (`is_made`) is not transcoded.
+    fn wanted(&self, config: &Config, is_made: bool) -> Vec<Wanted> {
         let key = self.stream.key();
         let Some(vhost) = config.vhost(&key.vhost).filter(|it| it.upstream.is_none()) else {
             return Vec::new();
         };
-        let facts = Facts {
-            key,
+        let facts = Arc::new(Facts {
+            key: (**key).clone(),
             port: port(&config.listen),
             host: host(config),
-            publisher: &self.publisher,
-            now,
-        };
+            publisher: self.publisher.borrow().clone(),
+        });
         let transcodes = vhost.transcodes.iter();
         let transcodes = transcodes.filter(|it| it.enabled && it.applies_to(key));
-        let mut wanted: Vec<_> = transcodes.flat_map(|it| facts.transcode(it)).collect();
-        for wanted in &mut wanted {
-            let output = wanted.program.arguments.last();
-            let output = output.and_then(|url| local_stream(url, &config.listen));
-            wanted.output = output.map(|key| resolved(config, key));
+        let engines = transcodes.flat_map(
+            |Transcode {
+                 ffmpeg, engines, ..
+             }| {
+                let engines = engines.iter();
+                engines.map(|engine| Work::Transcode(ffmpeg.clone(), engine.clone()))
+            },
+        );
+        let mut works: Vec<_> = engines.collect();
+        if is_made {
+            works.clear();
         }
-        if is_output(&self.server.programs, key) && !wanted.is_empty() {
-            log::info!("{key}: is not transcoded, since it is what another became");
-            wanted.clear();
-        }
-        // One that overwrites its own input would never end.
-        wanted.retain(|it| it.output.as_ref() != Some(key));
-        wanted.extend(vhost.exec.publish.iter().filter_map(|it| facts.exec(it)));
-        wanted
+        works.extend(vhost.exec.publish.iter().cloned().map(Work::Exec));
+        let wanted = works.into_iter().map(|work| Wanted {
+            facts: facts.clone(),
+            work,
+        });
+        wanted.collect()
     }
 }
 
@@ -185,56 +284,26 @@ fn host(config: &Config) -> String {
     }
 }
 
-/// A stream that a program makes, for as long as it does.
-struct Output<'a> {
-    programs: &'a Programs,
-    key: StreamKey,
-}
-
-impl<'a> Output<'a> {
-    fn new(programs: &'a Programs, key: StreamKey) -> Self {
-        *lock(&programs.outputs).entry(key.clone()).or_default() += 1;
-        Self { programs, key }
-    }
-}
-
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        let mut outputs = lock(&self.programs.outputs);
-        if let Some(count) = outputs.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                outputs.remove(&self.key);
-            }
-        }
-    }
-}
-
-/// True if a program makes the stream `key`.
-fn is_output(programs: &Programs, key: &StreamKey) -> bool {
-    lock(&programs.outputs).contains_key(key)
-}
-
 /// What variables stand for.
-struct Facts<'a> {
-    key: &'a StreamKey,
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    key: StreamKey,
     port: String,
     host: String,
-    publisher: &'a Publisher,
-    now: Timestamp,
+    publisher: Publisher,
 }
 
-impl Facts<'_> {
+impl Facts {
     /// The URL of the stream here.
     fn url(&self) -> String {
-        let StreamKey { vhost, app, stream } = self.key;
+        let StreamKey { vhost, app, stream } = &self.key;
         let (host, port) = (&self.host, &self.port);
         format!("rtmp://{host}:{port}/{app}/{stream}?vhost={vhost}")
     }
 
     /// `template` with its variables filled in, `[engine]` as `engine`. A stream whose name
     /// could do harm there gets no program.
-    fn fill(&self, template: &str, engine: &str) -> Option<String> {
+    fn fill(&self, template: &str, engine: &str, now: Timestamp) -> Option<String> {
         let url = self.url();
         let parameters = &self.publisher.parameters.0;
         let parameters = match &**parameters {
@@ -253,7 +322,7 @@ impl Facts<'_> {
             ("[swfUrl]", &*self.publisher.swf_url),
             ("[pageUrl]", &*self.publisher.page_url),
         ];
-        let filled = of_stream(&fill_in_time(template, self.now), &variables);
+        let filled = of_stream(&fill_in_time(template, now), &variables);
         if filled.is_none() {
             log::warn!(
                 "{}: no program is run, since what its publisher says of it is not safe in \
@@ -264,37 +333,74 @@ impl Facts<'_> {
         filled
     }
 
-    fn transcode<'a>(&'a self, transcode: &'a Transcode) -> impl Iterator<Item = Wanted> + 'a {
-        transcode.engines.iter().filter_map(|engine| {
-            let output = self.fill(&engine.output, &engine.name)?;
-            Some(Wanted {
-                name: format!("transcode {}", engine.name),
-                program: Program {
-                    path: transcode.ffmpeg.clone(),
-                    arguments: engine.arguments(&[], &self.url(), &output),
-                    stdout: None,
-                    stderr: None,
-                },
-                output: None,
-            })
+    fn transcode(&self, path: &str, engine: &Engine, now: Timestamp) -> Option<Program> {
+        let output = self.fill(&engine.output, &engine.name, now)?;
+        Some(Program {
+            path: path.to_owned(),
+            arguments: engine.arguments(&[], &self.url(), &output),
+            stdout: None,
+            stderr: None,
         })
     }
 
-    fn exec(&self, exec: &ExecProgram) -> Option<Wanted> {
-        let fill = |template: &String| self.fill(template, "");
+    fn exec(&self, exec: &ExecProgram, now: Timestamp) -> Option<Program> {
+        let fill = |template: &String| self.fill(template, "", now);
         let file = |name: &Option<String>| match name {
             Some(name) => fill(name).map(|name| Some(PathBuf::from(name))),
             None => Some(None),
         };
-        Some(Wanted {
-            name: "exec".to_owned(),
-            program: Program {
-                path: exec.path.clone(),
-                arguments: exec.arguments.iter().map(fill).collect::<Option<_>>()?,
-                stdout: file(&exec.stdout)?,
-                stderr: file(&exec.stderr)?,
-            },
-            output: None,
+        Some(Program {
+            path: exec.path.clone(),
+            arguments: exec.arguments.iter().map(fill).collect::<Option<_>>()?,
+            stdout: file(&exec.stdout)?,
+            stderr: file(&exec.stderr)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(parameters: &str) -> Wanted {
+        let key = StreamKey {
+            vhost: "v".to_owned(),
+            app: "live".to_owned(),
+            stream: "a".to_owned(),
+        };
+        let publisher = Publisher {
+            parameters: Parameters(parameters.to_owned()),
+            ..Publisher::default()
+        };
+        let facts = Facts {
+            key,
+            port: "1935".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            publisher,
+        };
+        let words = ["[timestamp].flv", "[param]"];
+        let exec = ExecProgram {
+            path: "p".to_owned(),
+            arguments: words.iter().map(ToString::to_string).collect(),
+            stdout: Some("./[stream]-[timestamp]".to_owned()),
+            stderr: None,
+        };
+        Wanted {
+            facts: Arc::new(facts),
+            work: Work::Exec(exec),
+        }
+    }
+
+    #[test]
+    fn each_start_has_its_own_time_and_each_publisher_its_own_words() {
+        let program = |seconds| {
+            let now = Timestamp::from_second(seconds).unwrap();
+            wanted("t=1").program(now).unwrap()
+        };
+        assert_eq!(program(1).arguments, ["1000.flv", "?t=1"]);
+        assert_eq!(program(2).arguments, ["2000.flv", "?t=1"]);
+        assert_eq!(program(2).stdout, Some(PathBuf::from("./a-2000")));
+        assert_eq!(wanted("t=1"), wanted("t=1"), "a start changes nothing");
+        assert_ne!(wanted("t=1"), wanted("t=2"));
     }
 }

@@ -91,7 +91,11 @@ impl Agent {
                 }
                 self.report_path_warnings();
             }
-            virtual_routers::Event::StaticsDue => self.routers.renew_statics().await,
+            virtual_routers::Event::StaticsDue => {
+                self.routers.renew_statics().await;
+                // What has been added is ours for a later agent, too.
+                self.save();
+            }
         }
     }
 

@@ -20,6 +20,9 @@ const DEFAULT_INTERFACE: &str = "eth0";
 /// Interval at which addresses that have disappeared are added again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// Name of the addresses of services that routing daemons announce, in log lines.
+pub const ANNOUNCE: &str = "announce";
+
 /// Addresses and routes that are to be there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StaticPlan {
@@ -61,6 +64,8 @@ pub struct Statics {
     ours: BTreeSet<(IpAddr, String)>,
     /// Addresses that could not be added, as was said.
     missing: BTreeSet<(IpAddr, String)>,
+    /// Addresses of the plan that the machine has by others, as was said.
+    of_others: BTreeSet<(IpAddr, String)>,
     routes: Routes,
     due: Option<Instant>,
     /// What they are called in log lines.
@@ -75,6 +80,7 @@ impl Statics {
             plan: StaticPlan::default(),
             ours: inherited.into_iter().collect(),
             missing: BTreeSet::new(),
+            of_others: BTreeSet::new(),
             routes: Routes::new(name.to_owned()),
             name,
             due: None,
@@ -150,6 +156,7 @@ impl Statics {
             match added {
                 Ok(Added::New) => {
                     self.missing.remove(&key);
+                    self.of_others.remove(&key);
                     if self.ours.insert(key) {
                         log::info!("{name}: {address} added to {interface}");
                     } else {
@@ -158,6 +165,9 @@ impl Statics {
                 }
                 Ok(Added::AlreadyThere) => {
                     self.missing.remove(&key);
+                    if !self.ours.contains(&key) && self.of_others.insert(key) {
+                        self.log_other(address, interface);
+                    }
                 }
                 Err(reason) => {
                     if self.missing.insert(key) {
@@ -168,12 +178,27 @@ impl Statics {
         }
     }
 
+    /// Says that an address is there which somebody else has added.
+    fn log_other(&self, address: &IpAddr, interface: &str) {
+        let name = self.name;
+        if name == ANNOUNCE {
+            log::warn!(
+                "{name}: {address} is on {interface} already, by somebody else \
+                 (`millrace-realserver`?): it stays there, and is announced, also without \
+                 servers; name another interface, or remove it there"
+            );
+        } else {
+            log::debug!("{name}: {address} is on {interface} already");
+        }
+    }
+
     async fn remove(&mut self, handle: &Handle, interfaces: &Interfaces, held: &VirtualAddress) {
         let VirtualAddress {
             address, interface, ..
         } = held;
         let name = self.name;
         self.missing.remove(&key(held));
+        self.of_others.remove(&key(held));
         if !self.ours.remove(&key(held)) {
             return;
         }

@@ -13,7 +13,7 @@ use super::cleanup::Cleanup;
 use super::plan::Plan;
 use super::saved::Saved;
 use super::state::State;
-use super::statics::{StaticPlan, Statics};
+use super::statics::{self, StaticPlan, Statics};
 use super::vrrp_thread::VrrpThread;
 use lb_model::config::Route;
 use netlink::interfaces::{Interfaces, Watcher};
@@ -79,7 +79,7 @@ impl VirtualRouters {
             interfaces: watcher.subscribe(),
             _watcher: watcher,
             statics: Statics::new("static", saved.added_addresses()),
-            announcements: Statics::new("announce", saved.added_addresses()),
+            announcements: Statics::new(statics::ANNOUNCE, saved.added_addresses()),
             to_announce: None,
             vrrp: None,
             thread: VrrpThread::start().context("cannot start a thread")?,

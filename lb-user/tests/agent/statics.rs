@@ -104,3 +104,73 @@ fn what_a_killed_agent_has_set_goes_with_the_next_whose_file_has_it_no_more() {
     let _agent = director.start_up();
     assert_eq!(there(), [[false, false]; 2], "{}", director.log());
 }
+
+/// A service whose address is announced on `lo`, with one server.
+fn announced() -> String {
+    format!(
+        "virtual_server {VIP} 1935 {{\nlb_algo rr\nlb_kind DR\nannounce lo\ndelay_loop 1\n\
+         real_server 172.16.1.211 1935 {{\nTCP_CHECK {{\nconnect_timeout 1\n}}\n}}\n}}\n"
+    )
+}
+
+/// True if the director has the virtual address on `lo`.
+fn is_announced(network: &Network) -> bool {
+    let shown = network.stdout("director", &["ip", "-o", "addr", "show", "dev", "lo"]);
+    shown.contains(VIP)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_killed_agent_has_announced_the_next_one_withdraws() {
+    let network = Network::new();
+    let server = network.serve("edge1");
+    let director = Director::new(&network, &announced());
+    let start = || director.start(&["--interface", "eth2"]);
+    let agent = start();
+    wait_for("the announcement", || {
+        (is_announced(&network) && director.states() == ["up"]).then_some(())
+    });
+    // Nothing changes after it.
+    wait_for("the announcement to be saved", || {
+        let saved = fs::read_to_string(director.path("agent.state.json")).ok()?;
+        let saved: serde_json::Value = serde_json::from_str(&saved).ok()?;
+        (saved["addresses"][0]["address"] == VIP).then_some(())
+    });
+    agent.kill().expect("it runs");
+    assert!(is_announced(&network), "a killed agent takes nothing along");
+
+    let agent = start();
+    wait_for("the next agent", || {
+        (director.states() == ["up"]).then_some(())
+    });
+    server.kill().expect("it runs");
+    wait_for("no announcement without servers", || {
+        (!is_announced(&network)).then_some(())
+    });
+    let _server = network.serve("edge1");
+    wait_for("the announcement", || is_announced(&network).then_some(()));
+    agent.kill().expect("it runs");
+    let agent = start();
+    wait_for("the last agent", || {
+        (director.states() == ["up"]).then_some(())
+    });
+    assert!(agent.stop().expect("it stops").success());
+    assert!(!is_announced(&network), "{}", director.log());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_announced_address_that_is_there_already_is_a_warning() {
+    let network = Network::new();
+    let _server = network.serve("edge1");
+    let own = format!("{VIP}/32");
+    network.output("director", &["ip", "addr", "add", &own, "dev", "lo"]);
+    let director = Director::new(&network, &announced());
+    let agent = director.start(&["--interface", "eth2"]);
+    wait_for("the warning", || {
+        let warning = format!("announce: {VIP} is on lo already");
+        director.log().contains(&warning).then_some(())
+    });
+    assert!(agent.stop().expect("it stops").success());
+    assert!(is_announced(&network), "it is not ours");
+}

@@ -148,26 +148,20 @@ impl Asking {
         let mut addresses = Vec::new();
         let mut ttl = MAX_TTL;
         let (v4, v6) = tokio::join!(self.query(name, TYPE::A), self.query(name, TYPE::AAAA));
-        // One family may be out of order where the other alone is used: its error counts if
-        // nothing else is there.
-        let mut failure = None;
+        // No reading without both: the servers of a family whose query has failed would be
+        // taken out. A family without records is no failure.
         for answer in [v4, v6] {
-            match answer {
-                Ok((records, of_records)) => {
-                    ttl = ttl.min(of_records);
-                    addresses.extend(records.into_iter().filter_map(|record| match record {
-                        Record::Address(address) => Some(address),
-                        Record::Service(_) => None,
-                    }));
-                }
-                Err(error) => failure = Some(error),
-            }
+            let (records, of_records) = answer?;
+            ttl = ttl.min(of_records);
+            addresses.extend(records.into_iter().filter_map(|record| match record {
+                Record::Address(address) => Some(address),
+                Record::Service(_) => None,
+            }));
         }
-        match failure {
-            _ if !addresses.is_empty() => Ok((addresses, ttl)),
-            Some(error) => Err(error),
-            None => Err(format!("{name} has no addresses")),
+        if addresses.is_empty() {
+            return Err(format!("{name} has no addresses"));
         }
+        Ok((addresses, ttl))
     }
 
     /// Asks one name server after the other, twice.

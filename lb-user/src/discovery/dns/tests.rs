@@ -44,6 +44,14 @@ fn zone(query: &[u8], truncates: bool) -> Vec<u8> {
             let address = Ipv6Addr::LOCALHOST.into();
             vec![record(8, RData::AAAA(AAAA { address }))]
         }
+        ("half.example.org", QTYPE::TYPE(TYPE::AAAA)) => {
+            let address = Ipv6Addr::LOCALHOST.into();
+            vec![record(8, RData::AAAA(AAAA { address }))]
+        }
+        ("half.example.org", _) => {
+            *answer.rcode_mut() = RCODE::ServerFailure;
+            Vec::new()
+        }
         ("empty.example.org" | "edge1.example.org", _) => Vec::new(),
         _ => {
             *answer.rcode_mut() = RCODE::NameError;
@@ -126,6 +134,14 @@ async fn a_name_without_records_is_a_failure() {
     assert_eq!(error, Err(expected));
     let error = resolve("empty.example.org", Some(at)).await;
     assert_eq!(error, Err("empty.example.org has no addresses".to_owned()));
+}
+
+#[tokio::test]
+async fn a_name_of_which_one_family_cannot_be_read_is_a_failure() {
+    let at = name_server(false).await;
+    let error = resolve("half.example.org", Some(at)).await;
+    let expected = format!("half.example.org at {at}: the answer is an error: ServerFailure");
+    assert_eq!(error, Err(expected));
 }
 
 #[tokio::test(start_paused = true)]

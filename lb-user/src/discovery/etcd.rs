@@ -37,6 +37,7 @@ pub(super) async fn follow(url: String, prefix: String, reports: Reports) {
         match read {
             Ok((servers, revision)) => {
                 pauses.reset();
+                let servers = servers.and_then(|servers| not_empty(servers, &prefix));
                 if !reports.send(servers) {
                     return;
                 }
@@ -112,6 +113,17 @@ async fn range(url: &str, keys: &Keys) -> Result<Values, String> {
     let revision = range.header.revision.parse();
     let revision = revision.map_err(|_| "its answer has no revision".to_owned())?;
     Ok((range.kvs.iter().map(server).collect(), revision))
+}
+
+/// Keys that are all gone are as likely a mistake, or another cluster's.
+fn not_empty(
+    servers: Vec<DiscoveredServer>,
+    prefix: &str,
+) -> Result<Vec<DiscoveredServer>, String> {
+    match servers.is_empty() {
+        true => Err(format!("there are no keys below `{prefix}`")),
+        false => Ok(servers),
+    }
 }
 
 fn server(given: &KeyValue) -> Result<DiscoveredServer, String> {
@@ -239,5 +251,17 @@ mod tests {
         assert_eq!((found.port, found.weight), (Some(1935), Some(3)));
         let error = server(&pair("/edges/b", "x")).expect_err("no server");
         assert_eq!(error, "/edges/b: `x` is no address");
+    }
+
+    #[test]
+    fn a_prefix_without_keys_is_an_error() {
+        let error = not_empty(Vec::new(), "/edges/").expect_err("no keys");
+        assert_eq!(error, "there are no keys below `/edges/`");
+        let found = server(&KeyValue {
+            key: BASE64.encode(b"/edges/a"),
+            value: BASE64.encode(b"10.0.0.1"),
+        });
+        let found = vec![found.expect("a server")];
+        assert_eq!(not_empty(found.clone(), "/edges/"), Ok(found));
     }
 }

@@ -242,6 +242,13 @@ fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
     wait_for_servers(&agent, &[EDGE1, EDGE2]);
     etcdctl(&["lease", "revoke", &lease]);
     wait_for_servers(&agent, &[EDGE1]);
+    etcdctl(&["del", "--prefix", "/edges/"]);
+    wait_for("the prefix to be empty", || {
+        error(&agent).is_some_and(|error| error == "there are no keys below `/edges/`")
+    });
+    assert_eq!(up(agent.list()).len(), 1);
+    etcdctl(&["put", "/edges/1", EDGE1]);
+    wait_for("the keys to be back", || error(&agent).is_none());
     server.kill().expect("it runs");
     wait_for("its absence", || error(&agent).is_some());
     assert_eq!(up(agent.list()).len(), 1);

@@ -1,11 +1,12 @@
 //! The owner of the servers that sources name and that orders have added.
 
-use std::collections::HashMap;
+mod first_readings;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use service_kit::unix_ms;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::capacity;
@@ -14,6 +15,7 @@ use super::saved::{Saved, SavedAddition, SavedDiscovery};
 use super::serve::Agent;
 use crate::control::protocol::{ListedSource, Response};
 use crate::discovery::{Reading, Source};
+use first_readings::Trial;
 use lb_config::ConfigError;
 use lb_model::config::discovery::MAX_ADDED;
 use lb_model::config::{Config, DiscoveredServer, VirtualServer};
@@ -27,11 +29,15 @@ use lb_model::config::{Config, DiscoveredServer, VirtualServer};
 pub(super) struct Discovery {
     sources: HashMap<Source, Followed>,
     readings: mpsc::UnboundedReceiver<Reading>,
+    /// Readings that came at the wrong time, before those of `readings`.
+    deferred: VecDeque<Reading>,
     /// Given to each source. Held here so that `readings` stays open without any.
     sender: mpsc::UnboundedSender<Reading>,
     /// What an earlier agent has saved, of sources that are not followed yet.
     found_before: Vec<SavedDiscovery>,
     added: Vec<SavedAddition>,
+    /// What a reload has found that is not in force yet.
+    trial: Option<Trial>,
 }
 
 struct Followed {
@@ -50,6 +56,9 @@ struct Known {
     read_ms: Option<u64>,
     /// Why they are not read anew, or not taken.
     error: Option<String>,
+    /// The servers that it has named last, if these cannot be servers of its services. After
+    /// a reload they may be.
+    refused: Option<Vec<DiscoveredServer>>,
 }
 
 impl Discovery {
@@ -59,38 +68,50 @@ impl Discovery {
         Self {
             sources: HashMap::new(),
             readings,
+            deferred: VecDeque::new(),
             sender,
             found_before: saved.discovered.clone(),
             added: saved.added.clone(),
+            trial: None,
         }
     }
 
     /// Follows the sources of `config`, and no others.
     pub(super) fn follow(&mut self, config: &Config) {
-        let wanted = config.virtual_server.iter().flat_map(sources);
-        // Also of a source that is followed in another way from now on.
-        let wanted: Vec<(Source, Vec<DiscoveredServer>)> = wanted
-            .map(|source| (source.clone(), self.servers_of(&source).to_vec()))
-            .collect();
-        let is_wanted = |source: &Source| wanted.iter().any(|(wanted, _)| wanted == source);
-        self.sources.retain(|source, _| is_wanted(source));
-        for (source, servers) in wanted {
-            self.sources
-                .entry(source)
-                .or_insert_with_key(|source| Followed {
-                    _task: source.follow(self.sender.clone()),
-                    known: Known {
-                        servers,
-                        ..Known::default()
-                    },
-                    was_read: false,
-                });
-        }
+        self.follow_also(config);
+        self.follow_only(config);
+        self.trial = None;
         self.found_before.clear();
         self.added.retain(|added| {
             let mut services = config.virtual_server.iter();
             services.any(|service| added.is_of(service) && is_open(service))
         });
+    }
+
+    /// Follows the sources of `config`, too.
+    fn follow_also(&mut self, config: &Config) {
+        for source in config.virtual_server.iter().flat_map(sources) {
+            if self.sources.contains_key(&source) {
+                continue;
+            }
+            // Also of a source that is followed in another way from now on.
+            let servers = self.servers_of(&source).to_vec();
+            let followed = Followed {
+                _task: source.follow(self.sender.clone()),
+                known: Known {
+                    servers,
+                    ..Known::default()
+                },
+                was_read: false,
+            };
+            self.sources.insert(source, followed);
+        }
+    }
+
+    /// Follows no other sources than those of `config` any more.
+    fn follow_only(&mut self, config: &Config) {
+        let wanted: Vec<Source> = config.virtual_server.iter().flat_map(sources).collect();
+        self.sources.retain(|source, _| wanted.contains(source));
     }
 
     /// The configuration with the servers that are known.
@@ -142,18 +163,11 @@ impl Discovery {
 
     /// Waits for a reading. May be dropped without losing one.
     pub(super) async fn next(&mut self) -> Reading {
+        if let Some(reading) = self.deferred.pop_front() {
+            return reading;
+        }
         let reading = self.readings.recv().await;
         reading.expect("a sender is held here")
-    }
-
-    /// Takes readings until each source has been read once, or `deadline` has come.
-    async fn read_all(&mut self, deadline: Instant) {
-        while self.sources.values().any(|followed| !followed.was_read) {
-            match timeout_at(deadline, self.next()).await {
-                Ok(reading) => drop(self.take(reading)),
-                Err(_) => return,
-            }
-        }
     }
 
     /// Takes a reading; returns the servers that the source named before, if it names
@@ -163,6 +177,7 @@ impl Discovery {
         let followed = self.sources.get_mut(&source)?;
         followed.was_read = true;
         let known = &mut followed.known;
+        known.refused = None;
         match servers {
             Ok(servers) => {
                 if known.error.take().is_some() {
@@ -186,7 +201,8 @@ impl Discovery {
     /// Takes a source's servers back that cannot be put in force.
     fn refuse(&mut self, source: &Source, former: Vec<DiscoveredServer>, error: String) {
         if let Some(followed) = self.sources.get_mut(source) {
-            followed.known.servers = former;
+            let refused = std::mem::replace(&mut followed.known.servers, former);
+            followed.known.refused = Some(refused);
             followed.known.error = Some(error);
         }
     }
@@ -213,6 +229,7 @@ impl Discovery {
                 servers,
                 read_ms,
                 error,
+                ..
             } = &followed.known;
             ListedSource {
                 source: source.to_string(),
@@ -246,25 +263,6 @@ fn is_open(service: &VirtualServer) -> bool {
 }
 
 impl Agent {
-    /// Follows the sources of `config`, and waits for their first readings within reason.
-    /// Returns `plan` with the servers that are known then.
-    pub(super) async fn discover(
-        &mut self,
-        config: &Config,
-        plan: Plan,
-        deadline: Instant,
-    ) -> Plan {
-        self.discovery.follow(config);
-        self.discovery.read_all(deadline).await;
-        match self.with_discovered(config, plan.clone()) {
-            Ok(plan) => plan,
-            Err(error) => {
-                log::error!("the servers that were discovered cannot be used: {error:#}");
-                plan
-            }
-        }
-    }
-
     /// `plan`, which is that of `config`, with the servers that are known.
     ///
     /// # Errors
@@ -377,91 +375,4 @@ impl Agent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(servers: &str) -> Config {
-        let text = format!(
-            "virtual_server 10.0.0.1 1935 {{\ndiscover {{\nfile {servers}\n}}\n\
-             real_server_template {{\nweight 3\nTCP_CHECK {{\n}}\n}}\n\
-             real_server 10.1.0.1 1935 {{\nTCP_CHECK {{\n}}\n}}\n}}\n"
-        );
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("keepalived.conf");
-        std::fs::write(&file, text).expect("it is written");
-        lb_config::load(&file).expect("it is right").config
-    }
-
-    fn server(last: u8) -> DiscoveredServer {
-        DiscoveredServer {
-            address: [10, 1, 0, last].into(),
-            port: None,
-            weight: None,
-        }
-    }
-
-    fn addresses(discovery: &Discovery, config: &Config) -> Vec<String> {
-        let complete = discovery.complete(config);
-        let servers = complete.virtual_server[0].servers();
-        servers.map(|server| server.address.to_string()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_source_that_fails_keeps_its_servers_and_so_does_a_restart() {
-        let config = config("/does/not/exist");
-        let mut discovery = Discovery::new(&Saved::default());
-        discovery.follow(&config);
-        let source = sources(&config.virtual_server[0]).next().expect("a source");
-        let reading = |servers| Reading {
-            source: source.clone(),
-            servers,
-        };
-        let former = discovery.take(reading(Ok(vec![server(1), server(2)])));
-        assert_eq!(former, Some(Vec::new()));
-        // The file's own server counts once, with its own settings.
-        let expected = ["10.1.0.1:1935", "10.1.0.2:1935"];
-        assert_eq!(addresses(&discovery, &config), expected);
-        let complete = discovery.complete(&config);
-        let weights = complete.virtual_server[0].servers().map(|it| it.weight);
-        assert_eq!(weights.collect::<Vec<_>>(), [None, Some(3)]);
-        let same = discovery.take(reading(Ok(vec![server(1), server(2)])));
-        assert_eq!(same, None);
-        let failed = discovery.take(reading(Err("gone".to_owned())));
-        assert_eq!(failed, None);
-        assert_eq!(addresses(&discovery, &config), expected);
-        let listed = discovery.listed();
-        assert_eq!(listed[0].error.as_deref(), Some("gone"));
-        assert_eq!((listed[0].servers, listed[0].age_s), (2, Some(0)));
-
-        // A reload with another limit does not take them away until it is read again.
-        let mut other = config.clone();
-        other.virtual_server[0].discover[0].max_servers = Some(9);
-        assert_eq!(addresses(&discovery, &other), expected);
-        discovery.follow(&other);
-        assert_eq!(addresses(&discovery, &other), expected);
-        discovery.follow(&config);
-
-        let mut saved = Saved::default();
-        discovery.save(&mut saved);
-        let mut later = Discovery::new(&saved);
-        later.follow(&config);
-        assert_eq!(addresses(&later, &config), expected);
-        assert_eq!(later.listed()[0].age_s, None);
-    }
-
-    #[tokio::test]
-    async fn servers_that_cannot_be_are_taken_back() {
-        let config = config("/does/not/exist");
-        let mut discovery = Discovery::new(&Saved::default());
-        discovery.follow(&config);
-        let source = sources(&config.virtual_server[0]).next().expect("a source");
-        let servers = Ok(vec![server(7)]);
-        let former = discovery.take(Reading {
-            source: source.clone(),
-            servers,
-        });
-        discovery.refuse(&source, former.expect("others"), "too many".to_owned());
-        assert_eq!(addresses(&discovery, &config), ["10.1.0.1:1935"]);
-        assert_eq!(discovery.listed()[0].error.as_deref(), Some("too many"));
-    }
-}
+mod tests;

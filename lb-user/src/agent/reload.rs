@@ -19,7 +19,10 @@ impl Agent {
         let result = self.try_reload().await;
         match &result {
             Ok(_) => log::info!("reloaded {}", self.options.config.display()),
-            Err(error) => log_refusal("not reloaded", &format!("{error:#}")),
+            Err(error) => {
+                self.discovery.undo(self.operators.config());
+                log_refusal("not reloaded", &format!("{error:#}"));
+            }
         }
         result
     }
@@ -27,7 +30,8 @@ impl Agent {
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let Loaded { config, warnings } =
             lb_config::load_for(&self.options.config, &self.options.config_id)?;
-        let plan = self.with_discovered(&config, Plan::new(&config)?)?;
+        let plan = Plan::new(&config)?;
+        let plan = self.discover_anew(&config, plan).await?;
         self.admit(&plan).await?;
         log_diagnostics(&warnings);
         let settings = plan.vrrp.clone();

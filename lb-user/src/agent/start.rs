@@ -37,9 +37,6 @@ use vrrp::Settings;
 /// the same.
 const NEIGHBOR_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time limit for the first reading of all sources of servers.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Finds out whether [`run`](super::run) would start, and changes nothing.
 ///
 /// # Errors
@@ -127,8 +124,7 @@ impl Agent {
             saved: saved_file,
         };
         let config = agent.operators.config().clone();
-        let deadline = Instant::now() + DISCOVERY_TIMEOUT;
-        let plan = agent.discover(&config, plan, deadline).await;
+        let plan = agent.discover(&config, plan).await;
         match agent.begin(&saved, plan).await {
             Ok(()) => Ok(agent),
             Err(error) => {

@@ -154,6 +154,91 @@ fn orders_add_servers_and_take_them_back() {
     assert!(!elsewhere.status.success(), "{elsewhere:?}");
 }
 
+/// The order for each server of the one service, in the order of their addresses.
+fn orders(list: &Value) -> Vec<Value> {
+    let servers = list["services"][0]["servers"].as_array().cloned();
+    let servers = servers.unwrap_or_default();
+    servers
+        .iter()
+        .map(|server| server["state"].clone())
+        .collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_reload_that_names_another_source_takes_no_server_out_and_no_order_back() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+    let both = format!("{EDGE1}\n{EDGE2}\n");
+    replace(&first, &both);
+    let agent = Agent::start(&network, &with_source(&format!("file {}", first.display())));
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+    let drained = agent.command(&["drain", EDGE1]);
+    assert!(drained.status.success(), "{drained:?}");
+    let expected = ["up", "quiesced"];
+    assert_eq!(agent.states(), expected);
+
+    // The other source is not there yet.
+    let renamed = with_source(&format!("file {}", second.display()));
+    fs::write(agent.file(), &renamed).expect("the file is written");
+    let refused = agent.command(&["reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(said.contains("a new source that cannot be read"), "{said}");
+    assert_eq!(agent.states(), expected);
+
+    replace(&second, &both);
+    let reloaded = agent.command(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    let list = agent.list().expect("the agent answers");
+    assert_eq!(orders(&list), expected, "{list}");
+    let source = format!("file {}", second.display());
+    assert_eq!(list["sources"][0]["source"], source.as_str());
+    // It is followed.
+    replace(&second, &format!("{EDGE2}\n"));
+    wait_for_servers(&agent, &[EDGE2]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_bad_list_at_a_start_leaves_the_former_servers_until_the_file_is_mended() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("servers");
+    replace(&file, &format!("{EDGE1}\n"));
+    let source = with_source(&format!("file {}", file.display()));
+    let director = Director::new(&network, &source);
+    let agent = director.start_up();
+    wait_for("the server", || up(director.list()).len() == 1);
+    agent.kill().expect("it runs");
+    // The virtual address can be no server of its own service.
+    replace(&file, &format!("{EDGE1}\n{EDGE2}\n{VIP}\n"));
+    for _ in 0..2 {
+        let agent = director.start(&[]);
+        wait_for("the former server", || {
+            (up(director.list()) == [format!("{EDGE1}:1935")]).then_some(())
+        });
+        let list = director.list().expect("the agent answers");
+        let error = list["sources"][0]["error"].as_str().unwrap_or_default();
+        assert!(error.contains("is the virtual address itself"), "{list}");
+        // Nor is the bad list saved.
+        agent.kill().expect("it runs");
+    }
+    let agent = director.start_up();
+    // Without a change of the file of servers.
+    let other = "172.16.1.201";
+    director.configure(&source.replace(VIP, other));
+    let reloaded = director.output(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    let list = director.list().expect("the agent answers");
+    assert_eq!(orders(&list).len(), 3, "{list}");
+    assert_eq!(list["sources"][0]["error"], Value::Null, "{list}");
+    assert!(agent.stop().expect("it stops").success());
+}
+
 /// A name server on the director with an SRV record for each of `edges`.
 fn dnsmasq(network: &Network, edges: &[(&str, &str)]) -> Process {
     let mut command = Command::new("dnsmasq");

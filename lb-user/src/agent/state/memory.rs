@@ -58,18 +58,18 @@ impl State {
 
     /// The part of this that a later agent is to know.
     pub fn to_save(&self) -> Saved {
-        let order = |service: &ServicePlan, server: &ServerPlan| {
-            Some(SavedOrder {
-                service: service.key.into(),
-                server: server.address,
-                order: self.order(service.key, server.address)?,
+        let orders = self.orders.iter();
+        let mut orders: Vec<SavedOrder> = orders
+            .map(|((service, server), order)| SavedOrder {
+                service: (*service).into(),
+                server: *server,
+                order: *order,
             })
-        };
+            .collect();
+        orders.sort_by_key(|it| (it.service.address, it.service.protocol, it.server));
         let servers = || self.servers().map(|(service, _, server)| (service, server));
         Saved {
-            orders: servers()
-                .filter_map(|(service, server)| order(service, server))
-                .collect(),
+            orders,
             checks: servers()
                 .flat_map(|(service, server)| self.found(service, server))
                 .collect(),

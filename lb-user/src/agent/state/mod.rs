@@ -54,6 +54,7 @@ pub struct State {
     /// The addresses that packets do not reach.
     outages: HashMap<IpAddr, Outage>,
     /// Orders of the operator's at run time; a reload does not change them.
+    /// Some are for servers that are not there: sources may name them again.
     orders: HashMap<(ServiceKey, SocketAddr), Order>,
     /// True for services that have their quorum. A service without an entry is new:
     /// hysteresis does not count yet.
@@ -66,6 +67,9 @@ pub struct State {
     /// The checks whose result is an earlier agent's.
     inherited: HashSet<CheckSpec>,
 }
+
+/// Orders that are kept of servers that sources do not name at present.
+const MAX_ABSENT_ORDERS: usize = 1024;
 
 /// Why a server that waits for its first check counts as down (`alpha`).
 const NOT_CHECKED_YET: &str = "not checked yet";
@@ -112,7 +116,19 @@ impl State {
                 .flat_map(|candidate| &candidate.servers)
                 .any(|candidate| candidate.address == *server)
         };
-        self.orders.retain(|place, _| remains(place));
+        let mut absent: Vec<_> = self.orders.keys().copied().collect();
+        absent.retain(|place| !remains(place));
+        absent.sort_by_key(|(service, server)| (service.address, service.protocol, *server));
+        let is_open = |(service, _): &(ServiceKey, SocketAddr)| {
+            let mut services = plan.services.iter();
+            services.any(|it| it.key == *service && it.room > 0)
+        };
+        let (mut kept, mut gone): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_open);
+        // A source may leave a server out of one reading.
+        gone.extend(kept.split_off(kept.len().min(MAX_ABSENT_ORDERS)));
+        for place in gone {
+            self.orders.remove(&place);
+        }
         self.not_checked
             .retain(|spec, _| self.checks.contains_key(spec));
         self.recoveries.retain(|place, _| remains(place));
@@ -240,11 +256,19 @@ impl State {
         order: Option<Order>,
         now: Instant,
     ) -> (Vec<(ServiceKey, SocketAddr)>, Vec<Change>) {
-        let concerned: Vec<(ServiceKey, SocketAddr)> = self
+        let mut concerned: Vec<(ServiceKey, SocketAddr)> = self
             .servers()
             .filter(|(_, _, candidate)| server.names(candidate.address))
             .map(|(service, _, candidate)| (service.key, candidate.address))
             .collect();
+        if order.is_none() {
+            // Also those for servers that are not there.
+            let absent = self.orders.keys().copied();
+            let absent = absent
+                .filter(|place| server.names(place.1) && !concerned.contains(place))
+                .collect::<Vec<_>>();
+            concerned.extend(absent);
+        }
         let mut changes = Vec::new();
         for (service, address) in &concerned {
             match order {

@@ -194,6 +194,38 @@ fn the_sorry_server_serves_while_the_quorum_is_lost() {
 }
 
 #[test]
+fn an_order_outlasts_a_reading_without_its_server_where_sources_name_servers() {
+    for (template, stays) in [("real_server_template {\nweight 1\n}", true), ("", false)] {
+        let with = |last: &[u8]| {
+            let servers = last
+                .iter()
+                .map(|last| format!("real_server 10.0.0.{last} 80 {{\n}}\n"));
+            let servers: String = servers.collect();
+            plan(&format!(
+                "virtual_server 10.0.0.1 80 {{\nlb_algo rr\n{template}\n{servers}}}\n"
+            ))
+        };
+        let now = Instant::now();
+        let mut before = state(with(&[2, 3]));
+        let key = before.plan().services[0].key;
+        let server: SocketAddr = "10.0.0.3:80".parse().expect("an address");
+        before.order_changed(Endpoint::Socket(server), Some(Order::Disabled), now);
+        before.replace_plan(with(&[2]), now);
+        let expected = stays.then_some(Order::Disabled);
+        assert_eq!(before.order(key, server), expected);
+        // Nor does a restart meanwhile take it back.
+        let mut after = State::default();
+        after.inherit(&before.to_save());
+        after.replace_plan(with(&[2]), now);
+        after.replace_plan(with(&[2, 3]), now);
+        assert_eq!(after.order(key, server), expected);
+        after.replace_plan(with(&[2]), now);
+        after.order_changed(Endpoint::Socket(server), None, now);
+        assert_eq!(after.order(key, server), None, "it can be taken back");
+    }
+}
+
+#[test]
 fn the_viewers_of_drained_servers_stay_where_there_is_a_sorry_server() {
     let mut state = state(two_servers("quorum 2\nsorry_server 10.0.0.9 80"));
     let key = state.plan().services[0].key;

@@ -97,9 +97,25 @@ pub struct LoadShares {
     /// Time since when the shares have meant other weights.
     differ_since: Option<Instant>,
     stepped: Option<Instant>,
+    /// Time until when the weights of an earlier agent stay, unless all servers have answered
+    /// before.
+    inherited_until: Option<Instant>,
 }
 
 impl LoadShares {
+    /// Those of an earlier agent, from whose weights they move once all servers have
+    /// answered, or at `until`.
+    pub fn inherit(weights: HashMap<SocketAddr, u32>, until: Instant) -> Self {
+        let all: f64 = weights.values().copied().map(f64::from).sum();
+        let share = |(server, weight): (&SocketAddr, &u32)| (*server, f64::from(*weight) / all);
+        Self {
+            shares: weights.iter().map(share).collect(),
+            weights,
+            inherited_until: Some(until),
+            ..Self::default()
+        }
+    }
+
     /// Takes the answer of a server, which counts for as long as it is `valid`.
     pub fn answered(&mut self, server: SocketAddr, load: Load, valid: Duration, now: Instant) {
         let said = load.used() as f64;
@@ -129,6 +145,12 @@ impl LoadShares {
 
     /// When to call [`step`](Self::step), if ever.
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(until) = self.inherited_until {
+            let mut servers = self.weights.keys();
+            let has_all = servers.all(|server| self.answers.contains_key(server));
+            let last = self.answers.values().map(|answer| answer.at).max();
+            return Some(last.filter(|_| has_all).unwrap_or(until).min(until));
+        }
         let last = self
             .answers
             .values()
@@ -144,6 +166,7 @@ impl LoadShares {
     /// Moves the shares of `members` to where they belong at `now`. Returns true if weights
     /// have changed.
     pub fn step(&mut self, members: &[Member], pace: Pace, now: Instant) -> bool {
+        self.inherited_until = None;
         let pause = self
             .stepped
             .replace(now)
@@ -167,6 +190,11 @@ impl LoadShares {
     /// The share of new connections, in parts of [`TOTAL`]; `None`: as configured.
     pub fn weight(&self, server: SocketAddr) -> Option<u32> {
         self.weights.get(&server).copied()
+    }
+
+    /// The weights in force; none: as configured.
+    pub fn weights(&self) -> &HashMap<SocketAddr, u32> {
+        &self.weights
     }
 
     /// True if weights follow loads at present.

@@ -49,6 +49,8 @@ pub struct Saved {
     pub is_validating: bool,
     /// The last result of each check.
     pub checks: Vec<SavedCheck>,
+    /// The weights that follow from loads (`LOAD_CHECK`).
+    pub load_weights: Vec<SavedLoadWeight>,
     /// The quorum of each service.
     pub quorums: Vec<SavedQuorum>,
     /// The addresses of servers that packets do not reach.
@@ -176,6 +178,17 @@ pub struct SavedCheck {
     pub failure: Option<String>,
     /// The share of new connections that it asks for.
     pub weight: Option<u32>,
+}
+
+/// The weight that a server has by the loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLoadWeight {
+    /// The service of the server.
+    pub service: SavedService,
+    /// The server.
+    pub server: SocketAddr,
+    /// The weight, in parts of [`TOTAL`](super::load_shares::TOTAL).
+    pub weight: u32,
 }
 
 /// A service's quorum.

@@ -1,21 +1,71 @@
 //! Loads that servers tell, and the shares that follow from them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::load_shares::{Member, Pace};
-use super::super::plan::{ServerPlan, ServicePlan};
+use super::super::load_shares::{LoadShares, Member, Pace};
+use super::super::plan::{Plan, ServerPlan, ServicePlan};
+use super::super::saved::SavedLoadWeight;
 use super::{Place, State};
 use crate::checker::load::Load;
 use crate::checker::machine::Share;
-use crate::checker::{CheckEvent, CheckResult};
+use crate::checker::{CheckEvent, CheckResult, Probe};
 use lb_model::{Scheduler, ServiceKey};
 
 /// An answer counts for as many intervals of its check, and for so long at least.
 const VALID_INTERVALS: u32 = 3;
 const MIN_VALID: Duration = Duration::from_secs(3);
 
+/// Weights of an earlier agent stay until all servers have answered, and for so long at most;
+/// longer where answers are rarer.
+const MIN_INHERITED: Duration = Duration::from_secs(10);
+
+/// The shares that an earlier agent has left to the services of `plan` that still follow
+/// loads.
+pub(super) fn inherited(
+    plan: &Plan,
+    weights: &[SavedLoadWeight],
+    now: Instant,
+) -> HashMap<ServiceKey, LoadShares> {
+    let mut inherited = HashMap::new();
+    for service in plan.services.iter().filter(|it| follows_loads(it)) {
+        let checks = service.servers.iter().flat_map(|server| &server.checks);
+        let intervals = checks
+            .filter(|check| matches!(check.probe, Probe::Load(_)))
+            .map(|check| check.timing.delay_loop);
+        let Some(interval) = intervals.max() else {
+            continue;
+        };
+        let of_service = weights.iter().filter(|it| it.service == service.key.into());
+        let weights: HashMap<SocketAddr, u32> =
+            of_service.map(|it| (it.server, it.weight)).collect();
+        if weights.values().any(|weight| *weight > 0) {
+            let until = now + (interval * VALID_INTERVALS).max(MIN_INHERITED);
+            inherited.insert(service.key, LoadShares::inherit(weights, until));
+        }
+    }
+    inherited
+}
+
 impl State {
+    /// The weights that follow from loads, for a later agent.
+    pub(super) fn load_weights(&self) -> Vec<SavedLoadWeight> {
+        let shares = self.load_shares.iter();
+        let mut weights: Vec<SavedLoadWeight> = shares
+            .flat_map(|(service, shares)| {
+                let weights = shares.weights().iter();
+                weights.map(|(server, weight)| SavedLoadWeight {
+                    service: (*service).into(),
+                    server: *server,
+                    weight: *weight,
+                })
+            })
+            .collect();
+        weights.sort_by_key(|it| (it.service.address, it.service.protocol, it.server));
+        weights
+    }
+
     /// Takes the load that a check has found for the servers at `places`, if it has found one.
     pub(super) fn load_told(&mut self, event: &CheckEvent, places: &[Place], now: Instant) {
         let CheckResult::Up(Some(Share::Load(load))) = event.result else {

@@ -20,6 +20,7 @@ impl State {
             .map(|saved| (saved.service.into(), saved.gained))
             .collect();
         self.found_before.clone_from(&saved.checks);
+        self.load_weights_before.clone_from(&saved.load_weights);
         self.cut_off_before.clone_from(&saved.cut_off);
     }
 
@@ -73,6 +74,7 @@ impl State {
             checks: servers()
                 .flat_map(|(service, server)| self.found(service, server))
                 .collect(),
+            load_weights: self.load_weights(),
             quorums: self
                 .plan
                 .services

@@ -19,7 +19,7 @@ use super::change::{self, Change};
 use super::load_shares::LoadShares;
 use super::plan::{Plan, ServerPlan, ServicePlan};
 use super::recovery::{PARTS, Recovery};
-use super::saved::SavedCheck;
+use super::saved::{SavedCheck, SavedLoadWeight};
 use crate::checker::machine::Share;
 use crate::checker::{CheckResult, CheckSpec};
 use crate::control::protocol::Order;
@@ -61,6 +61,8 @@ pub struct State {
     quorum: HashMap<ServiceKey, bool>,
     /// Results of an earlier agent's checks, until there is a plan.
     found_before: Vec<SavedCheck>,
+    /// Weights of an earlier agent that follow from loads, until there is a plan.
+    load_weights_before: Vec<SavedLoadWeight>,
     /// The addresses that packets did not reach for an earlier agent, until there
     /// is a plan.
     cut_off_before: BTreeSet<IpAddr>,
@@ -108,6 +110,9 @@ impl State {
         }
         let is_there = |key: &ServiceKey| plan.services.iter().any(|it| it.key == *key);
         self.quorum.retain(|key, _| is_there(key));
+        let load_weights = std::mem::take(&mut self.load_weights_before);
+        self.load_shares
+            .extend(loads::inherited(&plan, &load_weights, now));
         self.load_shares.retain(|key, _| is_there(key));
         let remains = |(service, server): &(ServiceKey, SocketAddr)| {
             plan.services

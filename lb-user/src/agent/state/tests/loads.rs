@@ -118,3 +118,48 @@ fn a_load_has_no_effect_where_weights_are_no_shares() {
         [server("10.0.0.2", 1, true), server("10.0.0.3", 2, true)]
     );
 }
+
+#[test]
+fn the_shares_of_an_earlier_agent_hold_until_servers_have_answered() {
+    let limits = [1_000_000, 3_000_000];
+    let mut before = fed("wrr");
+    let now = settle(&mut before, limits, Instant::now());
+    let saved = before.to_save();
+    let weights = |state: &State| -> Vec<Option<u32>> {
+        let service = &state.plan().services[0];
+        let servers = service.servers.iter();
+        servers
+            .map(|server| state.weight_by_load(service.key, server.address))
+            .collect()
+    };
+    let expected = [Some(250), Some(750)];
+    assert_eq!(weights(&before), expected);
+
+    let restart = || {
+        let mut state = State::default();
+        state.inherit(&saved);
+        state.replace_plan(before.plan().clone(), now);
+        let hops = ready(state.addresses().into_keys(), None);
+        state.hops_changed(hops, now);
+        state
+    };
+    let mut after = restart();
+    assert_eq!(weights(&after), expected, "before any answer");
+    assert_eq!(after.to_save().load_weights, saved.load_weights);
+    // One answers before the other.
+    say(&mut after, 0, limits[0], now);
+    let later = now + Duration::from_secs(2);
+    after.tick(later);
+    assert_eq!(weights(&after), expected, "one has not answered");
+    settle(&mut after, limits, later);
+    assert_eq!(weights(&after), expected, "they say the same");
+
+    let mut silent = restart();
+    let later = now + Duration::from_secs(60);
+    silent.tick(later);
+    assert_eq!(
+        weights(&silent),
+        [None, None],
+        "nobody says a load any more"
+    );
+}

@@ -116,14 +116,16 @@ impl Discovery {
 
     /// The configuration with the servers that are known.
     pub(super) fn complete(&self, config: &Config) -> Config {
+        let given = config;
         let mut config = config.clone();
         for service in &mut config.virtual_server {
+            let addresses = given.addresses(service);
             let added = self.added.iter().filter(|added| added.is_of(service));
             let mut all: Vec<DiscoveredServer> = added.map(|it| it.server.clone()).collect();
             for source in sources(service) {
                 all.extend_from_slice(self.servers_of(&source));
             }
-            service.add_discovered(&all);
+            service.add_discovered(&addresses, &all);
         }
         config
     }

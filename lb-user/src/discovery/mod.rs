@@ -121,6 +121,19 @@ impl Reports {
 
     /// The servers in one order, each address once: of two the first counts.
     fn admit(&self, mut servers: Vec<DiscoveredServer>) -> Result<Vec<DiscoveredServer>, String> {
+        // One name server of the wrong kind answers 0.0.0.0 for what it blocks, another
+        // 127.0.0.1: this machine would be the server.
+        let is_none = |it: &&DiscoveredServer| {
+            let address = it.address.to_canonical();
+            address.is_loopback() || address.is_unspecified() || address.is_multicast()
+        };
+        if let Some(server) = servers.iter().find(is_none) {
+            return Err(format!(
+                "{} is no address of a server that others reach; expected one that is neither \
+                 loopback, unspecified nor multicast",
+                server.address
+            ));
+        }
         servers.sort_by_key(|server| (server.address, server.port));
         servers.dedup_by_key(|server| (server.address, server.port));
         let most = self.source.max_servers as usize;
@@ -184,6 +197,24 @@ mod tests {
             refused.expect_err("too many"),
             "it has 3 servers and `max_servers` is 2; raise it if that is right"
         );
+        for address in [
+            "127.0.0.2",
+            "0.0.0.0",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+        ] {
+            let wrong = DiscoveredServer {
+                address: address.parse().expect("an address"),
+                ..server(1)
+            };
+            assert!(reports.send(Ok(vec![wrong])));
+            let refused = received.try_recv().expect("a reading").servers;
+            let refused = refused.expect_err("it is no server");
+            assert!(refused.contains("no address of a server"), "{refused}");
+        }
         drop(received);
         assert!(!reports.send(Ok(Vec::new())), "nobody listens");
     }

@@ -6,9 +6,7 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Check, CheckTiming, LbKind, RealServer, Recovery, Script, ServiceAddress, VirtualServer,
-};
+use super::{Check, CheckTiming, LbKind, RealServer, Recovery, Script, VirtualServer};
 use conf_kit::Location;
 
 /// `max_servers`
@@ -138,18 +136,17 @@ impl VirtualServer {
     }
 
     /// Appends `found` to the real servers, but for those of the other family than the
-    /// service's, where no tunnel carries one in the other: a name may have addresses of both.
-    pub fn add_discovered<'a>(&mut self, found: impl IntoIterator<Item = &'a DiscoveredServer>) {
-        let default_port = match self.address {
-            ServiceAddress::One(address) => address.port(),
-            ServiceAddress::Group { .. } => 0,
-        };
+    /// service's `addresses`, where no tunnel carries one in the other: a name may have
+    /// addresses of both. The port of one without is that of all `addresses`.
+    pub fn add_discovered<'a>(
+        &mut self,
+        addresses: &[SocketAddr],
+        found: impl IntoIterator<Item = &'a DiscoveredServer>,
+    ) {
+        let default_port = common(addresses, SocketAddr::port).unwrap_or(0);
         let template = self.real_server_template.clone().unwrap_or_default();
         let is_tunnel = template.lb_kind.or(self.lb_kind) == Some(LbKind::Tunnel);
-        let family = match self.address {
-            ServiceAddress::One(address) if !is_tunnel => Some(address.is_ipv4()),
-            _ => None,
-        };
+        let family = common(addresses, SocketAddr::is_ipv4).filter(|_| !is_tunnel);
         let found = found.into_iter();
         let found = found.filter(|it| family.is_none_or(|is_v4| is_v4 == it.address.is_ipv4()));
         let servers = found.map(|found| {
@@ -158,6 +155,15 @@ impl VirtualServer {
         });
         self.real_server.extend(servers);
     }
+}
+
+/// What all of `addresses` have in common; `None` if they differ.
+fn common<T: PartialEq>(addresses: &[SocketAddr], of: impl Fn(&SocketAddr) -> T) -> Option<T> {
+    let first = of(addresses.first()?);
+    addresses
+        .iter()
+        .all(|address| of(address) == first)
+        .then_some(first)
 }
 
 /// Servers that orders may add to a service.

@@ -84,3 +84,26 @@ async fn servers_that_cannot_be_are_taken_back() {
     assert_eq!(addresses(&discovery, &config), ["10.1.0.1:1935"]);
     assert_eq!(discovery.listed()[0].error.as_deref(), Some("too many"));
 }
+
+#[tokio::test]
+async fn servers_of_a_group_have_its_port_and_family() {
+    let text = "virtual_server_group g {\n10.0.0.1 1935\n10.0.0.2 1935\n}\n\
+                virtual_server group g {\ndiscover {\nfile /does/not/exist\n}\n\
+                real_server_template {\nTCP_CHECK {\n}\n}\n}\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keepalived.conf");
+    std::fs::write(&file, text).expect("it is written");
+    let config = lb_config::load(&file).expect("it is right").config;
+    let mut discovery = Discovery::new(&Saved::default());
+    discovery.follow(&config);
+    let source = sources(&config.virtual_server[0]).next().expect("a source");
+    let v6 = DiscoveredServer {
+        address: "fd00::1".parse().expect("an address"),
+        ..server(1)
+    };
+    discovery.take(Reading {
+        source,
+        servers: Ok(vec![server(1), v6]),
+    });
+    assert_eq!(addresses(&discovery, &config), ["10.1.0.1:1935"]);
+}

@@ -50,7 +50,7 @@ struct Wanted {
 #[derive(Debug, Clone, PartialEq)]
 enum Work {
     /// An engine of a `transcode`, with the path of its ffmpeg.
-    Transcode(String, Engine),
+    Transcode(String, Box<Engine>),
     Exec(ExecProgram),
 }
 
@@ -249,7 +249,7 @@ impl Task {
                  ffmpeg, engines, ..
              }| {
                 let engines = engines.iter();
-                engines.map(|engine| Work::Transcode(ffmpeg.clone(), engine.clone()))
+                engines.map(|engine| Work::Transcode(ffmpeg.clone(), Box::new(engine.clone())))
             },
         );
         let mut works: Vec<_> = engines.collect();

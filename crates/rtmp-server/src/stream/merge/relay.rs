@@ -291,13 +291,13 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_dropped_late_does_not_end_the_one_after_it() {
-        let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX);
+        let now = Instant::now();
+        let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX, now);
         let key = StreamKey {
             vhost: String::new(),
             app: "live".to_owned(),
             stream: "s".to_owned(),
         };
-        let now = Instant::now();
         let stream = registry.obtain(&key, &StreamSettings::of_tests(), now);
         let relay = MergedRelay::new(stream.clone(), 2);
         let source = Source::OriginWithoutPublicationMarks;

@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn each_shell_reads_its_completions() {
         const BASH: &str = r#"source "$2"; COMP_WORDS=("$1" ""); COMP_CWORD=1
-            "_$1" "$1" "" "$1"; echo "${COMPREPLY[@]}""#;
+            function=$(complete -p "$1"); function=${function#*-F }
+            "${function%% *}" "$1" "" "$1"; echo "${COMPREPLY[@]}""#;
         const ZSH: &str = r#"zsh -n "$2"; fpath=("${2:h}" $fpath)
             autoload -Uz compinit; compinit -D -u; autoload +X "$_comps[$1]"; print "$_comps[$1]""#;
         const FISH: &str = r#"source $argv[3]; complete --do-complete "$argv[2] --""#;

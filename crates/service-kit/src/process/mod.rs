@@ -2,7 +2,7 @@
 //!
 //! Each leads a process group of its own, which ends as a whole: with the program, when it
 //! is stopped, or when the daemon ends, however it does: the kernel kills the program then
-//! ([`Launcher`]), and a shell that outlives the daemon the rest of the group ([`Watcher`]).
+//! ([`Launcher`]), and a shell that outlives the daemon the rest of the group (`Watcher`).
 
 mod former;
 mod group;

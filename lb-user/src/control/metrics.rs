@@ -96,16 +96,16 @@ const STATE_FAMILIES: [Family<ListedServer>; 1] = [(
 
 const LOAD_FAMILIES: [Family<ListedLoad>; 4] = [
     (
-        "used_bits_per_second",
+        "used_bytes_per_second",
         Kind::Gauge,
-        "Bits per second that the server says that it sends, with what is reserved",
-        |load| load.used,
+        "Bytes per second that the server says that it sends, with what is reserved",
+        |load| load.used / 8,
     ),
     (
-        "limit_bits_per_second",
+        "limit_bytes_per_second",
         Kind::Gauge,
-        "Bits per second that its viewers may take; 0 if it does not know",
-        |load| load.limit.unwrap_or(0),
+        "Bytes per second that its viewers may take; 0 if it does not know",
+        |load| load.limit.unwrap_or(0) / 8,
     ),
     ("players", Kind::Gauge, "Number of its players", |load| {
         load.players

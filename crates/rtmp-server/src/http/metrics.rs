@@ -173,30 +173,30 @@ fn write_load(metrics: &mut Exposition, api: &Api, load: LoadReport) {
     let rates = [
         (
             "sent",
-            "Bits sent per second, with the headers of frames, averaged over some seconds",
+            "Bytes sent per second, with the headers of frames, averaged over some seconds",
             Some(load.average),
         ),
         (
             "reserved",
-            "Bits per second that viewers will take who were let in a moment ago",
+            "Bytes per second that viewers will take who were let in a moment ago",
             Some(load.reserved),
         ),
         (
             "capacity",
-            "Bits per second that can be sent",
+            "Bytes per second that can be sent",
             load.capacity,
         ),
         (
             "limit",
-            "Bits per second beyond which viewers are refused, if they are",
+            "Bytes per second beyond which viewers are refused, if they are",
             load.limit,
         ),
     ];
     for (name, help, rate) in rates {
-        let name = format!("millrace_load_{name}_bits_per_second");
+        let name = format!("millrace_load_{name}_bytes_per_second");
         let mut family = metrics.family(&name, Kind::Gauge, help);
         if let Some(rate) = rate {
-            family.value(rate);
+            family.value(rate / 8);
         }
     }
     let help = "Whether new viewers are let in";

@@ -67,7 +67,7 @@ async fn one_viewer_too_many_is_refused_by_every_protocol() {
     assert_eq!(said["reason"], "capacity");
     let expected = [
         "millrace_refusals_total{reason=\"capacity\"} 3",
-        "millrace_load_capacity_bits_per_second 2000000",
+        "millrace_load_capacity_bytes_per_second 250000",
         "millrace_load_accepting 0",
     ];
     // A refusal is counted when its connection has ended.

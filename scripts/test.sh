@@ -232,7 +232,7 @@ else
     run_tests 'binary(e2e)'
     end_section
 
-    check "everything at once, for five minutes" "$(target_dir)/debug/xtask" soak --minutes 5 || true
+    check "everything at once, for five minutes" "$(target_dir)/debug/xtask" soak --minutes 5 --seed 1 || true
 fi
 
 summary

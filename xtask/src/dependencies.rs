@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use spdx::{Expression, ParseMode};
+
+use crate::cargo::{Package, packages};
 
 /// The source of packages from the public registry, as cargo names it.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -27,20 +28,6 @@ struct Deny {
 #[derive(Deserialize)]
 struct Licences {
     allow: BTreeSet<String>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    /// Absent for packages of the tree.
-    source: Option<String>,
 }
 
 /// Judges every dependency.
@@ -71,21 +58,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     println!("{count} packages: licences and sources are as deny.toml allows");
     Ok(())
-}
-
-fn packages(manifest: &str) -> anyhow::Result<Vec<Package>> {
-    let output = Command::new("cargo")
-        .args(["metadata", "--locked", "--format-version", "1"])
-        .args(["--manifest-path", manifest])
-        .output()
-        .context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata of {manifest}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    Ok(metadata.packages)
 }
 
 /// Why a package may not be used; `None` if it may.
@@ -122,7 +94,9 @@ mod tests {
             name: "a".to_owned(),
             version: "1.0.0".to_owned(),
             license: license.map(str::to_owned),
+            authors: Vec::new(),
             source: source.map(str::to_owned),
+            manifest_path: "a/Cargo.toml".into(),
         };
         fault_of(&package, &["MIT", "ISC"].map(str::to_owned).into())
     }

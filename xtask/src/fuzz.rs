@@ -15,12 +15,15 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
 
+use crate::cargo::tool;
+use crate::command::do_it;
+
 /// Where builds, corpora and logs of fuzzing lie.
 const WORK: &str = "target/fuzz";
 /// The corpus that is part of the tree.
 const CORPUS: &str = "fuzz/corpus";
-/// Where cargo installs cargo-fuzz if there is none.
-const TOOLS: &str = "target/tools";
+/// The tool that builds the targets, and its version.
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "^0.13");
 
 /// Run the fuzz targets, each for a number of executions, and say what fell out.
 ///
@@ -90,12 +93,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn build() -> anyhow::Result<PathBuf> {
     let cargo_fuzz = cargo_fuzz()?;
     let target_dir = env::current_dir()?.join(WORK).join("build");
-    let status = Command::new(cargo_fuzz)
-        .args(["fuzz", "build", "--sanitizer", "none", "--target-dir"])
-        .arg(&target_dir)
-        .status()
-        .context("cannot start cargo-fuzz")?;
-    ensure!(status.success(), "cargo-fuzz could not build the targets");
+    let mut command = Command::new(cargo_fuzz);
+    command.args(["fuzz", "build", "--sanitizer", "none", "--target-dir"]);
+    do_it(command.arg(&target_dir))?;
     // cargo names the folder after the processor and system that it builds for.
     let built = fs::read_dir(&target_dir)?
         .filter_map(Result::ok)
@@ -104,29 +104,16 @@ fn build() -> anyhow::Result<PathBuf> {
     built.with_context(|| format!("no program in {}", target_dir.display()))
 }
 
-/// The program cargo-fuzz, which is installed if there is none.
+/// The program cargo-fuzz: the user's own, or the one that is installed for this project.
 fn cargo_fuzz() -> anyhow::Result<PathBuf> {
-    let installed = Path::new(TOOLS).join("bin/cargo-fuzz");
-    let is_there = |program: &Path| {
-        Command::new(program)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    for program in [Path::new("cargo-fuzz"), &installed] {
-        if is_there(program) {
-            return Ok(program.to_owned());
-        }
+    let own = Command::new(CARGO_FUZZ.0)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    match own.is_ok_and(|status| status.success()) {
+        true => Ok(CARGO_FUZZ.0.into()),
+        false => tool(CARGO_FUZZ.0, CARGO_FUZZ.1),
     }
-    println!("installing cargo-fuzz in {TOOLS} (about a minute) ...");
-    let status = Command::new("cargo")
-        .args(["install", "--quiet", "--locked", "--root", TOOLS])
-        .args(["--version", "^0.13", "cargo-fuzz"])
-        .status()
-        .context("cannot start cargo")?;
-    ensure!(status.success(), "cargo could not install cargo-fuzz");
-    Ok(installed)
 }
 
 /// The targets that are to run: those of `wanted`, or all.

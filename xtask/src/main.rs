@@ -3,6 +3,8 @@
 
 mod bench;
 mod build_ebpf;
+mod cargo;
+mod command;
 mod demo;
 mod dependencies;
 mod dist;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, TestRunOptions, TestRunResult, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use lb_abi::{
@@ -124,6 +124,14 @@ pub(crate) fn id(ebpf: &Ebpf) -> u32 {
 
 /// Runs the program on `frame` (BPF_PROG_TEST_RUN).
 pub(crate) fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun, Error> {
+    run_on(xdp(ebpf), frame, repeat)
+}
+
+/// Runs a program of any kind that reads frames on `frame` (BPF_PROG_TEST_RUN).
+pub(crate) fn run_on<P>(program: &P, frame: &[u8], repeat: u32) -> Result<TestRun, Error>
+where
+    P: for<'a> aya::programs::TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
     // Room for what a program may put in front.
     let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions {
@@ -132,7 +140,7 @@ pub(crate) fn test_run(ebpf: &Ebpf, frame: &[u8], repeat: u32) -> Result<TestRun
         repeat,
         ..TestRunOptions::default()
     };
-    let result = xdp(ebpf)
+    let result = program
         .test_run(options)
         .map_err(|error| Error::TestRun(Box::new(error)))?;
     out.truncate(result.data_size_out as usize);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc};
+use aya::programs::{SchedClassifier, TcAttachType, tc};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_abi::second_chance::{
@@ -19,7 +19,7 @@ use net_types::MacAddress;
 
 use super::error::Error;
 use super::map_io::{array, read, take, write};
-use super::program::{load_error, raise_locked_memory_limit};
+use super::program::{load_error, raise_locked_memory_limit, run_on};
 use super::{TestRun, attach};
 
 /// The program as `cargo xtask build-ebpf` left it.
@@ -202,22 +202,7 @@ impl SecondChance {
     ///
     /// [`Error::TestRun`].
     pub fn test_run(&mut self, frame: &[u8], repeat: u32) -> Result<TestRun, Error> {
-        let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            repeat,
-            ..TestRunOptions::default()
-        };
-        let result = program(&mut self.ebpf)
-            .test_run(options)
-            .map_err(|error| Error::TestRun(Box::new(error)))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(TestRun {
-            action: result.return_value,
-            frame: out,
-            duration: result.duration,
-        })
+        run_on(program(&mut self.ebpf), frame, repeat)
     }
 
     /// Checks that there is room for `services`.

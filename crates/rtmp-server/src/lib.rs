@@ -17,6 +17,8 @@
 
 pub mod config;
 mod daemon;
+#[cfg(test)]
+mod flv_file;
 mod hand_over;
 mod http;
 mod redact;

@@ -16,6 +16,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 
 use crate::build_ebpf;
+use crate::command::{do_it, output};
 use revision::Revision;
 
 /// What the packages hold.
@@ -199,29 +200,6 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to)
         .map(drop)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
-}
-
-/// Runs a command that has to succeed.
-fn do_it(command: &mut Command) -> anyhow::Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
-}
-
-/// What a command that has to succeed prints.
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).with_context(|| format!("{command:?} prints no UTF-8"))
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::cargo::{Package, packages};
+use crate::command::output;
 use anyhow::{Context as _, ensure};
-use serde::Deserialize;
-
-use super::output;
 
 /// Beginnings of names of files that hold licences and notices.
 const NAMES: [&str; 6] = [
@@ -22,32 +21,12 @@ const NAMES: [&str; 6] = [
     "patents",
 ];
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-/// A package as `cargo metadata` tells it.
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    #[serde(default)]
-    authors: Vec<String>,
-    /// Absent for packages of the tree.
-    source: Option<String>,
-    manifest_path: PathBuf,
-}
-
 /// Writes the notices of each program to `NAME.third-party` in `directory`.
 ///
 /// # Errors
 /// cargo does not tell the libraries, or a file cannot be read or written.
 pub(super) fn write_all(programs: &[&str], directory: &Path) -> anyhow::Result<()> {
-    let mut cargo = Command::new("cargo");
-    let metadata = output(cargo.args(["metadata", "--locked", "--format-version", "1"]))?;
-    let Metadata { packages } = serde_json::from_str(&metadata)?;
+    let packages = packages("Cargo.toml")?;
     for program in programs {
         let linked = linked(program)?;
         let linked: Vec<_> = packages

@@ -37,9 +37,9 @@ impl Encoders {
         let [constant, switched] = STREAMS;
         let constant = publish(cluster, constant.name, "constant")?;
         let first = publish(cluster, switched.name, "first")?;
-        testbed_wait(cluster, 2)?;
+        wait_for_publishers(cluster, 2)?;
         let second = publish(cluster, &format!("{}?backup=1", switched.name), "second")?;
-        testbed_wait(cluster, 3)?;
+        wait_for_publishers(cluster, 3)?;
         Ok(Self {
             constant,
             pair: [first, second],
@@ -51,7 +51,7 @@ impl Encoders {
         self.pair[index].kill()?;
         let name = format!("{}?backup=1", STREAMS[1].name);
         self.pair[index] = publish(cluster, &name, ["first", "second"][index])?;
-        testbed_wait(cluster, 3)
+        wait_for_publishers(cluster, 3)
     }
 
     /// Ends all; returns what did not hold: one that had ended before.
@@ -76,7 +76,7 @@ fn publish(cluster: &Cluster, stream: &str, name: &str) -> anyhow::Result<Proces
 }
 
 /// Waits until the origin has so many connections of the encoder's machine.
-fn testbed_wait(cluster: &Cluster, publishers: usize) -> anyhow::Result<()> {
+fn wait_for_publishers(cluster: &Cluster, publishers: usize) -> anyhow::Result<()> {
     let encoder = cluster.encoder().address();
     netbed::wait_for("the publishers' connections", || {
         let peers = cluster.origin().peers()?;

@@ -11,8 +11,7 @@ use anyhow::Context as _;
 use netbed::{Host, Process, wait_for_within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-use super::HTTP;
+use testbed::HTTP_PORT;
 
 /// Bits per second of each stream: the machine is to carry everything at once.
 pub(super) const BITRATE: &str = "400k";
@@ -42,13 +41,13 @@ impl Protocol {
     pub(super) fn url(self, host: Ipv4Addr, stream: &str) -> String {
         match self {
             Self::Rtmp => format!("rtmp://{host}/live/{stream}"),
-            Self::Flv => format!("http://{host}:{HTTP}/live/{stream}.flv"),
-            Self::WebSocket => format!("ws://{host}:{HTTP}/live/{stream}.flv"),
+            Self::Flv => format!("http://{host}:{HTTP_PORT}/live/{stream}.flv"),
+            Self::WebSocket => format!("ws://{host}:{HTTP_PORT}/live/{stream}.flv"),
             Self::Hls => format!(
-                "http://{host}:{HTTP}/live/{stream}.m3u8?vhost={}",
+                "http://{host}:{HTTP_PORT}/live/{stream}.m3u8?vhost={}",
                 testbed::HLS_TS_VHOST
             ),
-            Self::LowLatencyHls => format!("http://{host}:{HTTP}/live/{stream}.m3u8"),
+            Self::LowLatencyHls => format!("http://{host}:{HTTP_PORT}/live/{stream}.m3u8"),
         }
     }
 }
@@ -186,7 +185,7 @@ impl Expected {
     }
 }
 
-/// The command, without a shell's limits.
+/// `rtmp-load`, without arguments yet.
 pub(super) fn rtmp_load() -> anyhow::Result<Command> {
     Ok(Command::new(testbed::program("rtmp-load")?))
 }

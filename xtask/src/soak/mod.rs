@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use fastrand::Rng;
-use testbed::{Cluster, HTTP_PORT};
+use testbed::Cluster;
 
 use encoders::Encoders;
 use events::Event;
@@ -83,7 +83,7 @@ fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
         println!("round {number}: {}", round.events.join(", "));
         faults.extend(round.faults);
         faults.extend(watchers.iter().filter_map(Load::has_ended));
-        resources.sample(cluster)?;
+        resources.sample()?;
     }
     for watcher in watchers {
         faults.extend(watcher.end()?);
@@ -163,6 +163,3 @@ fn make_round(
     }
     Ok(Round { events, faults })
 }
-
-/// The HTTP port of edges, in URLs.
-const HTTP: u16 = HTTP_PORT;

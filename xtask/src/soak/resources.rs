@@ -51,7 +51,7 @@ impl Resources {
     }
 
     /// Takes a sample of each.
-    pub(super) fn sample(&mut self, _cluster: &Cluster) -> anyhow::Result<()> {
+    pub(super) fn sample(&mut self) -> anyhow::Result<()> {
         for watched in &mut self.0 {
             let sample = Sample::of(watched.pid);
             let sample = sample.with_context(|| format!("{} has ended", watched.name))?;

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use conf_kit::{Diagnostic, Diagnostics, Directive, Location};
 use http_flv::file::{FileError, Tags};
-use http_flv::tag::TagKind;
 use rtmp_proto::wire::media::MediaClass;
-use rtmp_proto::wire::{Message, MessageType};
 use serde::{Serialize, Serializer};
 
 use super::model::Vhost;
@@ -106,19 +104,8 @@ impl SlateMedia {
         let mut has_picture = false;
         for tag in Tags::new(&bytes)? {
             let tag = tag?;
-            let message_type = match tag.kind {
-                TagKind::Audio => MessageType::AUDIO,
-                TagKind::Video => MessageType::VIDEO,
-                TagKind::Script => MessageType::DATA_AMF0,
-            };
-            let message = |timestamp| {
-                MediaMessage::from(Message {
-                    timestamp,
-                    message_type,
-                    stream_id: 0,
-                    payload: bytes.slice_ref(tag.payload),
-                })
-            };
+            let message =
+                |timestamp| MediaMessage::of_tag(tag.kind, timestamp, bytes.slice_ref(tag.payload));
             let Some(head) = message(0).head() else {
                 continue;
             };
@@ -185,23 +172,9 @@ pub(super) fn check_slate(vhost: &Vhost, location: &Location, diagnostics: &mut 
 
 #[cfg(test)]
 mod tests {
-    use http_flv::tag::{file_header, write_tag};
-
     use super::*;
     use crate::config::{Role, build, conf};
-
-    /// An FLV file of these payloads, one each 100 ms.
-    fn file(payloads: &[&[u8]]) -> Vec<u8> {
-        let mut file = file_header(true, true).to_vec();
-        for (number, payload) in payloads.iter().enumerate() {
-            let time = 1_000 + 100 * u32::try_from(number).unwrap();
-            write_tag(TagKind::Video, time, payload, &mut file);
-        }
-        file
-    }
-
-    const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 1];
-    const PICTURE: &[u8] = &[0x27, 1, 0, 0, 0, 1];
+    use crate::flv_file::{INTER as PICTURE, KEYFRAME, file};
 
     #[test]
     fn a_slate_begins_at_0_and_lasts_a_frame_longer_than_its_last_time() {

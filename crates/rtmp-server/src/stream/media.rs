@@ -1,8 +1,9 @@
 //! A message of a stream on its way into the log.
 
 use bytes::Bytes;
-use rtmp_proto::wire::Message;
+use http_flv::tag::TagKind;
 use rtmp_proto::wire::media::MediaHead;
+use rtmp_proto::wire::{Message, MessageType};
 use serde::{Deserialize, Serialize};
 
 /// A publisher's message, with what its first bytes say: they are read once,
@@ -14,6 +15,20 @@ pub struct MediaMessage {
 }
 
 impl MediaMessage {
+    /// What a tag of an FLV file (FLV E.4.1) carries, at a time in ms.
+    pub(crate) fn of_tag(kind: TagKind, timestamp: u32, payload: Bytes) -> Self {
+        Self::from(Message {
+            timestamp,
+            message_type: match kind {
+                TagKind::Audio => MessageType::AUDIO,
+                TagKind::Video => MessageType::VIDEO,
+                TagKind::Script => MessageType::DATA_AMF0,
+            },
+            stream_id: 0,
+            payload,
+        })
+    }
+
     /// The message as it came.
     #[must_use]
     pub fn message(&self) -> &Message {

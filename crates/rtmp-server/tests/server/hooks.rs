@@ -113,6 +113,27 @@ async fn token(State(site): State<Site>, Json(event): Json<Value>) -> &'static s
     }
 }
 
+/// Fails unless `event` has the fields that name the stream of a publisher of
+/// `live/s?token=x` in all hooks.
+pub(crate) fn expect_stream(event: &Value, action: &str) {
+    for (field, value) in [
+        ("action", action),
+        ("ip", "127.0.0.1"),
+        ("vhost", "__defaultVhost__"),
+        ("app", "live"),
+        ("stream", "s"),
+        ("param", "?token=x"),
+        ("stream_url", "/live/s"),
+    ] {
+        assert_eq!(event[field], value, "{event}");
+    }
+    let url = event["tcUrl"].as_str().unwrap();
+    assert!(
+        url.starts_with("rtmp://") && url.ends_with("/live"),
+        "{event}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_asks_its_origin_about_each_viewer_where_tokens_travel() {
     let site = Site::default();

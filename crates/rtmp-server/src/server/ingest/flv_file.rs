@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_flv::file::{TagHeader, first_tag};
-use http_flv::tag::{FILE_HEADER_BYTES, TAG_HEADER_BYTES, TagKind};
+use http_flv::tag::{FILE_HEADER_BYTES, TAG_HEADER_BYTES};
 use rtmp_proto::session::StreamKey;
 use rtmp_proto::wire::media::MediaClass;
-use rtmp_proto::wire::{Message, MessageType};
 use service_kit::sleep_until;
 use tokio::sync::mpsc;
 
@@ -173,16 +172,11 @@ impl<R: Read + io::Seek> TagFile<R> {
         self.offset += (TAG_HEADER_BYTES + header.length + 4) as u64;
         // The last tag's own length may be missing: then the next read is the end.
         self.file.seek_relative(4)?;
-        Ok(Ok(MediaMessage::from(Message {
-            timestamp: header.timestamp,
-            message_type: match header.kind {
-                TagKind::Audio => MessageType::AUDIO,
-                TagKind::Video => MessageType::VIDEO,
-                TagKind::Script => MessageType::DATA_AMF0,
-            },
-            stream_id: 0,
-            payload: Bytes::from(payload),
-        })))
+        Ok(Ok(MediaMessage::of_tag(
+            header.kind,
+            header.timestamp,
+            Bytes::from(payload),
+        )))
     }
 }
 
@@ -190,21 +184,8 @@ impl<R: Read + io::Seek> TagFile<R> {
 mod tests {
     use std::io::Cursor;
 
-    use http_flv::tag::{file_header, write_tag};
-
     use super::*;
-
-    fn file(payloads: &[&[u8]]) -> Vec<u8> {
-        let mut file = file_header(true, true).to_vec();
-        for (number, payload) in payloads.iter().enumerate() {
-            let time = 1_000 + 100 * u32::try_from(number).unwrap();
-            write_tag(TagKind::Video, time, payload, &mut file);
-        }
-        file
-    }
-
-    const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 1];
-    const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 1];
+    use crate::flv_file::{INTER, KEYFRAME, file};
 
     fn tags(bytes: &[u8]) -> Result<usize, FlvFileError> {
         let mut file = TagFile::open(Cursor::new(bytes)).unwrap()?;

@@ -115,6 +115,22 @@ fn a_published_stream_is_transcoded_and_what_it_becomes_is_not() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_the_ffmpeg_of_a_transcode() {
+    let mut origin = Fetching::start(TRANSCODE);
+    let _publisher = push(&origin.url("livestream"));
+    assert!(pull(&origin.url("livestream_small")).len() >= 100);
+    wait_for("ffmpeg alone to play", || {
+        let playing = "millrace_connections{protocol=\"rtmp\",activity=\"play\"} 1\n";
+        origin.get("/metrics").contains(playing)
+    });
+    origin.origin.process.signal(Signal::SIGQUIT);
+    // Well before `drain_timeout`.
+    assert!(origin.origin.process.end().success());
+    let log = origin.log();
+    assert!(log.contains("draining"), "{log}");
+}
+
+#[test]
 fn a_program_runs_while_a_stream_is_published() {
     let origin = Fetching::start(
         "exec { enabled on; \

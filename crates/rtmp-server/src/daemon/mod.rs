@@ -443,15 +443,18 @@ async fn stop(server: &Server) {
     log::info!("stopped");
 }
 
-/// Number of connections that a drain waits for.
+/// Number of connections that a drain waits for: not those of programs that the server has
+/// started, such as a transcode's ffmpeg, which play for as long as it runs.
 fn viewers(server: &Server) -> usize {
-    let clients = server.clients().list();
     let viewing =
         |activity: Activity| matches!(activity, Activity::Playing(_) | Activity::Waiting(_));
-    clients
-        .iter()
-        .filter(|client| viewing(client.activity()))
-        .count()
+    let mut viewers = server.clients().list();
+    viewers.retain(|client| viewing(client.activity()));
+    if !viewers.is_empty() {
+        let own = server.programs().connections();
+        viewers.retain(|client| !own.contains(&client.peer));
+    }
+    viewers.len()
 }
 
 /// SIGHUP: reads the configuration again and puts it in force. A wrong one changes

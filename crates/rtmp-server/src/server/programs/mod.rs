@@ -3,15 +3,17 @@
 //! [`supervise`] keeps one of them running, [`published`] those of a published stream. They
 //! publish and play by RTMP, as any client does.
 
+mod connections;
 mod output;
 pub(super) mod published;
 mod variables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -26,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::Server;
 use super::backoff::Backoff;
 use crate::redact::redacted_words;
+use crate::stream::lock;
 use published::Publisher;
 pub(super) use variables::{fill_in_time, of_stream};
 
@@ -40,6 +43,8 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Programs {
     launcher: Launcher,
     running: AtomicUsize,
+    /// Their process groups.
+    groups: Mutex<HashSet<u32>>,
     /// Ends all of them.
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -71,6 +76,7 @@ impl Programs {
         Ok(Self {
             launcher: Launcher::start()?,
             running: AtomicUsize::new(0),
+            groups: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             watched: Mutex::default(),
@@ -82,6 +88,15 @@ impl Programs {
     /// Number of programs that run.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// The addresses from which programs are connected now, to this server or to others.
+    pub(crate) fn connections(&self) -> HashSet<SocketAddr> {
+        let groups = lock(&self.groups).clone();
+        match groups.is_empty() {
+            true => HashSet::new(),
+            false => connections::of_groups(&groups),
+        }
     }
 
     /// Ends all programs. None is started any more.
@@ -108,6 +123,25 @@ struct Admitted<'a>(&'a AtomicUsize);
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The process group of a program that runs.
+struct Group<'a> {
+    programs: &'a Programs,
+    id: u32,
+}
+
+impl<'a> Group<'a> {
+    fn of(programs: &'a Programs, id: u32) -> Self {
+        lock(&programs.groups).insert(id);
+        Self { programs, id }
+    }
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        lock(&self.programs.groups).remove(&self.id);
     }
 }
 
@@ -157,7 +191,9 @@ pub(super) async fn supervise(
             None => Some("`max_programs` others run already".to_owned()),
             Some(_admitted) => {
                 programs.totals.starts.fetch_add(1, Ordering::Relaxed);
+                let group = OnceLock::new();
                 let started = |id| {
+                    let _ = group.set(Group::of(programs, id));
                     log::log!(start_level, "{name}: {} runs as process {id}", program.path);
                     observer.running(id);
                 };

@@ -3,6 +3,7 @@
 //! Media comes in the RTSP connection or in datagrams, as the configuration says. It goes
 //! into the stream as [`tracks`] makes messages of it.
 
+mod alignment;
 mod decode_order;
 mod tracks;
 
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use retina::client::{
     Credentials, Demuxed, Described, InitialTimestampPolicy, PlayOptions, Session, SessionOptions,
     SetupOptions, Transport, UdpTransportOptions,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
+use retina::rtcp::ReceivedCompoundPacket;
 use rtmp_proto::session::StreamKey;
 use service_kit::OneLine;
 use tokio::time::timeout;
@@ -29,6 +32,7 @@ use crate::config::{IngestInput, RtpTransport};
 use crate::redact::redacted;
 use crate::server::Server;
 use crate::stream::MediaMessage;
+use alignment::{Alignment, Track};
 use tracks::{SoundCoding, SoundTrack, VideoCoding, VideoTrack, metadata};
 
 /// A picture further than this ahead of the one before is none of the same stream: its
@@ -44,7 +48,7 @@ pub(super) async fn publish(
     let input = &report.job.input;
     let mut session = describe(input).await?;
     let tracks = Tracks::choose(&session, input, &report.name())?;
-    for number in tracks.numbers() {
+    for (number, _) in tracks.taken() {
         let options = SetupOptions::default()
             .frame_format(FrameFormat::MP4)
             .transport(transport(input.transport));
@@ -58,6 +62,7 @@ pub(super) async fn publish(
     let mut reading = Reading {
         media,
         tracks,
+        alignment: Alignment::default(),
         heard: Instant::now(),
         limit: input.timeout,
     };
@@ -96,8 +101,8 @@ async fn describe(input: &IngestInput) -> Result<Session<Described>, IngestError
 /// The user and the password of a URL, which loses them.
 fn take_credentials(url: &mut Url) -> Option<Credentials> {
     let decode = |text: &str| {
-        let decoded = percent_decode(text);
-        String::from_utf8_lossy(&decoded).into_owned()
+        let decoded = percent_decode_str(text).decode_utf8_lossy();
+        decoded.into_owned()
     };
     let (username, password) = (decode(url.username()), url.password().map(decode));
     // Errors cannot be: a URL of RTSP has a host.
@@ -107,28 +112,6 @@ fn take_credentials(url: &mut Url) -> Option<Credentials> {
         username,
         password: password.unwrap_or_default(),
     })
-}
-
-/// Resolves `%XX` (RFC 3986 §2.1).
-fn percent_decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 3).filter(|_| byte == b'%');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(escaped) => {
-                decoded.push(escaped);
-                at += 3;
-            }
-            None => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 fn transport(transport: RtpTransport) -> Transport {
@@ -200,11 +183,17 @@ impl Tracks {
         Ok(tracks)
     }
 
-    fn numbers(&self) -> impl Iterator<Item = usize> {
-        let video = self.video.as_ref().map(|(number, _)| *number);
-        video
-            .into_iter()
-            .chain(self.sound.as_ref().map(|(number, _)| *number))
+    /// Their numbers in the description.
+    fn taken(&self) -> impl Iterator<Item = (usize, Track)> {
+        let video = self
+            .video
+            .as_ref()
+            .map(|(number, _)| (*number, Track::Pictures));
+        let sound = self
+            .sound
+            .as_ref()
+            .map(|(number, _)| (*number, Track::Sound));
+        video.into_iter().chain(sound)
     }
 }
 
@@ -212,6 +201,7 @@ impl Tracks {
 struct Reading {
     media: Demuxed,
     tracks: Tracks,
+    alignment: Alignment,
     /// Time when media came last.
     heard: Instant,
     limit: Duration,
@@ -238,9 +228,26 @@ impl Reading {
                 report.count_lost(frame.loss().into());
                 self.sound(frame)
             }
+            CodecItem::Rtcp(packet) => {
+                self.align(packet, report);
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         Ok(messages.into_iter().map(MediaMessage::from).collect())
+    }
+
+    /// Takes a sender's report into account.
+    fn align(&mut self, packet: &ReceivedCompoundPacket, report: &IngestReport) {
+        let is_its = |(number, _): &(usize, Track)| *number == packet.stream_id();
+        let Some((_, track)) = self.tracks.taken().find(is_its) else {
+            return;
+        };
+        if let Some(change) = self.alignment.report(track, packet) {
+            let (name, track) = (report.name(), if change > 0 { "sound" } else { "video" });
+            let ms = change.abs();
+            log::info!("{name}: {track} is {ms} ms later, as the sender's reports say");
+        }
     }
 
     fn picture(&mut self, frame: &retina::codec::VideoFrame) -> Vec<rtmp_proto::wire::Message> {
@@ -257,6 +264,7 @@ impl Reading {
             messages.push(metadata(track.coding(), parameters.pixel_dimensions()));
         }
         let shown_ms = milliseconds(frame.timestamp());
+        let shown_ms = self.alignment.time(Track::Pictures, shown_ms);
         let is_keyframe = frame.is_random_access_point();
         messages.extend(track.picture(is_keyframe, shown_ms, frame.data()));
         messages
@@ -272,7 +280,8 @@ impl Reading {
         {
             track.set_header(parameters.extra_data());
         }
-        track.frame(milliseconds(frame.timestamp()), frame.data())
+        let ms = milliseconds(frame.timestamp());
+        track.frame(self.alignment.time(Track::Sound, ms), frame.data())
     }
 }
 

@@ -10,6 +10,9 @@ use super::{Output, Part, Segment, SegmentEnd, Segmenter, State};
 const MAX_QUEUED_BYTES: usize = 8 << 20;
 /// Sound that is ahead of the pictures by so much waits for them no longer.
 const MAX_AUDIO_LEAD: Ticks = 500 * TICKS_PER_MS;
+/// A picture that comes later than after so many intervals comes after a pause.
+const PAUSE_INTERVALS: Ticks = 2;
+
 impl Segmenter {
     /// True if the segment ends where the sample at `time` begins. Any frame of sound is a
     /// keyframe.
@@ -23,7 +26,11 @@ impl Segmenter {
         }
         let longest = self.limits.longest();
         if keyframe || !self.limits.wait_keyframe {
-            let next_is_late = keyframe && self.group.is_some_and(|group| length + group > longest);
+            let next_is_late = keyframe
+                && self
+                    .groups
+                    .longest()
+                    .is_some_and(|group| length + group > longest);
             let tolerance = match keyframe && self.video.current.is_some() {
                 true => self.limits.tolerance(),
                 false => 0,
@@ -35,6 +42,18 @@ impl Segmenter {
             }
         }
         length + self.video.interval().min(self.limits.part) > longest
+    }
+
+    /// True if the segment would be too long with the pause from `newest`, when the newest
+    /// sample came, to `time`: an encoder that was away, or a standby that had nothing to
+    /// begin with when its turn came. Without the pause it is not.
+    pub(super) fn is_overlong_by_pause(&self, newest: Ticks, time: Ticks) -> bool {
+        let length = |segment: &Segment| time.saturating_sub(segment.start);
+        let is_overlong = self
+            .segment()
+            .is_some_and(|segment| length(segment) > self.limits.longest());
+        let gap = time.saturating_sub(newest);
+        is_overlong && gap > PAUSE_INTERVALS * self.video.interval()
     }
 
     /// Ends parts, as the stream has come to `time`, which is a boundary of samples.
@@ -185,8 +204,10 @@ impl Segmenter {
         }
         let length = end - ended.start;
         self.length += length;
+        // A single sample behind a pause may last longer.
+        let told = length.min(self.limits.longest());
         out.push(Output::SegmentEnd(SegmentEnd {
-            duration: duration(length),
+            duration: duration(told),
             pictures: ended.pictures,
         }));
         self.fix_target(length, out);

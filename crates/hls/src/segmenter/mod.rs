@@ -6,6 +6,7 @@
 pub(crate) mod track;
 
 mod cutting;
+mod groups;
 mod intake;
 mod output;
 mod settings;
@@ -19,6 +20,7 @@ use rtmp_proto::wire::media::Codec;
 use rtmp_proto::wire::{Message, MessageType};
 
 use crate::codec::{AudioConfig, VideoConfig};
+use groups::Groups;
 use settings::Limits;
 use track::{TICKS_PER_MS, Ticks, Track};
 use writer::Writer;
@@ -54,9 +56,9 @@ pub struct Segmenter {
     newest: [Option<Ticks>; 2],
     /// Added to the stream's times, after they went back.
     shift: Ticks,
-    /// The newest keyframe, and the time from the one before it.
+    /// The newest keyframe.
     keyframe: Option<Ticks>,
-    group: Option<Ticks>,
+    groups: Groups,
     /// Since when pictures have been waiting for a keyframe.
     blocked_since: Option<Ticks>,
     /// Samples of a track wait for the next segment.
@@ -122,7 +124,7 @@ impl Segmenter {
             newest: [None; 2],
             shift: 0,
             keyframe: None,
-            group: None,
+            groups: Groups::default(),
             blocked_since: None,
             segment_wanted: false,
             discontinuity: false,
@@ -168,13 +170,21 @@ impl Segmenter {
     }
 
     /// The place of a sample that has come with `time`. Times that jump end the segment:
-    /// those that go back within their track, and those that are far ahead of all.
-    fn arrive(&mut self, kind: Kind, time: Ticks, out: &mut Vec<Output>) -> Ticks {
+    /// those that go back within their track, and those that are far ahead of all. So does a
+    /// pause before a keyframe, if the segment would be too long with it.
+    fn arrive(
+        &mut self,
+        kind: Kind,
+        time: Ticks,
+        keyframe: bool,
+        out: &mut Vec<Output>,
+    ) -> Ticks {
         let shifted = time.saturating_add(self.shift);
         let own = self.newest[kind as usize];
         let newest = self.newest.into_iter().flatten().max().unwrap_or(shifted);
         let back = own > Some(shifted.saturating_add(MAX_STEP_BACK));
-        if back || shifted > newest + self.limits.jump {
+        let jumps = shifted > newest + self.limits.jump;
+        if back || jumps || (keyframe && self.is_overlong_by_pause(newest, shifted)) {
             self.finish(out);
         }
         if back {
@@ -194,7 +204,7 @@ impl Segmenter {
         keyframe: bool,
         out: &mut Vec<Output>,
     ) {
-        let time = self.arrive(Kind::Video, time, out);
+        let time = self.arrive(Kind::Video, time, keyframe, out);
         let waiting = matches!(self.state, State::Waiting { .. });
         let joining = waiting || self.video.next.is_some();
         if joining && !keyframe {
@@ -238,7 +248,7 @@ impl Segmenter {
         if self.audio.newest().is_none() {
             return;
         }
-        let time = self.arrive(Kind::Audio, time, out);
+        let time = self.arrive(Kind::Audio, time, false, out);
         match &mut self.state {
             State::Waiting { since } => {
                 let since = *since.get_or_insert(time);
@@ -306,7 +316,7 @@ impl Segmenter {
         }
         if let Some(last) = self.keyframe.replace(time) {
             let group = time.saturating_sub(last).max(1);
-            self.group = Some(group);
+            self.groups.push(group);
             self.fix_target(self.limits.natural_segment(group), out);
         }
     }

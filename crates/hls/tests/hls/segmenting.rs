@@ -94,6 +94,50 @@ fn a_group_that_would_pass_the_target_ends_the_segment_before() {
     assert_eq!(lengths(&outputs)[..3], [3.04, 3.04, 3.04]);
 }
 
+/// An encoder with a keyframe every second gives way to its standby, whose newest group
+/// follows after `pause` milliseconds, at any time `away` within a second of the first one's.
+fn switched(away: u64, pause: u64) -> Vec<Message> {
+    const SWITCH: u64 = 3_000;
+    let (end, begin) = (SWITCH + away, SWITCH + away + pause);
+    let before = pictures(0, end, 1_000);
+    let after = pictures(0, 4_000, 1_000).into_iter().map(|mut picture| {
+        picture.timestamp += u32::try_from(begin).unwrap();
+        picture
+    });
+    interleave(&[
+        &[video_header(0, 0), audio_header(48_000, 0)],
+        &[before, after.collect()].concat(),
+        &[sounds(0, end), sounds(begin, begin + 4_000)].concat(),
+    ])
+}
+
+#[test]
+fn where_a_standby_takes_over_segments_begin_with_keyframes_all_the_same() {
+    for container in [Container::Fmp4, Container::MpegTs] {
+        let settings = Settings {
+            container,
+            ..settings(1)
+        };
+        for away in (40..1_000).step_by(40) {
+            for pause in [0, 40, 400, 600, 800, 1_000] {
+                let outputs = segment(&settings, &switched(away, pause));
+                if pause <= 400 {
+                    // No picture lasts longer than a part.
+                    check_rules(&settings, &outputs);
+                }
+                assert_eq!(target(&outputs), 1);
+                assert!(lengths(&outputs).iter().all(|length| *length < 1.5));
+                for (number, segment) in segments(&outputs).iter().enumerate() {
+                    assert!(
+                        segment.parts[0].independent,
+                        "{container:?}, {away} ms, {pause} ms: segment {number}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn rare_keyframes_make_segments_that_begin_without_one() {
     let stream = [&[video_header(0, 0)], &pictures(0, 60_000, 20_000)[..]].concat();

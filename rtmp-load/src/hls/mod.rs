@@ -456,6 +456,9 @@ impl HlsPlayer {
             let (start, lead) = position::start(list, in_parts);
             cursor = start;
             self.clock = PlaybackClock::new(lead);
+            // Where it begins again may be before what it has had.
+            sink(Event::Discontinuity);
+            self.demuxer.discontinuity();
         }
         let (cursor, found) = position::next(list, in_parts, cursor, self.missed_hint.as_ref());
         self.next = Some(cursor);

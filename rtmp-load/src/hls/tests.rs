@@ -43,6 +43,8 @@ struct Scene {
     parts: u64,
     /// The number of the first segment in the playlist.
     first: u64,
+    /// Added to the numbers of segments, once their server has begun anew.
+    added: u64,
     low_latency: bool,
     /// The part that was asked for before it is there.
     blocked: Option<String>,
@@ -60,6 +62,7 @@ impl Scene {
             now: began,
             parts: 0,
             first: 0,
+            added: 0,
             low_latency: true,
             blocked: None,
         };
@@ -141,7 +144,7 @@ impl Scene {
         }
         let name = request.strip_prefix("/live/").expect("in the folder");
         let (segment, part) = name.split_once('.').expect("segment.part");
-        let first = segment.parse::<u64>().unwrap() * PARTS;
+        let first = (segment.parse::<u64>().unwrap() - self.added) * PARTS;
         let numbers = match part.parse::<u64>() {
             Ok(part) => first + part..first + part + 1,
             Err(_) => first..first + PARTS,
@@ -178,10 +181,10 @@ impl Scene {
                  #EXT-X-PART-INF:PART-TARGET=0.33\n",
             );
         }
-        writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first).unwrap();
+        writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first + self.added).unwrap();
         text.push_str("#EXT-X-MAP:URI=\"init.mp4\"\n");
         for number in self.first * PARTS..self.parts {
-            let (segment, part) = (number / PARTS, number % PARTS);
+            let (segment, part) = (number / PARTS + self.added, number % PARTS);
             if self.low_latency {
                 let independent = if part == 0 { ",INDEPENDENT=YES" } else { "" };
                 writeln!(
@@ -195,7 +198,7 @@ impl Scene {
             }
         }
         if self.low_latency {
-            let (segment, part) = (self.parts / PARTS, self.parts % PARTS);
+            let (segment, part) = (self.parts / PARTS + self.added, self.parts % PARTS);
             writeln!(
                 text,
                 "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{segment}.{part}\""
@@ -344,6 +347,27 @@ fn a_segment_that_comes_again_is_repeated() {
     let (finished, _) = scene.finish();
     assert_eq!(finished.record.frames.repeated, u64::from(PICTURES));
     assert_eq!(finished.record.video.reordered, 1);
+}
+
+#[test]
+fn a_player_that_falls_out_of_the_window_begins_again_with_other_times() {
+    let mut scene = Scene::new(rules(), true);
+    scene.low_latency = false;
+    scene.has(15);
+    scene.playlist().unwrap();
+    scene.media();
+    // The segments are made anew, with greater numbers.
+    scene.added = 100;
+    scene.has(18);
+    let (now, out) = (scene.now, &mut scene.out);
+    scene.player.wake(now, out);
+    scene.playlist().unwrap();
+    assert_eq!(scene.media()[0], "/live/102.m4s", "the hold-back again");
+    let (finished, _) = scene.finish();
+    let record = &finished.record;
+    assert_eq!(record.oddities.len(), 1, "{:?}", record.oddities);
+    assert_eq!((record.video.reordered, record.audio.reordered), (0, 0));
+    assert!(record.frames.repeated > 0 && record.frames.lost == 0);
 }
 
 #[test]

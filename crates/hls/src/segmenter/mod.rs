@@ -172,13 +172,7 @@ impl Segmenter {
     /// The place of a sample that has come with `time`. Times that jump end the segment:
     /// those that go back within their track, and those that are far ahead of all. So does a
     /// pause before a keyframe, if the segment would be too long with it.
-    fn arrive(
-        &mut self,
-        kind: Kind,
-        time: Ticks,
-        keyframe: bool,
-        out: &mut Vec<Output>,
-    ) -> Ticks {
+    fn arrive(&mut self, kind: Kind, time: Ticks, keyframe: bool, out: &mut Vec<Output>) -> Ticks {
         let shifted = time.saturating_add(self.shift);
         let own = self.newest[kind as usize];
         let newest = self.newest.into_iter().flatten().max().unwrap_or(shifted);

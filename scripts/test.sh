@@ -9,14 +9,16 @@ usage() {
 Runs every test of the project: format, spelling, lints, the code's own
 documentation, the build of the XDP program, unit tests, packet tests in this
 kernel and in those that Debian 12 ships (in qemu), end-to-end tests in network
-namespaces with real ffmpeg. Installs what is missing first. The namespaces and
+namespaces with real ffmpeg, and five minutes of a cluster on which everything
+happens at once. Installs what is missing first. The namespaces and
 the kernel's tests need root: an ordinary user's run goes on through sudo, and
 still builds as that user.
 
 Usage: scripts/test.sh [--quick]
 
 Options:
-  --quick     leave out the end-to-end tests and Debian's kernels
+  --quick     leave out the end-to-end tests, those five minutes and Debian's
+              kernels
   -h, --help  show this
 
 The last line is `N passed, N failed`, with `, N skipped` where there are any.
@@ -211,7 +213,7 @@ count "$work/doc.log"
 end_section
 
 if $quick; then
-    say "the end-to-end tests and Debian's kernels were left out"
+    say "the end-to-end tests, the soak and Debian's kernels were left out"
 else
     begin_section "packet tests in Debian's kernels, in qemu"
     {
@@ -231,6 +233,9 @@ else
     begin_section "end to end, in network namespaces"
     run_tests 'binary(e2e)'
     end_section
+
+    check "everything at once, for five minutes" \
+        "$(target_dir)/debug/xtask" soak --minutes 5 --seed 1 || true
 fi
 
 summary

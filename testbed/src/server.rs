@@ -41,6 +41,16 @@ pub(crate) enum Role {
     Edge,
 }
 
+impl Role {
+    /// Our program for it, and the file of its configuration.
+    fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Origin => ("rtmp-origin", "origin.conf"),
+            Self::Edge => ("rtmp-edge", "edge.conf"),
+        }
+    }
+}
+
 /// A host with an RTMP server.
 #[derive(Debug)]
 pub struct Server {
@@ -112,10 +122,7 @@ impl Server {
     }
 
     fn millrace(&self) -> Result<(&'static str, Command)> {
-        let (name, file) = match self.role {
-            Role::Origin => ("rtmp-origin", "origin.conf"),
-            Role::Edge => ("rtmp-edge", "edge.conf"),
-        };
+        let (name, file) = self.role.program();
         self.host().write_file(file, &self.config)?;
         let mut command = Command::new(binaries::program(name)?);
         command.args(["-c", file]);
@@ -151,6 +158,18 @@ impl Server {
     /// When it does not end, or not with status 0.
     pub fn stop(&self) -> Result<()> {
         self.program.stop()
+    }
+
+    /// Has our program become the installed one, with its connections.
+    ///
+    /// # Errors
+    /// When it does not take over; the message holds the reason.
+    pub fn upgrade(&self) -> Result<()> {
+        let (name, _) = self.role.program();
+        let mut command = Command::new(binaries::program(name)?);
+        // It is the only one here, and its own number is that of the bed's namespace.
+        command.arg("upgrade");
+        self.host().run(command).map(drop)
     }
 
     /// The addresses that have an RTMP connection to it: viewers, and for the

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use netbed::wait_for;
 use nix::sys::signal::Signal;
-use testbed::{Cluster, Server};
+use testbed::{Cluster, Director, Server, VIP};
 
 use super::EDGES;
 use super::encoders::Encoders;
@@ -19,13 +20,50 @@ const AWAY: Duration = Duration::from_secs(3);
 pub(super) enum Event {
     /// A server reads its file again.
     Reload(Place),
-    ReloadDirector,
-    /// The director becomes the installed program.
-    UpgradeDirector,
+    /// A server becomes the installed program.
+    Upgrade(Place),
+    /// A director reads its file again.
+    ReloadDirector(Half),
+    /// A director becomes the installed program.
+    UpgradeDirector(Half),
+    /// The master of the two directors ends, the other takes over, and it comes back.
+    ChangeMaster,
     /// An edge is killed, and comes back.
     KillEdge(usize),
     /// One of two publishers of a stream is killed, and comes back.
     KillEncoder(usize),
+}
+
+/// A director of the two: the first is the master while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    First,
+    Second,
+}
+
+impl Half {
+    fn choose(rng: &mut Rng) -> Self {
+        match rng.bool() {
+            true => Self::First,
+            false => Self::Second,
+        }
+    }
+
+    fn of(self, cluster: &Cluster) -> &Director {
+        match self {
+            Self::First => cluster.director(),
+            Self::Second => cluster.standby(),
+        }
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "director 1",
+            Self::Second => "director 2",
+        })
+    }
 }
 
 /// A server of the cluster.
@@ -64,8 +102,10 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reload(place) => write!(f, "{place} reloaded"),
-            Self::ReloadDirector => f.write_str("director reloaded"),
-            Self::UpgradeDirector => f.write_str("director upgraded"),
+            Self::Upgrade(place) => write!(f, "{place} upgraded"),
+            Self::ReloadDirector(half) => write!(f, "{half} reloaded"),
+            Self::UpgradeDirector(half) => write!(f, "{half} upgraded"),
+            Self::ChangeMaster => f.write_str("director 1 away for a while"),
             Self::KillEdge(index) => write!(f, "edge {} killed", index + 1),
             Self::KillEncoder(index) => write!(f, "encoder {} killed", index + 1),
         }
@@ -73,14 +113,26 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// Any event; an edge is killed only with `may_kill`, and never the first.
+    /// Any event. With `may_kill` an edge may be killed, but never the first; without, the
+    /// master may change: the other director sends connections where this one has sent them
+    /// only while both have the same servers.
     pub(super) fn choose(rng: &mut Rng, may_kill: bool) -> Self {
-        match rng.usize(..if may_kill { 7 } else { 5 }) {
-            0 | 1 => Self::Reload(Place::choose(rng)),
-            2 => Self::ReloadDirector,
-            3 => Self::UpgradeDirector,
-            4 => Self::KillEncoder(rng.usize(..2)),
-            _ => Self::KillEdge(rng.usize(1..usize::from(EDGES))),
+        match rng.usize(..8) {
+            0 => Self::Reload(Place::choose(rng)),
+            1 | 2 => Self::Upgrade(Place::choose(rng)),
+            3 => Self::ReloadDirector(Half::choose(rng)),
+            4 => Self::UpgradeDirector(Half::choose(rng)),
+            5 | 6 => Self::KillEncoder(rng.usize(..2)),
+            _ if may_kill => Self::KillEdge(rng.usize(super::WATCHED_EDGE + 1..usize::from(EDGES))),
+            _ => Self::ChangeMaster,
+        }
+    }
+
+    /// The edge whose HLS connections end by it, to be opened again.
+    pub(super) fn upgraded_edge(self) -> Option<usize> {
+        match self {
+            Self::Upgrade(Place::Edge(index)) => Some(index),
+            _ => None,
         }
     }
 
@@ -88,16 +140,37 @@ impl Event {
     pub(super) fn happen(self, cluster: &Cluster, encoders: &mut Encoders) -> anyhow::Result<()> {
         match self {
             Self::Reload(place) => place.of(cluster).process()?.signal(Signal::SIGHUP),
-            Self::ReloadDirector => cluster.director().order(&["reload"]).map(drop),
-            Self::UpgradeDirector => cluster.director().order(&["upgrade"]).map(drop),
+            Self::Upgrade(place) => place.of(cluster).upgrade(),
+            Self::ReloadDirector(half) => half.of(cluster).order(&["reload"]).map(drop),
+            Self::UpgradeDirector(half) => half.of(cluster).order(&["upgrade"]).map(drop),
+            Self::ChangeMaster => change_master(cluster),
             Self::KillEncoder(index) => encoders.kill_one(cluster, index),
             Self::KillEdge(index) => {
                 let edge = cluster.edge(index);
                 edge.kill()?;
                 thread::sleep(AWAY);
                 edge.start()?;
-                cluster.director().wait_for_server(edge.address(), true)
+                cluster.director().wait_until_ready()?;
+                cluster.standby().wait_until_able().map(drop)
             }
         }
     }
+}
+
+fn change_master(cluster: &Cluster) -> anyhow::Result<()> {
+    let (first, second) = (cluster.director(), cluster.standby());
+    first.stop()?;
+    wait_for_master(second)?;
+    first.start()?;
+    wait_for_master(first)?;
+    // It is a standby again, with all servers, before anything else happens.
+    second.wait_until_able().map(drop)
+}
+
+fn wait_for_master(director: &Director) -> anyhow::Result<()> {
+    let host = director.host();
+    wait_for(format_args!("{VIP} on {}", host.name()), || {
+        host.has_address(VIP)
+    })?;
+    director.wait_until_ready().map(drop)
 }

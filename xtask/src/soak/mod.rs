@@ -1,14 +1,16 @@
 //! `cargo xtask soak`: a small cluster on which everything happens at once, for hours.
 //!
 //! Viewers of each protocol watch all along while publishers and other viewers come and go,
-//! programs are reloaded, upgraded and killed, and an encoder gives way to its standby. What must
-//! hold is checked all along: no picture of a publisher that lives is lost or comes twice, no
-//! connection ends without a reason, times rise, and memory, descriptors and threads stay.
+//! programs are reloaded, upgraded and killed, an encoder gives way to its standby, and one
+//! director to the other. What must hold is checked all along: no picture of a publisher that
+//! lives is lost or comes twice, no connection ends without a reason, times rise, and memory,
+//! descriptors and threads stay.
 
 mod encoders;
 mod events;
 mod load;
 mod resources;
+mod watchers;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,15 +24,16 @@ use encoders::Encoders;
 use events::Event;
 use load::{Load, Protocol};
 use resources::Resources;
+use watchers::Watchers;
 
-/// Edges; the first is never killed.
+/// Edges.
 const EDGES: u8 = 3;
+/// The edge that is never killed, whose players watch all along.
+const WATCHED_EDGE: usize = 0;
 /// Time between the events of a round.
 const PAUSE_SECONDS: std::ops::Range<f64> = 1.0..4.0;
 /// Events of a round.
 const EVENTS: usize = 5;
-/// Players that watch all along, of each protocol and stream.
-const WATCHERS: u32 = 2;
 /// Players of one party that comes and goes, and the seconds that it stays.
 const GUESTS: std::ops::RangeInclusive<u32> = 1..=6;
 const STAY_SECONDS: std::ops::RangeInclusive<u32> = 4..=12;
@@ -60,6 +63,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::builder()
         .edges(EDGES)
         .clients(4)
+        .standby()
+        // With `rr` the other director cannot know who was sent where.
+        .director_conf(|conf| conf.replace("lb_algo rr", "lb_algo mh"))
         .browsers()
         .metrics()
         .start()?;
@@ -73,21 +79,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let mut encoders = Encoders::start(cluster)?;
-    let watchers = watch(cluster)?;
+    let mut watchers = Watchers::start(cluster)?;
     let mut resources = Resources::of(cluster)?;
     let mut faults = Vec::new();
     let mut number = 0;
+    // The edge was upgraded since its players of HLS came.
+    let mut upgraded = false;
     while Instant::now() < deadline && faults.is_empty() {
         number += 1;
         let round = make_round(cluster, &mut encoders, &mut rng, number)?;
-        println!("round {number}: {}", round.events.join(", "));
+        let events: Vec<String> = round.events.iter().map(Event::to_string).collect();
+        println!("round {number}: {}", events.join(", "));
         faults.extend(round.faults);
-        faults.extend(watchers.iter().filter_map(Load::has_ended));
+        faults.extend(watchers.ended());
         resources.sample()?;
+        let is_upgraded = |event: &Event| event.upgraded_edge() == Some(WATCHED_EDGE);
+        upgraded = round.events.iter().any(is_upgraded);
+        if upgraded && Instant::now() < deadline {
+            faults.extend(watchers.renew_hls(cluster)?);
+            upgraded = false;
+        }
     }
-    for watcher in watchers {
-        faults.extend(watcher.end()?);
-    }
+    faults.extend(watchers.end(upgraded)?);
     faults.extend(encoders.end()?);
     println!("{}", resources.table());
     if number >= MIN_ROUNDS {
@@ -102,25 +115,9 @@ fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Players of each protocol at the edge that lives, and of RTMP at the origin.
-fn watch(cluster: &Cluster) -> anyhow::Result<Vec<Load>> {
-    let edge = cluster.edge(0).address();
-    let mut watchers = Vec::new();
-    for stream in encoders::STREAMS {
-        for protocol in Protocol::ALL {
-            let url = protocol.url(edge, stream.name);
-            let host = cluster.client(0).host();
-            watchers.push(Load::watch(host, &url, WATCHERS, stream.is_constant)?);
-        }
-    }
-    let url = Protocol::Rtmp.url(cluster.origin().address(), encoders::STREAMS[0].name);
-    watchers.push(Load::watch(cluster.client(0).host(), &url, WATCHERS, true)?);
-    Ok(watchers)
-}
-
 /// What a round has brought.
 struct Round {
-    events: Vec<String>,
+    events: Vec<Event>,
     faults: Vec<String>,
 }
 
@@ -143,6 +140,7 @@ fn make_round(
         let seconds = rng.u32(STAY_SECONDS);
         parties.push(Load::party(
             client.host(),
+            protocol,
             (&publish, &play),
             (players, seconds),
             has_kill,
@@ -154,12 +152,15 @@ fn make_round(
             PAUSE_SECONDS.start + rng.f64() * (PAUSE_SECONDS.end - PAUSE_SECONDS.start),
         ));
         let event = Event::choose(rng, has_kill);
-        event.happen(cluster, encoders)?;
-        events.push(event.to_string());
+        event
+            .happen(cluster, encoders)
+            .with_context(|| format!("round {number}: {event}"))?;
+        events.push(event);
     }
+    let has_upgrade = events.iter().any(|event| event.upgraded_edge().is_some());
     let mut faults = Vec::new();
     for party in parties {
-        faults.extend(party.wait()?);
+        faults.extend(party.wait(has_upgrade)?);
     }
     Ok(Round { events, faults })
 }

@@ -38,7 +38,8 @@ pub(super) struct Resources(Vec<Watched>);
 impl Resources {
     pub(super) fn of(cluster: &Cluster) -> anyhow::Result<Self> {
         let processes = [
-            cluster.director().process()?,
+            // The other one comes and goes.
+            cluster.standby().process()?,
             cluster.origin().process()?,
             cluster.edge(0).process()?,
         ];

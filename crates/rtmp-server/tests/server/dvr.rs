@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use rtmp_proto::wire::{Message, MessageType};
 use rtmp_server::config::Role;
 use serde_json::json;
 
 use crate::api_client::Api;
 use crate::hooks::{Site, expect_stream};
-use crate::support::{TestServer, headers, keyframe, picture, until};
+use crate::support::{TestServer, headers, keyframe, message, picture, until};
 
 fn config(directory: &Path, dvr: &str, vhost: &str) -> String {
     let path = directory.display();
@@ -172,4 +174,126 @@ async fn an_edge_takes_no_order_to_record() {
     let api = Api::of(&edge).await;
     let order = "/api/v1/raw?rpc=update&scope=dvr&value=__defaultVhost__&param=enable&data=live/s";
     assert_eq!(api.ask("GET", order).await.code(), (200, 2014));
+}
+
+/// Pictures per second, and of a group.
+const RATE: usize = 25;
+
+/// Two seconds of H.265 by x265 as Enhanced RTMP has them (v1, "Enhancing Video"): the
+/// decoder's configuration, and pictures without composition times. ffmpeg learned to write
+/// that later than Debian 12's.
+fn h265(directory: &Path) -> Vec<Message> {
+    const SEQUENCE_START: u8 = 0;
+    const CODED_FRAMES_X: u8 = 3;
+    let file = directory.join("encoded.mp4");
+    let status = netbed::local::ffmpeg()
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=160x120:rate=25",
+            "-t",
+            "2",
+        ])
+        .args(["-c:v", "libx265", "-preset", "ultrafast", "-x265-params"])
+        .arg("log-level=error:keyint=25:min-keyint=25:scenecut=0:bframes=0")
+        // Each picture is a fragment.
+        .args(["-movflags", "empty_moov+frag_every_frame+default_base_moof"])
+        .arg(&file)
+        .status()
+        .expect("scripts/setup.sh installs ffmpeg");
+    assert!(status.success());
+    let bytes = fs::read(&file).unwrap();
+    let configuration = bytes.windows(4).position(|it| it == b"hvcC").unwrap() - 4;
+    let (configuration, _) = split_box(&bytes[configuration..]);
+    let enhanced = |frame_type: u8, packet_type: u8, body: &[u8]| {
+        [&[0x80 | frame_type << 4 | packet_type][..], b"hvc1", body].concat()
+    };
+    let header = enhanced(1, SEQUENCE_START, configuration);
+    let mut messages = vec![message(MessageType::VIDEO, 0, &header)];
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let is_picture = &rest[4..8] == b"mdat";
+        let (body, after) = split_box(rest);
+        rest = after;
+        if is_picture {
+            let number = messages.len() - 1;
+            let frame_type = if number.is_multiple_of(RATE) { 1 } else { 2 };
+            let frame = enhanced(frame_type, CODED_FRAMES_X, body);
+            let time = u32::try_from(number * 1000 / RATE).unwrap();
+            messages.push(message(MessageType::VIDEO, time, &frame));
+        }
+    }
+    assert_eq!(messages.len(), 1 + 2 * RATE);
+    messages
+}
+
+/// What the box at the beginning holds, and what follows it.
+fn split_box(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let size = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+    let (first, rest) = bytes.split_at(size.try_into().unwrap());
+    (&first[8..], rest)
+}
+
+/// Records these messages in a file with this extension.
+async fn recorded(directory: &Path, extension: &str, messages: &[Message]) -> PathBuf {
+    let name = format!("[stream].{extension}");
+    let text = config(directory, "enabled on;", "").replace("[stream].flv", &name);
+    let origin = TestServer::start(Role::Origin, &text);
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(messages).await;
+    let name = format!("live/s.{extension}");
+    until(exists(directory, &format!("{name}.tmp"))).await;
+    drop(publisher);
+    until(exists(directory, &name)).await;
+    directory.join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h265_by_enhanced_rtmp_is_recorded_in_mp4_as_ffprobe_decodes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = recorded(directory.path(), "mp4", &h265(directory.path())).await;
+    let entries = "stream=codec_name,codec_tag_string,width,height,nb_read_frames";
+    let output = Command::new("ffprobe")
+        .args([
+            "-loglevel",
+            "warning",
+            "-count_frames",
+            "-show_entries",
+            entries,
+        ])
+        .args(["-of", "csv=p=0"])
+        .arg(&file)
+        .output()
+        .expect("scripts/setup.sh installs ffprobe");
+    let said = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert_eq!(said, ["hevc,hvc1,160,120,50\n", ""]);
+}
+
+/// No reader of Debian 12 knows H.265 in FLV: the tags are compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn h265_by_enhanced_rtmp_is_recorded_in_flv_as_it_was_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let sent = h265(directory.path());
+    let file = recorded(directory.path(), "flv", &sent).await;
+    let bytes = fs::read(&file).unwrap();
+    assert_eq!(&bytes[..3], b"FLV");
+    let mut tags = Vec::new();
+    // Behind the header and the size of no tag before (FLV 10.1 annex E).
+    let mut rest = &bytes[13..];
+    while let [kind, l, m, s, b, c, d, a, 0, 0, 0, after @ ..] = rest {
+        let length = u32::from_be_bytes([0, *l, *m, *s]) as usize;
+        let time = u32::from_be_bytes([*a, *b, *c, *d]);
+        if MessageType(*kind) == MessageType::VIDEO {
+            tags.push(message(MessageType::VIDEO, time, &after[..length]));
+        }
+        let (size, after) = after[length..].split_at(4);
+        assert_eq!(
+            u32::from_be_bytes(size.try_into().unwrap()) as usize,
+            length + 11
+        );
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    assert_eq!(tags, sent);
 }

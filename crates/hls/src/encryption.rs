@@ -6,6 +6,7 @@ use aes::Aes128;
 use aes::cipher::generic_array::GenericArray;
 use aes::cipher::{BlockEncryptMut, KeyIvInit};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::segmenter::{Output, Part};
 
@@ -14,8 +15,8 @@ pub const KEY_BYTES: usize = 16;
 /// Length of a block.
 const BLOCK_BYTES: usize = 16;
 
-/// Encrypts what comes out of a segmenter.
-#[derive(Debug)]
+/// Encrypts what comes out of a segmenter. It can be written down, and goes on where it is read.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Encryptor {
     /// Number of segments that have one key (SRS: `hls_fragments_per_key`).
     segments_per_key: u64,
@@ -26,8 +27,11 @@ pub struct Encryptor {
     begun: Option<Segment>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Segment {
-    cipher: cbc::Encryptor<Aes128>,
+    key: [u8; KEY_BYTES],
+    /// What the next block is combined with: the encrypted block before it.
+    vector: [u8; BLOCK_BYTES],
     /// Less than a block, which waits for what follows.
     rest: Vec<u8>,
 }
@@ -115,9 +119,9 @@ impl Encryptor {
 
 impl Segment {
     fn new(key: &[u8; KEY_BYTES], number: u64) -> Self {
-        let vector = u128::from(number).to_be_bytes();
         Self {
-            cipher: cbc::Encryptor::new(key.into(), &vector.into()),
+            key: *key,
+            vector: u128::from(number).to_be_bytes(),
             rest: Vec::with_capacity(BLOCK_BYTES),
         }
     }
@@ -130,9 +134,12 @@ impl Segment {
         let whole = blocks.len() - blocks.len() % BLOCK_BYTES;
         self.rest.extend_from_slice(&blocks[whole..]);
         blocks.truncate(whole);
+        let mut cipher = cbc::Encryptor::<Aes128>::new(&self.key.into(), &self.vector.into());
         for block in blocks.chunks_exact_mut(BLOCK_BYTES) {
-            self.cipher
-                .encrypt_block_mut(GenericArray::from_mut_slice(block));
+            cipher.encrypt_block_mut(GenericArray::from_mut_slice(block));
+        }
+        if let Some(last) = blocks.last_chunk() {
+            self.vector = *last;
         }
         blocks.into()
     }

@@ -4,6 +4,8 @@
 mod packet;
 mod payload;
 
+use serde::{Deserialize, Serialize};
+
 use packet::{AUDIO_PID, Counters, PMT_PID, VIDEO_PID};
 
 use crate::codec::{AudioConfig, AudioFormat, VideoConfig, VideoFormat};
@@ -50,7 +52,7 @@ fn audio_stream_type(config: &AudioConfig) -> Option<u8> {
 }
 
 /// Writes the packets of one stream. Counters go on from segment to segment.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Multiplexer {
     counters: Counters,
     /// The stream types of the newest program map, and its version.

@@ -2,7 +2,8 @@
 //! lost or repeated.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,13 +17,17 @@ use testbed::program;
 
 /// Upgrades of each server.
 const UPGRADES: usize = 3;
+/// HLS with parts.
+const LOW_LATENCY: &str = "hls_low_latency on; hls_fragment 1; hls_window 6;";
+/// HLS whose segments are encrypted.
+const ENCRYPTED: &str = "hls_fragment 1; hls_window 6; hls_keys on; hls_fragments_per_key 3;";
 
 /// A directory that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
-        let name = format!("millrace-upgrade-{}", std::process::id());
+    fn new(name: &str) -> Result<Self> {
+        let name = format!("millrace-upgrade-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path)?;
         Ok(Self(path))
@@ -48,7 +53,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(role: &'static str, directory: &Path, arguments: &[&str]) -> Result<Self> {
+    /// `hls` are directives of `hls { … }`.
+    fn start(role: &'static str, directory: &Path, hls: &str, arguments: &[&str]) -> Result<Self> {
         let installed = directory.join(role);
         install(&program(role)?, &installed)?;
         let log = directory.join(format!("{role}.log"));
@@ -64,7 +70,10 @@ impl Server {
             ])
             .args([
                 "--set",
-                "vhost __defaultVhost__ { http_remux { enabled on; } }",
+                &format!(
+                    "vhost __defaultVhost__ {{ http_remux {{ enabled on; }} \
+                     hls {{ enabled on; {hls} }} }}"
+                ),
             ])
             .args([
                 "--set",
@@ -190,11 +199,16 @@ impl Players {
 
 #[test]
 fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("players")?;
     let directory = &scratch.0;
-    let origin = Server::start("rtmp-origin", directory, &[])?;
+    let origin = Server::start("rtmp-origin", directory, LOW_LATENCY, &[])?;
     let upstream = origin.rtmp.to_string();
-    let edge = Server::start("rtmp-edge", directory, &["--origin", &upstream])?;
+    let edge = Server::start(
+        "rtmp-edge",
+        directory,
+        LOW_LATENCY,
+        &["--origin", &upstream],
+    )?;
     let url = |address: SocketAddr| format!("rtmp://{address}/live/s");
     let publisher = url(origin.rtmp);
     let publish = ["--publish", "generated", "--publish-url", &*publisher];
@@ -205,12 +219,14 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
         format!("http://{}/live/s.flv", origin.http),
         format!("ws://{}/live/s.flv", edge.http),
         format!("http://{}/live/s.flv", edge.http),
+        format!("http://{}/live/s.m3u8", origin.http),
+        format!("http://{}/live/s.m3u8", edge.http),
     ];
     for (number, url) in others.iter().enumerate() {
         players.push(Players::start(directory, number + 1, url, &[])?);
     }
-    edge.wait_for_line("play live/s", 15)?;
-    origin.wait_for_line("play live/s", 11)?;
+    edge.wait_for_line("play live/s", 20)?;
+    origin.wait_for_line("play live/s", 16)?;
     let before = [origin.clients()?, edge.clients()?];
     for number in 1..=UPGRADES {
         for server in [&origin, &edge] {
@@ -220,10 +236,15 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
             server.wait_for_line("the HTTP API answers", 1 + number)?;
         }
     }
-    ensure!(
-        [origin.clients()?, edge.clients()?] == before,
-        "the clients are others"
-    );
+    // Players by HLS make their second connection when they have a playlist.
+    for (server, before) in [&origin, &edge].into_iter().zip(before) {
+        let after = server.clients()?;
+        ensure!(
+            before.iter().all(|client| after.contains(client)),
+            "{}: clients are gone: {before:?}, {after:?}",
+            server.role
+        );
+    }
 
     // What cannot take over is told, and nobody notices.
     for (script, reason) in [
@@ -264,4 +285,103 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
         players.finish()?;
     }
     Ok(())
+}
+
+/// A connection of HTTP/1.1 that stays.
+struct KeptAlive(BufReader<TcpStream>);
+
+impl KeptAlive {
+    fn connect(address: SocketAddr) -> Result<Self> {
+        Ok(Self(BufReader::new(TcpStream::connect(address)?)))
+    }
+
+    fn ask(&mut self, path: &str) -> Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Ok(self.0.get_mut().write_all(request.as_bytes())?)
+    }
+
+    /// The body of an answer, which has to be good.
+    fn answer(&mut self) -> Result<Vec<u8>> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            ensure!(self.0.read_line(&mut head)? > 0, "the end after {head:?}");
+        }
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let (_, length) = head.split_once("Content-Length: ").context("no length")?;
+        let length = length.lines().next().context("no length")?.parse()?;
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        self.ask(path)?;
+        self.answer()
+    }
+
+    fn get_text(&mut self, path: &str) -> Result<String> {
+        Ok(String::from_utf8(self.get(path)?)?)
+    }
+}
+
+/// The first line of a playlist that is a URI.
+fn first_uri(playlist: &str) -> Result<String> {
+    let mut lines = playlist.lines();
+    let uri = lines.find(|line| !line.starts_with('#') && !line.is_empty());
+    Ok(format!("/live/{}", uri.context("no URI")?))
+}
+
+#[test]
+fn playlists_segments_and_keys_go_on_after_an_upgrade() -> Result<()> {
+    let scratch = Scratch::new("hls")?;
+    let origin = Server::start("rtmp-origin", &scratch.0, ENCRYPTED, &[])?;
+    let publisher = format!("rtmp://{}/live/s", origin.rtmp);
+    let publish = ["--publish", "generated", "--publish-url", &*publisher];
+    let watcher = Players::start(&scratch.0, 0, &publisher, &publish)?;
+    origin.wait_for_line("play live/s", 5)?;
+    let mut connection = KeptAlive::connect(origin.http)?;
+    let media = first_uri(&connection.get_text("/live/s.m3u8")?)?;
+    let before = connection.get_text(&media)?;
+    let segment = first_uri(&before)?;
+    let bytes = connection.get(&segment)?;
+    let (_, key) = before
+        .split_once("METHOD=AES-128,URI=\"")
+        .context("no key")?;
+    let key = format!("/live/{}", key.split('"').next().context("no key")?);
+    let secret = connection.get(&key)?;
+
+    // The half of a request that has come before the upgrade is not lost either.
+    let (begin, end) = media.split_at(media.len() / 2);
+    let stream = connection.0.get_mut();
+    stream.write_all(format!("GET {begin}").as_bytes())?;
+    origin.wait_for_line("play live/s", 6)?;
+    let (done, said) = origin.upgrade()?;
+    ensure!(done, "{said}\n{}", origin.log());
+    origin.wait_for_line("the HTTP API answers", 2)?;
+    let stream = connection.0.get_mut();
+    stream.write_all(format!("{end} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let after = String::from_utf8(connection.answer()?)?;
+
+    let value = |playlist: &str, tag: &str| -> Option<u64> {
+        let (_, value) = playlist.split_once(tag)?;
+        value.lines().next()?.parse().ok()
+    };
+    let sequence = "#EXT-X-MEDIA-SEQUENCE:";
+    let numbers = [value(&before, sequence), value(&after, sequence)];
+    ensure!(
+        numbers[0].is_some()
+            && numbers[1] >= numbers[0]
+            && numbers[1] <= numbers[0].map(|it| it + 9),
+        "{before}\n{after}"
+    );
+    ensure!(!after.contains("DISCONTINUITY"), "{after}");
+    ensure!(connection.get(&segment)? == bytes, "{segment} has changed");
+    ensure!(connection.get(&key)? == secret, "{key} has changed");
+    // What comes next continues what has been, and has the segments of before.
+    wait_for("another segment", || {
+        let playlist = connection.get_text(&media)?;
+        Ok(!playlist.contains("DISCONTINUITY") && value(&playlist, sequence) > numbers[1])
+    })?;
+    ensure!(!origin.log().contains("begins anew"), "{}", origin.log());
+    watcher.finish()
 }

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use mp4_atom::{Ac3SpecificBox, Dops, OpusChannelMapping};
 use rtmp_proto::wire::message::FourCc;
 use rtmp_proto::wire::message::audio::AudioCodec;
+use serde::{Deserialize, Serialize};
 
+use super::atom_format;
 use super::bits::Bits;
 
 /// The configuration of an audio decoder, and what a playlist says of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AudioConfig {
     pub(crate) format: AudioFormat,
     /// Samples per second; the timescale of the track.
@@ -16,21 +18,22 @@ pub(crate) struct AudioConfig {
     pub(crate) channels: u16,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AudioFormat {
     Aac(Aac),
     /// MPEG-1 or MPEG-2 audio, layer III (ISO/IEC 11172-3, 13818-3).
     Mp3,
     /// RFC 6716; the box of "Encapsulation of Opus in ISO Base Media File Format".
-    Opus(Dops),
+    Opus(#[serde(with = "atom_format")] Dops),
     /// ETSI TS 102 366.
-    Ac3(Ac3SpecificBox),
+    Ac3(#[serde(with = "atom_format")] Ac3SpecificBox),
 }
 
 /// AAC's `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Aac {
     /// As it came.
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
     pub(crate) config: Bytes,
     /// The audio object type: 2 is AAC LC, 5 and 29 are HE-AAC.
     pub(crate) object_type: u8,

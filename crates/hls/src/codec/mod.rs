@@ -1,6 +1,7 @@
 //! What decoders' configurations say: RTMP's sequence headers, and the heads of frames
 //! where a codec has none.
 
+mod atom_format;
 mod audio;
 mod bits;
 mod describe;
@@ -14,8 +15,10 @@ pub(crate) use video::{VideoConfig, VideoFormat};
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The size of a picture, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
     /// Pixels in a row.
     pub width: u16,

@@ -5,11 +5,12 @@ use std::fmt::Write;
 use mp4_atom::{Atom, Av1c, Avcc, Hvcc, VpcC};
 use rtmp_proto::wire::message::FourCc;
 use rtmp_proto::wire::message::video::VideoCodec;
+use serde::{Deserialize, Serialize};
 
-use super::{Resolution, size};
+use super::{Resolution, atom_format, size};
 
 /// The configuration of a video decoder, and what a playlist says of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct VideoConfig {
     pub(crate) format: VideoFormat,
     /// `None` if its sequence header does not say it.
@@ -17,16 +18,16 @@ pub(crate) struct VideoConfig {
 }
 
 /// The decoder configuration record of each codec, as its container's box has it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum VideoFormat {
     /// H.264 (ISO/IEC 14496-15 §5.3.3.1).
-    Avc(Avcc),
+    Avc(#[serde(with = "atom_format")] Avcc),
     /// H.265 (ISO/IEC 14496-15 §8.3.3.1).
-    Hevc(Hvcc),
+    Hevc(#[serde(with = "atom_format")] Hvcc),
     /// AV1 (AV1 Codec ISO Media File Format Binding §2.3).
-    Av1(Av1c),
+    Av1(#[serde(with = "atom_format")] Av1c),
     /// VP9 (VP Codec ISO Media File Format Binding).
-    Vp9(VpcC),
+    Vp9(#[serde(with = "atom_format")] VpcC),
 }
 
 /// The kinds of NAL units that are asked for (ITU-T H.264 table 7-1, H.265 table 7-1).

@@ -1,5 +1,7 @@
 //! Packets, sections and PES headers (ISO/IEC 13818-1 §2.4).
 
+use serde::{Deserialize, Serialize};
+
 use crate::segmenter::track::Ticks;
 
 /// The length of a packet.
@@ -11,7 +13,7 @@ pub(super) const VIDEO_PID: u16 = 0x100;
 pub(super) const AUDIO_PID: u16 = 0x101;
 
 /// The continuity counters, of which each counts the packets of a PID.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counters {
     pub(super) pat: u8,
     pub(super) pmt: u8,

@@ -13,7 +13,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use crate::encryption::KEY_BYTES;
 use crate::segmenter::{Container, Initialization, Output, Part, SegmentEnd, Settings};
 
 /// A playlist has at least so many target durations of segments (RFC 8216 §6.2.2).
@@ -27,7 +29,7 @@ const MAX_LISTED: usize = 500;
 const MAX_KEPT: usize = 1000;
 
 /// How a playlist is made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlaylistSettings {
     /// How its segments are made.
     pub segments: Settings,
@@ -38,11 +40,11 @@ pub struct PlaylistSettings {
     pub first_segment: u64,
 }
 
-/// The playlists of one stream.
+/// The playlists of one stream. They can be written down, and go on where they are read.
 ///
 /// It is told of each output of the segmenter, in order. The bytes of parts are appended
 /// to one log; the playlist counts where they lie, from offset 0 on.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Playlist {
     settings: PlaylistSettings,
     target: Option<Duration>,
@@ -70,18 +72,18 @@ pub struct Playlist {
     has_broken_promise: bool,
     /// The keys of listed segments and of the next one, by the number of the first segment
     /// that each encrypts.
-    keys: VecDeque<(u64, Bytes)>,
+    keys: VecDeque<(u64, [u8; KEY_BYTES])>,
     ended: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Versioned {
     version: u64,
     initialization: Initialization,
 }
 
 /// A segment of the playlist.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Segment {
     parts: Vec<ListedPart>,
     /// `EXTINF`; `None` while parts are to come.
@@ -98,7 +100,7 @@ struct Segment {
 }
 
 /// A part of a listed segment.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct ListedPart {
     range: Range<u64>,
     duration: Duration,
@@ -173,7 +175,7 @@ impl Playlist {
             }
             Output::Key(key) => {
                 let number = self.next_segment();
-                self.keys.push_back((number, Bytes::copy_from_slice(key)));
+                self.keys.push_back((number, *key));
             }
             Output::Part(part) => self.push_part(part, now_ms),
             Output::SegmentEnd(end) => self.end_segment(end),
@@ -248,7 +250,7 @@ impl Playlist {
             Resource::Key(number) => {
                 let mut keys = self.keys.iter();
                 let (_, key) = keys.find(|(known, _)| *known == number)?;
-                Some(Found::Bytes(key.clone()))
+                Some(Found::Bytes(Bytes::copy_from_slice(key)))
             }
             Resource::Segment(number) => match self.segment(number) {
                 Some(segment) if segment.duration.is_some() => segment.range().map(Found::Log),

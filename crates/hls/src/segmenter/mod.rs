@@ -18,6 +18,7 @@ pub use settings::{Container, Settings};
 use bytes::Bytes;
 use rtmp_proto::wire::media::Codec;
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{AudioConfig, VideoConfig};
 use groups::Groups;
@@ -31,7 +32,8 @@ pub use crate::codec::Resolution;
 const MAX_TIME_MS: u64 = 1 << 45;
 /// Time that goes back by more than this has jumped.
 const MAX_STEP_BACK: Ticks = 1000 * TICKS_PER_MS;
-/// Makes segments out of a stream's messages.
+/// Makes segments out of a stream's messages. It can be written down between two messages, and
+/// goes on where it is read.
 ///
 /// ```text
 ///            first keyframe, or sound where there are no pictures
@@ -40,7 +42,7 @@ const MAX_STEP_BACK: Ticks = 1000 * TICKS_PER_MS;
 ///      └────────────────────────────────────────────────────────────┘
 ///             another publication, times that jump, the end
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Segmenter {
     limits: Limits,
     /// The length of all segments so far.
@@ -77,7 +79,7 @@ enum Kind {
     Audio,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum State {
     /// There is no segment. What comes since `since` is not wanted yet.
     Waiting { since: Option<Ticks> },
@@ -86,7 +88,7 @@ enum State {
 }
 
 /// The segment that has begun.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Segment {
     start: Ticks,
     /// Where the next part begins.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rtmp_proto::wire::media::Codec;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::Resolution;
 use crate::encryption::KEY_BYTES;
@@ -33,9 +34,10 @@ pub enum Output {
 }
 
 /// The tracks of segments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Initialization {
     /// The initialization section; empty in MPEG-TS, which has none.
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
     pub bytes: Bytes,
     /// The tracks' codecs for `CODECS`, separated by commas.
     pub codecs: String,

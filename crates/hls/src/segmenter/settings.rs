@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::track::{TICKS_PER_MS, Ticks, VIDEO_TIMESCALE};
 
 /// How segments are made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The segments' container.
     pub container: Container,
@@ -46,7 +48,7 @@ impl Default for Settings {
 }
 
 /// The container of segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Container {
     /// Fragmented MP4 (ISO/IEC 14496-12).
     Fmp4,
@@ -63,7 +65,7 @@ const MIN_PART: Ticks = 20 * TICKS_PER_MS;
 const MAX_FRAGMENT: Ticks = 3600 * SECOND;
 
 /// The settings in ticks, and the target duration.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Limits {
     pub(super) part: Ticks,
     pub(super) fragment: Ticks,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{AudioConfig, VideoConfig};
 
@@ -14,8 +15,9 @@ pub(crate) const VIDEO_TIMESCALE: u32 = 90_000;
 pub(crate) const TICKS_PER_MS: u64 = 90;
 
 /// The sample of a track: a picture, or a frame of sound.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sample {
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
     pub(crate) data: Bytes,
     /// When it is decoded, in the track's timescale.
     pub(crate) dts: u64,
@@ -45,7 +47,7 @@ impl TrackConfig for AudioConfig {
 }
 
 /// A track of the stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Track<C> {
     /// The configuration of the samples that are queued; `None` while the track is not
     /// part of the segments.
@@ -246,7 +248,7 @@ fn rescale(count: u64, from: u32, to: u32) -> u64 {
 /// each other are placed without gaps, and the count is led after the mean of the
 /// times, so that it never differs by more than a millisecond for long: by rates that are a
 /// little off, sound would else drift away from the pictures.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct SampleClock {
     rate: u32,
     /// Where the next frame is expected, in samples.

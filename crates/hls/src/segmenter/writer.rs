@@ -1,6 +1,7 @@
 //! The containers, behind one interface.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::output::{Initialization, LeftOutReason};
 use super::settings::Container;
@@ -10,7 +11,7 @@ use crate::fmp4;
 use crate::mpegts::{self, Multiplexer};
 
 /// Writes samples into a container.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Writer {
     Fmp4 {
         /// The number of the next fragment.

@@ -10,6 +10,8 @@ use data_encoding::HEXLOWER;
 use hls::encryption::Encryptor;
 use hls::segmenter::{Output, Part, SegmentEnd};
 
+use crate::properties::handed_over;
+
 fn part(bytes: &[u8]) -> Output {
     Output::Part(Part {
         bytes: Bytes::copy_from_slice(bytes),
@@ -56,11 +58,15 @@ fn each_segment_decrypts_to_its_parts_and_keys_change_where_asked() {
             pictures: 1,
         }));
     }
-    let new_key = || {
+    let mut new_key = || {
         keys += 1;
         Ok::<_, Infallible>([keys; 16])
     };
-    let Ok(()) = encryptor.encrypt(&mut outputs, new_key);
+    // Handed over within a segment, between its parts.
+    let mut rest = outputs.split_off(2);
+    let Ok(()) = encryptor.encrypt(&mut outputs, &mut new_key);
+    let Ok(()) = handed_over(&encryptor).encrypt(&mut rest, new_key);
+    outputs.extend(rest);
     let (mut number, mut key, mut bytes) = (5, [0; 16], Vec::new());
     let mut first_of_key = Vec::new();
     for output in outputs {

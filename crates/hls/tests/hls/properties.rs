@@ -7,6 +7,8 @@ use hls::playlist::{Found, MediaPlaylist, Playlist, PlaylistSettings, Reload, Re
 use hls::segmenter::{Container, Output, Segmenter, Settings};
 use proptest::prelude::*;
 use rtmp_proto::wire::{Message, MessageType};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::encoder::message;
 use crate::packets::TransportReader;
@@ -44,12 +46,28 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// `value`, written down and read.
+pub(crate) fn handed_over<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    let bytes = rmp_serde::to_vec_named(value).expect("it can be written");
+    rmp_serde::from_slice(&bytes).expect("it can be read")
+}
+
 /// What a segmenter makes of these events, with the messages' times.
 fn run(settings: &Settings, events: &[Event]) -> Vec<Output> {
+    run_with(settings, events, |segmenter| segmenter)
+}
+
+/// The same, with what `between` gives back for the segmenter before each event.
+fn run_with(
+    settings: &Settings,
+    events: &[Event],
+    between: impl Fn(Segmenter) -> Segmenter,
+) -> Vec<Output> {
     let mut segmenter = Segmenter::new(settings);
     let mut out = Vec::new();
     let mut now = 0u64;
     for event in events {
+        segmenter = between(segmenter);
         let message = match event {
             Event::VideoHeader(config) => video_header(*config, now),
             Event::AudioHeader(rate) => audio_header(*rate, now),
@@ -162,6 +180,31 @@ fn check_playlist(settings: &Settings, outputs: &[Output]) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_segmenter_and_its_playlist_go_on_where_they_are_read(
+        events in prop::collection::vec(event(), 0..120),
+        is_mpegts in any::<bool>(),
+    ) {
+        let container = if is_mpegts { Container::MpegTs } else { Container::Fmp4 };
+        let settings = settings(container, 1_000, 200, true);
+        let outputs = run(&settings, &events);
+        prop_assert_eq!(&run_with(&settings, &events, |it| handed_over(&it)), &outputs);
+        let new = || Playlist::new(PlaylistSettings {
+            segments: settings.clone(),
+            window: Duration::from_secs(4),
+            first_segment: 7,
+        });
+        let (mut one, mut other) = (new(), new());
+        let form = MediaPlaylist { low_latency: !is_mpegts, skip: false };
+        let uri = |resource: Resource| resource.name(container);
+        for output in &outputs {
+            one.push(output, Some(1_700_000_000_000));
+            other = handed_over(&other);
+            other.push(output, Some(1_700_000_000_000));
+            prop_assert_eq!(other.media(form, &uri), one.media(form, &uri));
+        }
+    }
 
     #[test]
     fn any_messages_make_whole_segments(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use conf_kit::{Diagnostic, Diagnostics, Directive};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::model::Vhost;
 use super::setting::{Setting, apply, settings};
@@ -58,7 +58,7 @@ impl Default for Hls {
 }
 
 /// `hls_keys on; …`: segments are encrypted by AES-128.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HlsKeys {
     /// `hls_fragments_per_key`: number of segments that have one key.
     pub fragments_per_key: u32,
@@ -71,7 +71,7 @@ pub struct HlsKeys {
 }
 
 /// The files that HLS is written to, in a directory that another server serves, say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HlsFiles {
     /// `hls_path`: the directory.
     pub path: PathBuf,

@@ -40,8 +40,8 @@ use rtmp_proto::session::{Parameters, StreamKey};
 use tokio::sync::watch;
 
 pub(crate) use self::hls::{
-    FeedReader, Finished, HlsKeySettings, HlsLog, HlsOutput, HlsSettings, KeyUri, Packager,
-    Queries, StartedPackager,
+    FeedItem, FeedReader, Finished, HlsKeySettings, HlsLog, HlsOutput, HlsPart, HlsSettings,
+    KeyUri, Packager, Queries, StartedPackager,
 };
 pub(crate) use self::log::FlvFraming;
 pub(crate) use self::log::LAYOUT as LOG_LAYOUT;

@@ -15,6 +15,7 @@ use hls::playlist::{Found, Resource};
 use hls::segmenter::Container;
 use jiff::Timestamp;
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{HlsFiles, HlsKeys};
@@ -88,12 +89,27 @@ pub(super) struct StreamFiles {
 }
 
 /// Names of files below `hls_path`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Names {
     segments: BTreeMap<u64, String>,
     initializations: BTreeMap<u64, String>,
     /// Below the directory of keys.
     keys: BTreeMap<u64, String>,
+}
+
+/// The files of one stream for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FilesPart {
+    config: HlsFiles,
+    keys: Option<HlsKeys>,
+    names: Names,
+}
+
+impl FilesPart {
+    /// True if files are written like this by these settings, too.
+    pub(super) fn is_of(&self, config: &HlsFiles, keys: Option<&HlsKeys>) -> bool {
+        self.config == *config && self.keys.as_ref() == keys
+    }
 }
 
 impl FileWriter {
@@ -257,6 +273,20 @@ impl StreamFiles {
             is_removed_at_end,
             has_warned: AtomicBool::new(false),
         }
+    }
+
+    /// The files for the program that the process becomes. Nothing may be queued.
+    pub(super) fn part(&self) -> FilesPart {
+        FilesPart {
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            names: lock(&self.names).clone(),
+        }
+    }
+
+    /// Goes on with files that this process has written before.
+    pub(super) fn take_over(&self, part: FilesPart) {
+        *lock(&self.names) = part.names;
     }
 
     /// Logs, once, that something could not be written.

@@ -8,6 +8,7 @@
 mod asked;
 mod files;
 mod packagers;
+mod part;
 mod playlists;
 mod sessions;
 
@@ -29,6 +30,7 @@ pub(super) use asked::Asked;
 use asked::Target;
 use files::FileWriter;
 use packagers::Packagers;
+pub(super) use part::HlsServerPart;
 pub(super) use sessions::SessionUse;
 use sessions::Sessions;
 

@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::StreamKey;
+use tokio::sync::{mpsc, oneshot};
 
 use super::asked::container;
 use super::files::{StreamFiles, Written};
+use super::part::PackagerPart;
 use crate::config::{self, Config, HlsKeys, Vhost};
+use crate::hand_over::{HandOverError, HandedOver, Inherited};
 use crate::server::Server;
 use crate::server::file_names;
 use crate::server::hooks::SegmentEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::upstream;
 use crate::stream::{
-    FeedReader, Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri, Packager,
-    StartedPackager, Stream, Subscription, lock,
+    FeedItem, FeedReader, Finished, HlsKeySettings, HlsOutput, HlsPart, HlsSettings, KeyUri,
+    Packager, StartedPackager, Stream, Subscription, lock,
 };
 use crate::uri::encode_path;
 
@@ -166,40 +169,100 @@ fn start(
     vhost: &Vhost,
 ) -> std::io::Result<Arc<HlsOutput>> {
     let hls = &vhost.hls;
+    let started = stream.start_hls(settings(hls, stream.key()))?;
+    let files = new_files(stream, hls);
+    log::info!("{}: HLS begins", stream.key());
+    Ok(spawn(server, stream, hls, started, files))
+}
+
+/// The files that `stream` is to be written to.
+fn new_files(stream: &Stream, hls: &config::Hls) -> Option<Arc<StreamFiles>> {
+    let config = hls.files.clone()?;
+    let is_removed = !hls.dispose.is_zero();
+    let (key, keys) = (stream.key().clone(), hls.keys.clone());
+    let files = StreamFiles::new(key, config, keys, container(hls), is_removed);
+    Some(Arc::new(files))
+}
+
+/// Goes on with a packager that this process has had before. Nobody may publish yet.
+///
+/// # Errors
+/// It is of another form, or has other settings: the next one begins when it is wanted.
+pub(super) fn resume(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    part: PackagerPart,
+    inherited: &mut Inherited,
+) -> Result<(), HandOverError> {
+    let missing = |what: &str| HandOverError::Missing(what.to_owned());
+    let config = server.config();
+    let vhost = config.vhost(&stream.key().vhost);
+    let hls = vhost.map(|vhost| &vhost.hls).filter(|hls| hls.enabled);
+    let hls = hls.ok_or_else(|| missing("HLS of its vhost"))?;
+    let files = new_files(stream, hls);
+    match (&files, &hls.files, part.files) {
+        (None, _, None) => {}
+        (Some(files), Some(config), Some(part)) if part.is_of(config, hls.keys.as_ref()) => {
+            files.take_over(part);
+        }
+        _ => return Err(missing("file of its by the settings of the vhost")),
+    }
+    let settings = settings(hls, stream.key());
+    let started = stream.take_over_hls(&part.hls, settings, inherited)?;
+    spawn(server, stream, hls, started, files);
+    Ok(())
+}
+
+/// Has a packager run.
+fn spawn(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    hls: &config::Hls,
+    started: StartedPackager,
+    files: Option<Arc<StreamFiles>>,
+) -> Arc<HlsOutput> {
     let StartedPackager {
         packager,
         reader,
         finished,
-    } = stream.start_hls(settings(hls, stream.key()))?;
+    } = started;
     let output = packager.output().clone();
-    let files = hls.files.clone().map(|config| {
-        let container = output.container();
-        let is_removed = !hls.dispose.is_zero();
-        let keys = hls.keys.clone();
-        let files = StreamFiles::new(stream.key().clone(), config, keys, container, is_removed);
-        Arc::new(files)
-    });
     if let Some(files) = &files {
         server.hls.files.register(files);
     }
+    let (freeze, frozen) = mpsc::unbounded_channel();
     let running = Running {
         stream: stream.clone(),
         hls: hls.clone(),
         output: output.clone(),
+        freeze,
     };
     lock(&server.hls.packagers.running).insert(stream.id(), running);
-    log::info!("{}: HLS begins", stream.key());
     let task = PackagerTask {
         server: server.clone(),
         stream: stream.clone(),
         packager,
         files,
         dispose: hls.dispose,
+        frozen,
     };
     task.report(&finished);
     tokio::spawn(task.run(reader));
-    Ok(output)
+    output
 }
+
+/// A packager that stands still.
+#[derive(Debug)]
+pub(super) struct FrozenPackager {
+    /// Id of its stream.
+    pub(super) stream: u64,
+    pub(super) part: HlsPart,
+    pub(super) handed_over: HandedOver,
+    pub(super) files: Option<Arc<StreamFiles>>,
+}
+
+/// Who has a packager stand still gets what it has; `None` if it cannot be handed over.
+type Freeze = oneshot::Sender<Result<Option<FrozenPackager>, HandOverError>>;
 
 /// A packager that runs, as those see it that start and end packagers.
 #[derive(Debug)]
@@ -207,6 +270,8 @@ struct Running {
     stream: Arc<Stream>,
     hls: config::Hls,
     output: Arc<HlsOutput>,
+    /// Has it stand still.
+    freeze: mpsc::UnboundedSender<Freeze>,
 }
 
 /// The reason why a packager runs no more.
@@ -228,6 +293,8 @@ struct PackagerTask {
     packager: Packager,
     files: Option<Arc<StreamFiles>>,
     dispose: Duration,
+    /// Requests to stand still.
+    frozen: mpsc::UnboundedReceiver<Freeze>,
 }
 
 impl PackagerTask {
@@ -261,7 +328,10 @@ impl PackagerTask {
             packager,
             files,
             dispose,
+            frozen,
         } = self;
+        // Whoever asks from now on learns that there is nothing to hand over.
+        drop(frozen);
         let Some(files) = files else { return };
         let writer = &server.hls.files;
         if let PackagerEnd::StreamEnded = end {
@@ -304,9 +374,8 @@ impl PackagerTask {
                     let Some(batch) = batch else {
                         return PackagerEnd::Unwanted;
                     };
-                    match self.packager.take(&batch) {
-                        Ok(finished) => self.report(&finished),
-                        Err(error) => return PackagerEnd::Failed(error),
+                    if let Err(error) = self.take(&batch) {
+                        return PackagerEnd::Failed(error);
                     }
                 }
                 // An error cannot be: the sender is the stream's, which we hold.
@@ -320,8 +389,38 @@ impl PackagerTask {
                         return PackagerEnd::Unwanted;
                     }
                 }
+                // There is a sender as long as it runs.
+                Some(freeze) = self.frozen.recv() => {
+                    // Nobody publishes any more: nothing comes behind what is queued.
+                    while let Some(batch) = reader.take_queued() {
+                        if let Err(error) = self.take(&batch) {
+                            return PackagerEnd::Failed(error);
+                        }
+                    }
+                    // An error means that the upgrade has been given up.
+                    let _ = freeze.send(self.part());
+                    self.server.safepoint.pass().await;
+                }
             }
         }
+    }
+
+    fn take(&mut self, batch: &[FeedItem]) -> std::io::Result<()> {
+        let finished = self.packager.take(batch)?;
+        self.report(&finished);
+        Ok(())
+    }
+
+    /// What it has, for the program that the process becomes.
+    fn part(&self) -> Result<Option<FrozenPackager>, HandOverError> {
+        let mut handed_over = HandedOver::default();
+        let part = self.packager.part(&self.stream, &mut handed_over)?;
+        Ok(part.map(|part| FrozenPackager {
+            stream: self.stream.id(),
+            part,
+            handed_over,
+            files: self.files.clone(),
+        }))
     }
 
     /// The stream has ended: viewers get what is left.
@@ -373,6 +472,33 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
 }
 
 impl Packagers {
+    /// Has all packagers package what is queued, and stand still until the server goes on.
+    ///
+    /// # Errors
+    /// One cannot be written down.
+    pub(super) async fn freeze(&self) -> Result<Vec<FrozenPackager>, HandOverError> {
+        let asked = |running: &Running| {
+            let (sender, answer) = oneshot::channel();
+            // Where it has ended meanwhile, there is no answer.
+            let _ = running.freeze.send(sender);
+            answer
+        };
+        let answers: Vec<_> = lock(&self.running).values().map(asked).collect();
+        let mut frozen = Vec::new();
+        for answer in answers {
+            if let Ok(packager) = answer.await {
+                frozen.extend(packager?);
+            }
+        }
+        Ok(frozen)
+    }
+
+    /// Ids of the streams that viewers without a session play.
+    pub(super) fn without_session(&self) -> Vec<u64> {
+        let known = lock(&self.without_session);
+        known.values().map(|it| it.stream().id()).collect()
+    }
+
     /// The stream that a viewer without a session asks for.
     pub(super) fn subscribe(&self, server: &Arc<Server>, wanted: &Wanted) -> Subscription {
         let stream = server.stream(&wanted.key, &wanted.vhost);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use crate::server::Server;
 use crate::server::client::{Activity, Client, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::hooks::StreamEvent;
-use crate::server::http::wanted::{Refusal, Wanted};
+use crate::server::http::wanted::{Refusal, Wanted, WantedPart};
 use crate::server::quotas::counted_address;
 use crate::server::refusal::{Denial, RefusalReason};
 use crate::stream::{Stream, Subscription, lock};
@@ -37,6 +38,25 @@ pub(super) fn new_token() -> Result<String, Refusal> {
     let filled = random.fill(&mut token);
     filled.map_err(|_| Refusal::new(503, "the system gives no random bytes"))?;
     Ok(format!("{:032x}", u128::from_be_bytes(token)))
+}
+
+/// The sessions for the program that the process becomes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SessionsPart {
+    sessions: Vec<SessionPart>,
+    /// Those that have been dismissed, the oldest first.
+    dismissed: Vec<SessionId>,
+}
+
+/// A session that has been admitted.
+#[derive(Debug, Serialize, Deserialize)]
+struct SessionPart {
+    id: SessionId,
+    client: u64,
+    wanted: WantedPart,
+    /// Id of the stream that it plays.
+    stream: u64,
+    begun: StatsSnapshot,
 }
 
 /// The sessions of a server.
@@ -72,7 +92,7 @@ impl Dismissed {
 
 /// What tells sessions apart. A token that others get to know is worth no session to them:
 /// from another address, whoever brings it has to pass the checks again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct SessionId {
     token: Box<str>,
     /// The viewer's [`counted_address`].
@@ -162,6 +182,7 @@ impl RequestOf {
     async fn admit(&self, server: &Arc<Server>) -> Result<Arc<Stream>, Refusal> {
         let (server, request) = (server.clone(), Self::new(&self.0));
         let task = tokio::spawn(async move {
+            let _in_progress = server.safepoint.begin_request().await;
             let asked = || request.wanted.admit(&server, &request.client);
             request.admission.get_or_init(asked).await;
             if request.ended.is_cancelled() {
@@ -212,7 +233,7 @@ impl SessionUse {
     }
 
     /// The viewer, for whom bytes are counted.
-    pub(in crate::server) fn client(&self) -> &Client {
+    pub(in crate::server) fn client(&self) -> &Arc<Client> {
         &self.session.client
     }
 
@@ -307,6 +328,69 @@ impl Session {
 }
 
 impl Sessions {
+    /// The sessions for the program that the process becomes. Those that are not admitted yet
+    /// begin anew.
+    pub(super) fn part(&self) -> SessionsPart {
+        let table = lock(&self.0);
+        let sessions = table.sessions.iter().filter_map(|(id, session)| {
+            let stream = session.subscription()?.stream().id();
+            Some(SessionPart {
+                id: (**id).clone(),
+                client: session.client.id,
+                wanted: session.wanted.part(),
+                stream,
+                begun: session.begun,
+            })
+        });
+        let dismissed = table.dismissed.oldest_first.iter();
+        SessionsPart {
+            sessions: sessions.collect(),
+            dismissed: dismissed.map(|id| (**id).clone()).collect(),
+        }
+    }
+
+    /// Goes on with sessions that this process has had before; the ids of their clients.
+    pub(super) fn take_over(
+        &self,
+        server: &Server,
+        part: SessionsPart,
+        streams: &HashMap<u64, Arc<Stream>>,
+    ) -> Vec<u64> {
+        let now = Instant::now();
+        let mut clients = Vec::new();
+        let mut table = lock(&self.0);
+        for id in part.dismissed {
+            table.dismissed.insert(Arc::new(id));
+        }
+        for part in part.sessions {
+            let taken = || {
+                Some((
+                    server.clients.find(part.client)?,
+                    Wanted::take_over(part.wanted, server)?,
+                    streams.get(&part.stream)?,
+                ))
+            };
+            // It begins anew with the next request, if there is one.
+            let Some((client, wanted, stream)) = taken() else {
+                continue;
+            };
+            clients.push(client.id);
+            let session = Session {
+                begun: part.begun,
+                client,
+                wanted,
+                admission: OnceCell::new_with(Some(Ok(stream.add_subscription()))),
+                has_stopped: AtomicBool::new(false),
+                requests: AtomicUsize::new(0),
+                // Nobody has listened meanwhile.
+                last_request: Mutex::new(now),
+                ended: CancellationToken::new(),
+            };
+            table.sessions.insert(Arc::new(part.id), Arc::new(session));
+        }
+        clients
+    }
+
     /// A new session by this token, or the one that there is.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! ```
 
 pub(super) mod close;
+mod part;
 pub(super) mod response;
 mod send;
 pub(super) mod wanted;
@@ -19,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_flv::answer::Answers;
 use http_flv::request::{self, MAX_HEAD_BYTES, Method, Request};
 use tokio::sync::Semaphore;
@@ -31,11 +32,13 @@ use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::hls;
 use super::http_flv::Play;
 use super::socket::close_gracefully;
+use super::upgrade::Participant;
 use crate::stream::FlvLog;
 use crate::transport::Transport;
 use close::log_end;
+pub(super) use part::HttpPart;
 use response::Response;
-use send::{ConnectionField, Delivery};
+use send::{ConnectionField, Delivery, Unsent};
 use wanted::Refusal;
 
 /// Bytes read at once.
@@ -96,8 +99,12 @@ pub(super) struct Connection {
     pub(super) socket: Transport,
     /// Bytes that came and have not been parsed: further requests.
     input: BytesMut,
+    /// The head of the request for HLS that is being answered.
+    head: Bytes,
     /// A request for HLS has been answered.
     has_answered: bool,
+    /// What is left of an answer that the program before has begun.
+    unsent: Option<Unsent>,
 }
 
 impl Connection {
@@ -108,7 +115,9 @@ impl Connection {
             client,
             socket,
             input: BytesMut::new(),
+            head: Bytes::new(),
             has_answered: false,
+            unsent: None,
         }
     }
 
@@ -154,21 +163,7 @@ impl Connection {
     /// Answers requests for HLS until another comes. Returns the play that it asks for once
     /// there is something to play, with the log to play.
     async fn answer(&mut self, head_only: &mut bool) -> Result<(Box<Play>, FlvLog), NoStream> {
-        let mut first = true;
-        let request = loop {
-            let request = self.read_head(first).await?;
-            first = false;
-            let keep_alive = request.keep_alive;
-            match hls::Asked::parse(&self.server, request) {
-                // Boxed: what waits makes a large future, and few connections wait at a
-                // time for anything but a request.
-                Ok(asked) => Box::pin(self.answer_hls(asked)).await?,
-                Err(other) => break other,
-            }
-            if !keep_alive {
-                return Err(NoStream::Ended(CloseReason::AnsweredHls));
-            }
-        };
+        let request = self.answer_requests().await?;
         *head_only = request.method == Method::Head;
         if request.method == Method::Options {
             return Err(NoStream::Answered(answers(&self.server).options()));
@@ -188,24 +183,50 @@ impl Connection {
         }
     }
 
+    /// Answers requests for HLS until another comes, which is returned.
+    async fn answer_requests(&mut self) -> Result<Box<Request>, NoStream> {
+        let participant = self.server.safepoint.join();
+        let mut keep_alive = true;
+        if let Some(unsent) = self.unsent.take() {
+            keep_alive = unsent.keep_alive;
+            Box::pin(self.send(unsent, &participant)).await?;
+        }
+        while keep_alive {
+            let request = self.read_head(&participant).await?;
+            keep_alive = request.keep_alive;
+            match hls::Asked::parse(&self.server, request) {
+                // Boxed: what waits makes a large future, and few connections wait at a
+                // time for anything but a request.
+                Ok(asked) => Box::pin(self.answer_hls(asked, &participant)).await?,
+                Err(other) => return Ok(other),
+            }
+        }
+        Err(NoStream::Ended(CloseReason::AnsweredHls))
+    }
+
     /// Answers a request for HLS, once there is an answer.
-    async fn answer_hls(&mut self, asked: Box<hls::Asked>) -> Result<(), CloseReason> {
-        let config = self.server.config();
+    async fn answer_hls(
+        &mut self,
+        asked: Box<hls::Asked>,
+        participant: &Participant,
+    ) -> Result<(), CloseReason> {
         let delivery = Delivery {
             head_only: asked.request.method == Method::Head,
             connection: ConnectionField::of_answer_to(&asked.request),
             crossdomain: answers(&self.server).crossdomain,
-            send_timeout: config.idle_timeout,
+            keep_alive: asked.request.keep_alive,
         };
         let response = {
             let (server, client) = (self.server.clone(), self.client.clone());
             // Boxed, and gone when it is answered: those that wait for what comes next are
             // most of all.
             let answer = Box::pin(hls::answer(server, client, asked));
-            self.while_connected(answer).await?
+            self.while_connected(answer, participant).await?
         };
         self.has_answered = true;
-        send::send(&mut self.socket, &self.client, response, delivery).await
+        self.head = Bytes::new();
+        self.send(Unsent::new(response, delivery), participant)
+            .await
     }
 
     /// Waits for an answer while the client is there. What it sends meanwhile is kept, as
@@ -213,12 +234,15 @@ impl Connection {
     async fn while_connected(
         &mut self,
         mut answer: Pin<Box<impl Future<Output = Response>>>,
+        participant: &Participant,
     ) -> Result<Response, CloseReason> {
         let client = self.client.clone();
         loop {
             let room = self.input.len() < MAX_HEAD_BYTES;
             tokio::select! {
                 biased;
+                // Whichever program goes on answers the request.
+                () = participant.frozen() => self.park(participant, None).await,
                 response = &mut answer => return Ok(response),
                 () = client.dismissal() => return Err(CloseReason::Dismissed),
                 read = self.read(), if room => read?,
@@ -228,11 +252,11 @@ impl Connection {
 
     /// Reads a request's head: the first one within `handshake_timeout`, others within that
     /// time after their first byte, which may take `idle_timeout`.
-    async fn read_head(&mut self, first: bool) -> Result<Box<Request>, NoStream> {
+    async fn read_head(&mut self, participant: &Participant) -> Result<Box<Request>, NoStream> {
         let config = self.server.config();
         let mut directive = "handshake_timeout";
         let mut deadline = Instant::now() + config.handshake_timeout;
-        let mut idle = !first && self.input.is_empty();
+        let mut idle = self.has_answered && self.input.is_empty();
         if idle {
             directive = "idle_timeout";
             deadline = Instant::now() + config.idle_timeout;
@@ -250,6 +274,7 @@ impl Connection {
             if may_end || self.input.len() >= MAX_HEAD_BYTES {
                 match request::parse(&self.input) {
                     Ok(Some(request)) => {
+                        self.head = Bytes::copy_from_slice(&self.input[..request.head_bytes]);
                         self.input.advance(request.head_bytes);
                         return Ok(Box::new(request));
                     }
@@ -263,6 +288,7 @@ impl Connection {
             let client = self.client.clone();
             tokio::select! {
                 biased;
+                () = participant.frozen() => self.park(participant, None).await,
                 () = client.dismissal() => {
                     return Err(NoStream::Ended(CloseReason::Dismissed));
                 }

@@ -1,16 +1,23 @@
 //! An answer on its way: HTTP/1.1.
 
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use http_flv::answer::{CORS_FIELDS, SERVER, phrase};
 use http_flv::request::Request;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::response::{Body, Response};
 use crate::server::client::Client;
 use crate::server::connection::close::CloseReason;
 use crate::server::hls::SessionUse;
+use crate::server::upgrade::Participant;
+use crate::stream::{HlsLog, Stream};
 use crate::transport::Transport;
 
 /// The way in which an answer is sent.
@@ -22,8 +29,8 @@ pub(super) struct Delivery {
     pub(super) connection: ConnectionField,
     /// Pages of any site may read it.
     pub(super) crossdomain: bool,
-    /// Time for which the peer may take nothing.
-    pub(super) send_timeout: Duration,
+    /// The connection may have further requests.
+    pub(super) keep_alive: bool,
 }
 
 /// `Connection` of an answer (RFC 9112 §9.3, §9.6).
@@ -47,65 +54,120 @@ impl ConnectionField {
     }
 }
 
-/// Sends `response` over `socket`, and counts its bytes for `client` and the session.
-///
-/// # Errors
-/// The connection is lost, or takes nothing.
-pub(super) async fn send(
-    socket: &mut Transport,
-    client: &Client,
-    response: Response,
-    delivery: Delivery,
-) -> Result<(), CloseReason> {
-    let mut out = head(&response, delivery).into_bytes();
-    let count = |bytes: u64| {
-        let session = response.session.as_ref().map(SessionUse::client);
-        for counted in [Some(client), session].into_iter().flatten() {
-            counted.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
+/// What is left of an answer.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    /// The head, and a body that is no segment.
+    pub(super) bytes: Bytes,
+    /// The rest of the body.
+    pub(super) segment: Option<(Arc<HlsLog>, Range<u64>)>,
+    /// The stream for which bytes are counted.
+    pub(super) stream: Option<Arc<Stream>>,
+    /// The viewer by HLS for whom they are counted.
+    pub(super) viewer: Option<Arc<Client>>,
+    /// Its session does not end meanwhile for want of requests.
+    pub(super) _session: Option<SessionUse>,
+    /// The connection may have further requests.
+    pub(super) keep_alive: bool,
+}
+
+impl Unsent {
+    /// All of `response`.
+    pub(super) fn new(response: Response, delivery: Delivery) -> Self {
+        let mut bytes = head(&response, delivery).into_bytes();
+        let mut segment = None;
+        match response.body {
+            Body::Log(log, range) if !delivery.head_only => segment = Some((log, range)),
+            Body::Text(text) if !delivery.head_only => bytes.extend_from_slice(&text),
+            Body::Empty | Body::Text(_) | Body::Log(..) => {}
         }
-        if let Some(stream) = &response.stream {
-            stream.count_sent(bytes);
-        }
-    };
-    let body = match response.body {
-        _ if delivery.head_only => Body::Empty,
-        ref body => body.clone(),
-    };
-    let limit = delivery.send_timeout;
-    let stalled = |_| CloseReason::Stalled("send_timeout");
-    match body {
-        Body::Empty => {}
-        Body::Text(text) => out.extend_from_slice(&text),
-        Body::Log(log, range) => {
-            // What is not sent at once, for whatever reason, is sent below.
-            let sent = socket.write_more(&out).unwrap_or(0);
-            let rest = &out[sent..];
-            if !rest.is_empty() {
-                timeout(limit, socket.write_all(rest))
-                    .await
-                    .map_err(stalled)??;
-            }
-            count(out.len() as u64);
-            let mut position = range.start;
-            while position < range.end {
-                let sending = socket.send_file(
-                    range.end - position,
-                    |socket| log.send(socket, position, range.end),
-                    |bytes| log.read(position, bytes),
-                );
-                let sent = timeout(limit, sending).await.map_err(stalled)?? as u64;
-                count(sent);
-                position += sent;
-            }
-            timeout(limit, socket.flush()).await.map_err(stalled)??;
-            return Ok(());
+        Self {
+            bytes: bytes.into(),
+            segment,
+            stream: response.stream,
+            viewer: response.session.as_ref().map(|it| it.client().clone()),
+            _session: response.session,
+            keep_alive: delivery.keep_alive,
         }
     }
-    timeout(limit, socket.write_all(&out))
-        .await
-        .map_err(stalled)??;
-    count(out.len() as u64);
-    Ok(())
+
+    fn is_empty(&self) -> bool {
+        let segment = self.segment.as_ref();
+        self.bytes.is_empty() && segment.is_none_or(|(_, range)| range.is_empty())
+    }
+
+    /// Sends what the connection takes; the bytes sent. May be dropped: nothing is sent then.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    async fn send(&self, socket: &mut Transport) -> io::Result<usize> {
+        match &self.segment {
+            None => poll_fn(|context| socket.poll_write(context, &self.bytes)).await,
+            // The head goes with what follows. What is not sent at once, for whatever reason,
+            // is sent as any other bytes.
+            Some(_) if !self.bytes.is_empty() => match socket.write_more(&self.bytes) {
+                Ok(sent @ 1..) => Ok(sent),
+                _ => poll_fn(|context| socket.poll_write(context, &self.bytes)).await,
+            },
+            Some((log, range)) => {
+                let sending = socket.send_file(
+                    range.end - range.start,
+                    |socket| log.send(socket, range.start, range.end),
+                    |bytes| log.read(range.start, bytes),
+                );
+                sending.await
+            }
+        }
+    }
+
+    /// So many bytes have been sent.
+    fn advance(&mut self, sent: usize) {
+        if let Some(viewer) = &self.viewer {
+            viewer.meter.bytes.fetch_add(sent as u64, Ordering::Relaxed);
+        }
+        if let Some(stream) = &self.stream {
+            stream.count_sent(sent as u64);
+        }
+        match &mut self.segment {
+            Some((_, range)) if self.bytes.is_empty() => range.start += sent as u64,
+            _ => self.bytes.advance(sent),
+        }
+    }
+}
+
+impl Connection {
+    /// Sends an answer, and counts its bytes. An upgrade may come in between.
+    ///
+    /// # Errors
+    /// The connection is lost, or takes nothing for `idle_timeout`.
+    pub(super) async fn send(
+        &mut self,
+        mut unsent: Unsent,
+        participant: &Participant,
+    ) -> Result<(), CloseReason> {
+        let limit = self.server.config().idle_timeout;
+        let stalled = |_| CloseReason::Stalled("send_timeout");
+        while !unsent.is_empty() {
+            let sent = tokio::select! {
+                biased;
+                () = participant.frozen() => None,
+                sent = timeout(limit, unsent.send(&mut self.socket)) => Some(sent),
+            };
+            match sent {
+                None => self.park(participant, Some(&unsent)).await,
+                Some(sent) => {
+                    let sent = sent.map_err(stalled)??;
+                    let bytes = &self.client.meter.bytes;
+                    bytes.fetch_add(sent as u64, Ordering::Relaxed);
+                    unsent.advance(sent);
+                }
+            }
+        }
+        timeout(limit, self.socket.flush())
+            .await
+            .map_err(stalled)??;
+        Ok(())
+    }
 }
 
 /// The head of `response`.

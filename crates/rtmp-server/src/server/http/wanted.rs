@@ -9,6 +9,7 @@ use http_flv::answer::Hint;
 use http_flv::request::Request;
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{Parameters, StreamKey};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::{Action, Vhost};
@@ -86,6 +87,18 @@ pub(in crate::server) struct Wanted {
     pub(in crate::server) connect_info: ConnectInfo,
 }
 
+/// A [`Wanted`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct WantedPart {
+    vhost: String,
+    key: StreamKey,
+    path: String,
+    is_tls: bool,
+    is_websocket: bool,
+    parameters: Parameters,
+    connect_info: ConnectInfo,
+}
+
 /// The vhost that `request` names by a parameter, or by its host.
 pub(in crate::server) fn find_vhost(server: &Server, request: &Request) -> Option<Arc<Vhost>> {
     let query = Parameters(request.query.clone());
@@ -124,6 +137,33 @@ impl Wanted {
             is_websocket: request.websocket.is_some(),
             parameters: Parameters(request.query.clone()),
             connect_info,
+        })
+    }
+
+    /// The same for the program that the process becomes.
+    pub(in crate::server) fn part(&self) -> WantedPart {
+        WantedPart {
+            vhost: self.vhost.name.clone(),
+            key: self.key.clone(),
+            path: self.path.clone(),
+            is_tls: self.is_tls,
+            is_websocket: self.is_websocket,
+            parameters: self.parameters.clone(),
+            connect_info: self.connect_info.clone(),
+        }
+    }
+
+    /// What was asked for before this process became this program; `None` if its vhost is
+    /// no longer configured.
+    pub(in crate::server) fn take_over(part: WantedPart, server: &Server) -> Option<Self> {
+        Some(Self {
+            vhost: server.config().vhost(&part.vhost)?.clone(),
+            key: part.key,
+            path: part.path,
+            is_tls: part.is_tls,
+            is_websocket: part.is_websocket,
+            parameters: part.parameters,
+            connect_info: part.connect_info,
         })
     }
 

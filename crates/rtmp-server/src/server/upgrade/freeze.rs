@@ -10,6 +10,7 @@ use super::{Phase, TaskParts};
 use crate::hand_over::{HandOverError, HandedOver};
 use crate::server::Server;
 use crate::server::client::Client;
+use crate::server::hls::HlsServerPart;
 use crate::stream::fanout::{Frozen, PlayerPart};
 use crate::stream::lock;
 
@@ -120,8 +121,13 @@ impl Server {
         // Players that have left a worker meanwhile are tasks' now.
         all_stand().await?;
         let tasks = self.safepoint.take_parts();
-        let written = players.and_then(|players| self.write_down(players, tasks));
-        let (part, handed_over) = written.map_err(|error| format!("something {error}"))?;
+        let mut handed_over = HandedOver::default();
+        // Who publishes stands still: packagers have all that there is to package.
+        let hls = timeout(FREEZE_LIMIT, self.hls.part(&mut handed_over)).await;
+        let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())?;
+        let written = players.and_then(|players| self.write_down(players, tasks, hls?));
+        let (part, others) = written.map_err(|error| format!("something {error}"))?;
+        handed_over.extend(&others);
         Ok(FrozenServer {
             part,
             handed_over,
@@ -133,6 +139,7 @@ impl Server {
         &self,
         players: Players,
         tasks: TaskParts,
+        hls: HlsServerPart,
     ) -> Result<(ServerPart, HandedOver), HandOverError> {
         if let Some(failure) = tasks.failure {
             return Err(failure);
@@ -151,6 +158,8 @@ impl Server {
             registry,
             players: players.parts,
             connections: tasks.connections,
+            http: tasks.http,
+            hls,
             pulls: tasks.pulls,
             counters: CountersPart {
                 refusals: self

@@ -12,6 +12,8 @@ use crate::server::client::ClientPart;
 use crate::server::clients::ClientTotals;
 use crate::server::connection::ConnectionPart;
 use crate::server::events::Event;
+use crate::server::hls::HlsServerPart;
+use crate::server::http::HttpPart;
 use crate::server::loop_guard::LoopGuard;
 use crate::server::upstream::PullPart;
 use crate::stream::RegistryPart;
@@ -21,6 +23,7 @@ use crate::stream::fanout::PlayerPart;
 #[derive(Debug, Default)]
 pub(in crate::server) struct TaskParts {
     pub(in crate::server) connections: Vec<ConnectionPart>,
+    pub(in crate::server) http: Vec<HttpPart>,
     pub(in crate::server) pulls: Vec<PullPart>,
     pub(in crate::server) handed_over: HandedOver,
     /// The first of them that could not be written down.
@@ -37,6 +40,11 @@ pub(crate) struct ServerPart {
     pub(super) registry: RegistryPart,
     pub(super) players: Vec<PlayerPart>,
     pub(super) connections: Vec<ConnectionPart>,
+    /// Connections whose requests for HLS are answered.
+    #[serde(default)]
+    pub(super) http: Vec<HttpPart>,
+    #[serde(default)]
+    pub(super) hls: HlsServerPart,
     pub(super) pulls: Vec<PullPart>,
     pub(super) counters: CountersPart,
     #[serde(default)]
@@ -103,6 +111,6 @@ impl ServerPart {
 
     /// Number of connections that it has.
     pub(crate) fn connections(&self) -> usize {
-        self.players.len() + self.connections.len() + self.pulls.len()
+        self.players.len() + self.connections.len() + self.http.len() + self.pulls.len()
     }
 }

@@ -135,6 +135,26 @@ impl Safepoint {
         waited.await.is_ok()
     }
 
+    /// Begins to answer a request, which an upgrade waits for; waits while there is one.
+    pub(in crate::server) async fn begin_request(self: &Arc<Self>) -> RequestInProgress {
+        loop {
+            let (request, is_running) = self.count_request();
+            if is_running {
+                return request;
+            }
+            drop(request);
+            self.running().await;
+        }
+    }
+
+    /// Counts a request; true if it may be answered.
+    fn count_request(self: &Arc<Self>) -> (RequestInProgress, bool) {
+        // Counted before the look: either we see that there is an upgrade, or it sees us.
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let request = RequestInProgress(self.clone());
+        (request, self.phase() == Phase::Running)
+    }
+
     /// What those who stand still have written down.
     pub(super) fn take_parts(&self) -> TaskParts {
         std::mem::take(&mut *lock(&self.parts))
@@ -194,11 +214,8 @@ impl Participant {
 
     /// Begins to answer a request, which an upgrade waits for. `None` if it has to wait.
     pub(in crate::server) fn begin_request(&self) -> Option<RequestInProgress> {
-        let safepoint = &self.0;
-        // Counted before the look: either we see that there is an upgrade, or it sees us.
-        safepoint.requests.fetch_add(1, Ordering::SeqCst);
-        let request = RequestInProgress(safepoint.clone());
-        (safepoint.phase() == Phase::Running).then_some(request)
+        let (request, may_be_answered) = self.0.count_request();
+        may_be_answered.then_some(request)
     }
 
     /// Waits until there may be requests again, or everybody has to stand still.

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use service_kit::process::end_former_children;
 
-use super::ServerPart;
 use super::parts::{ClientsPart, CountersPart};
+use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
 use crate::hand_over::{HandOverError, Inherited};
 use crate::server::admission::Admitted;
 use crate::server::client::Client;
 use crate::server::connection::{Connection, ConnectionPart};
+use crate::server::http::{self, HttpPart};
 use crate::server::upstream::{self, PullPart};
 use crate::server::viewer::Viewer;
 use crate::server::{Identity, Server, slate, stream_settings};
@@ -51,6 +52,8 @@ impl Server {
             epoch: part.registry.epoch,
         };
         let server = Self::start_as(identity, role, config)?;
+        // Nobody sweeps what is not complete.
+        server.safepoint.set_phase(Phase::Settling);
         server.events.take_over(part.events);
         for (key, record) in part.dvr_orders {
             server.dvr.order(key, record);
@@ -68,6 +71,10 @@ impl Server {
             let stream = &stream.stream;
             taken.streams.insert(stream.id(), stream.clone());
         }
+        let viewers = server
+            .hls
+            .take_over(&server, part.hls, &taken.streams, &mut inherited);
+        taken.clients.extend(viewers);
         // Before anybody publishes: what players read is not given back meanwhile.
         server
             .take_players(part.players, &streams, &mut taken, &mut inherited)
@@ -77,6 +84,7 @@ impl Server {
             stream.excuse_silence(now);
         }
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
+        let http = server.take_http(part.http, &mut taken, &mut inherited);
         server.take_pulls(&part.pulls, &streams, &mut taken, &mut inherited);
         for TakenStream { stream, part, .. } in &streams {
             let resumed = taken.publications.iter();
@@ -91,6 +99,10 @@ impl Server {
         for connection in connections {
             tokio::spawn(Box::new(connection).run());
         }
+        for connection in http {
+            tokio::spawn(connection.run());
+        }
+        server.safepoint.set_phase(Phase::Running);
         Ok(server)
     }
 
@@ -201,6 +213,26 @@ impl Server {
                     taken.clients.push(id);
                     taken.publications.extend(connection.publication());
                     connections.push(connection);
+                }
+                Err(error) => log::warn!("c{id}: {error}"),
+            }
+        }
+        connections
+    }
+
+    fn take_http(
+        self: &Arc<Self>,
+        parts: Vec<HttpPart>,
+        taken: &mut Taken,
+        inherited: &mut Inherited,
+    ) -> Vec<Box<http::Connection>> {
+        let mut connections = Vec::new();
+        for part in parts {
+            let id = part.client;
+            match http::Connection::take_over(self, part, &taken.streams, inherited) {
+                Ok(connection) => {
+                    taken.clients.push(id);
+                    connections.push(Box::new(connection));
                 }
                 Err(error) => log::warn!("c{id}: {error}"),
             }

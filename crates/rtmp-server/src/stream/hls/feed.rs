@@ -87,6 +87,11 @@ impl Feed {
         }
     }
 
+    /// True if everything has been queued.
+    pub(in crate::stream) fn is_complete(&self) -> bool {
+        self.batch.is_empty() && self.lost.messages == 0
+    }
+
     /// Drops the batch.
     pub(in crate::stream) fn discard(&mut self) {
         self.batch.clear();
@@ -147,9 +152,20 @@ impl FeedReader {
     /// Waits for the next batch; `None` once the writer is gone.
     pub(crate) async fn next(&mut self) -> Option<Vec<FeedItem>> {
         let batch = self.receiver.recv().await?;
-        self.queued
-            .fetch_sub(payload_bytes(&batch), Ordering::Relaxed);
+        self.count_taken(&batch);
         Some(batch)
+    }
+
+    /// The next batch, if one is queued.
+    pub(crate) fn take_queued(&mut self) -> Option<Vec<FeedItem>> {
+        let batch = self.receiver.try_recv().ok()?;
+        self.count_taken(&batch);
+        Some(batch)
+    }
+
+    fn count_taken(&self, batch: &[FeedItem]) {
+        let bytes = payload_bytes(batch);
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 
-use crate::stream::log::file::{LogFile, releasable};
+use crate::hand_over::{HandedOver, Inherited};
+use crate::stream::log::file::{LogFile, LogFilePart, releasable};
 use crate::stream::memory::{Holding, MemoryPool};
 
 /// Segments of a stream, one after another.
@@ -24,11 +26,49 @@ pub(crate) struct HlsLog {
     held: Holding,
 }
 
+/// An [`HlsLog`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HlsLogPart {
+    file: LogFilePart,
+    start: u64,
+    end: u64,
+}
+
 impl HlsLog {
+    /// The log for the program that the process becomes.
+    pub(super) fn part(&self, handed_over: &mut HandedOver) -> HlsLogPart {
+        HlsLogPart {
+            file: self.file.part(handed_over),
+            start: *self.readable_from(),
+            end: self.end.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on with a log that this process has had before.
+    ///
+    /// # Errors
+    /// Its descriptor is missing.
+    pub(super) fn take_over(
+        part: &HlsLogPart,
+        key: &StreamKey,
+        pool: Arc<MemoryPool>,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let name = file_name(key);
+        let log = Self {
+            file: LogFile::take_over(&part.file, &name, inherited)?,
+            end: AtomicU64::new(part.end),
+            start: RwLock::new(part.start),
+            held: Holding::additional(pool),
+        };
+        log.hold();
+        Ok(log)
+    }
+
     /// The empty log of the stream `key`, whose memory is a part of `pool`.
     pub(super) fn new(key: &StreamKey, pool: Arc<MemoryPool>) -> Self {
         Self {
-            file: LogFile::new(&format!("hls:{key}")),
+            file: LogFile::new(&file_name(key)),
             end: AtomicU64::new(0),
             start: RwLock::new(0),
             held: Holding::additional(pool),
@@ -127,6 +167,10 @@ impl HlsLog {
     pub(crate) fn memory(&self) -> io::Result<u64> {
         self.file.memory()
     }
+}
+
+fn file_name(key: &StreamKey) -> String {
+    format!("hls:{key}")
 }
 
 #[cfg(test)]

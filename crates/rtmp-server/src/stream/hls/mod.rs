@@ -8,6 +8,7 @@ mod feed;
 mod log;
 mod output;
 mod packager;
+mod part;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,12 @@ use std::time::Duration;
 use rtmp_proto::wire::Message;
 use tokio::sync::OwnedMutexGuard;
 
-pub(crate) use feed::FeedReader;
 pub(super) use feed::{Feed, queue};
+pub(crate) use feed::{FeedItem, FeedReader};
 pub(crate) use log::HlsLog;
 pub(crate) use output::{Finished, HlsKeySettings, HlsOutput, HlsSettings, KeyUri};
 pub(crate) use packager::Packager;
+pub(crate) use part::HlsPart;
 pub(crate) use template::Queries;
 
 use super::{Stream, lock};

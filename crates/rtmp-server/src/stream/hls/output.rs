@@ -10,6 +10,7 @@ use hls::playlist::{
 };
 use hls::segmenter::{Container, Output};
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::log::HlsLog;
@@ -19,7 +20,7 @@ use crate::stream::memory::MemoryPool;
 use crate::uri::{encode_path, encode_segment};
 
 /// How a stream becomes segments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HlsSettings {
     /// How segments are made.
     pub(crate) segments: hls::segmenter::Settings,
@@ -32,7 +33,7 @@ pub(crate) struct HlsSettings {
 }
 
 /// How segments are encrypted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HlsKeySettings {
     /// Number of segments that have one key.
     pub(crate) segments_per_key: u64,
@@ -40,7 +41,7 @@ pub(crate) struct HlsKeySettings {
 }
 
 /// The URI of a key in playlists over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum KeyUri {
     /// This server gives keys out, at the address before their names, which is empty beside
     /// the playlist.
@@ -53,24 +54,24 @@ pub(crate) enum KeyUri {
 /// The segments of a stream, and its playlist.
 #[derive(Debug)]
 pub(crate) struct HlsOutput {
-    settings: HlsSettings,
-    log: Arc<HlsLog>,
+    pub(super) settings: HlsSettings,
+    pub(super) log: Arc<HlsLog>,
     /// What stands before the name of a resource in its URI.
     prefix: String,
-    published: Mutex<Published>,
-    first_segment: u64,
+    pub(super) published: Mutex<Published>,
+    pub(super) first_segment: u64,
     /// Counts changes of the playlist.
     changes: watch::Sender<u64>,
     /// Messages that were lost on their way to the packager.
-    lost: AtomicU64,
-    begun: Instant,
+    pub(super) lost: AtomicU64,
+    pub(super) begun: Instant,
     /// When it was last asked for, ms since `begun`.
-    last_request_ms: AtomicU64,
+    pub(super) last_request_ms: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Published {
-    playlist: Playlist,
+pub(super) struct Published {
+    pub(super) playlist: Playlist,
     /// The newest text of each form that has been asked for.
     texts: Vec<(MediaPlaylist, Arc<Template>)>,
     /// The packager has gone without an end of the stream.
@@ -105,8 +106,20 @@ impl HlsOutput {
             window: settings.window,
             first_segment,
         });
+        let log = HlsLog::new(key, pool);
+        Self::with_playlist(key, settings, first_segment, playlist, log)
+    }
+
+    /// The segments of the stream `key` that `playlist` lists, in `log`.
+    pub(super) fn with_playlist(
+        key: &StreamKey,
+        settings: HlsSettings,
+        first_segment: u64,
+        playlist: Playlist,
+        log: HlsLog,
+    ) -> Self {
         Self {
-            log: Arc::new(HlsLog::new(key, pool)),
+            log: Arc::new(log),
             prefix: format!("{}-", encode_segment(&key.stream)),
             published: Mutex::new(Published {
                 playlist,

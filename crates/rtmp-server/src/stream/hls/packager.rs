@@ -15,8 +15,8 @@ use super::output::{Finished, HlsOutput, wall_clock_ms};
 #[derive(Debug)]
 pub(crate) struct Packager {
     key: Arc<StreamKey>,
-    segmenter: Segmenter,
-    encryptor: Option<Encryptor>,
+    pub(super) segmenter: Segmenter,
+    pub(super) encryptor: Option<Encryptor>,
     output: Arc<HlsOutput>,
     /// What has come out of the segmenter and is not published yet.
     outputs: Vec<Output>,
@@ -35,13 +35,25 @@ fn new_key() -> io::Result<[u8; KEY_BYTES]> {
 impl Packager {
     /// The packager of the stream `key`.
     pub(super) fn new(key: Arc<StreamKey>, output: Arc<HlsOutput>) -> Self {
+        let settings = output.settings();
+        let segmenter = Segmenter::new(&settings.segments);
+        let encryptor = settings
+            .keys
+            .as_ref()
+            .map(|keys| Encryptor::new(output.first_segment(), keys.segments_per_key));
+        Self::resume(key, output, segmenter, encryptor)
+    }
+
+    /// The packager of the stream `key`, where it stands.
+    pub(super) fn resume(
+        key: Arc<StreamKey>,
+        output: Arc<HlsOutput>,
+        segmenter: Segmenter,
+        encryptor: Option<Encryptor>,
+    ) -> Self {
         Self {
-            segmenter: Segmenter::new(&output.settings().segments),
-            encryptor: output
-                .settings()
-                .keys
-                .as_ref()
-                .map(|keys| Encryptor::new(output.first_segment(), keys.segments_per_key)),
+            segmenter,
+            encryptor,
             outputs: Vec::new(),
             warned_of_loss: false,
             output,

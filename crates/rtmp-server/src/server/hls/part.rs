@@ -1,0 +1,88 @@
+//! HLS for the program that the process becomes: packagers, and who watches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Hls;
+use super::files::FilesPart;
+use super::packagers;
+use super::sessions::SessionsPart;
+use crate::hand_over::{HandOverError, HandedOver, Inherited};
+use crate::server::Server;
+use crate::stream::{HlsPart, Stream};
+
+/// What a server knows of HLS, for the program that the process becomes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::server) struct HlsServerPart {
+    packagers: Vec<PackagerPart>,
+    /// Ids of streams that viewers without a session play.
+    without_session: Vec<u64>,
+    sessions: SessionsPart,
+}
+
+/// A packager that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PackagerPart {
+    /// Id of its stream.
+    pub(super) stream: u64,
+    pub(super) hls: HlsPart,
+    pub(super) files: Option<FilesPart>,
+}
+
+impl Hls {
+    /// What is known of HLS, for the program that the process becomes. Nobody may publish
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Something cannot be written down.
+    pub(in crate::server) async fn part(
+        &self,
+        handed_over: &mut HandedOver,
+    ) -> Result<HlsServerPart, HandOverError> {
+        let frozen = self.packagers.freeze().await?;
+        // Names of files are given when they are written.
+        self.files.flush().await;
+        let mut packagers = Vec::new();
+        for packager in frozen {
+            handed_over.extend(&packager.handed_over);
+            packagers.push(PackagerPart {
+                stream: packager.stream,
+                hls: packager.part,
+                files: packager.files.map(|files| files.part()),
+            });
+        }
+        Ok(HlsServerPart {
+            packagers,
+            without_session: self.packagers.without_session(),
+            sessions: self.sessions.part(),
+        })
+    }
+
+    /// Goes on with what this process has had before. Nobody may publish yet. Returns the ids
+    /// of the viewers. What cannot be taken over is left out, with a line in the log.
+    pub(in crate::server) fn take_over(
+        &self,
+        server: &Arc<Server>,
+        part: HlsServerPart,
+        streams: &HashMap<u64, Arc<Stream>>,
+        inherited: &mut Inherited,
+    ) -> Vec<u64> {
+        for packager in part.packagers {
+            let Some(stream) = streams.get(&packager.stream) else {
+                continue;
+            };
+            if let Err(error) = packagers::resume(server, stream, packager, inherited) {
+                log::warn!("{}: its HLS begins anew: {error}", stream.key());
+            }
+        }
+        for id in part.without_session {
+            if let Some(stream) = streams.get(&id) {
+                self.packagers.keep(stream.add_subscription());
+            }
+        }
+        self.sessions.take_over(server, part.sessions, streams)
+    }
+}

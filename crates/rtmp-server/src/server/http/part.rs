@@ -1,0 +1,138 @@
+//! A connection for the program that the process becomes.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::Connection;
+use super::send::Unsent;
+use crate::hand_over::{HandOverError, HandedOver, Inherited};
+use crate::server::Server;
+use crate::server::upgrade::{Participant, TaskParts};
+use crate::stream::Stream;
+use crate::transport::{StdTransport, Transport, TransportPart};
+
+/// A connection whose requests for HLS are answered, for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct HttpPart {
+    pub(in crate::server) client: u64,
+    socket: TransportPart,
+    /// The request that has no answer yet, and what follows.
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    input: Bytes,
+    has_answered: bool,
+    unsent: Option<UnsentPart>,
+}
+
+/// An [`Unsent`].
+#[derive(Debug, Serialize, Deserialize)]
+struct UnsentPart {
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    bytes: Bytes,
+    /// The rest of the body, in the log of segments of the stream.
+    segment: Option<Range<u64>>,
+    /// Id of the stream that the bytes are counted for.
+    stream: Option<u64>,
+    /// Id of the viewer that they are counted for.
+    viewer: Option<u64>,
+    keep_alive: bool,
+}
+
+impl Unsent {
+    fn part(&self) -> Result<UnsentPart, HandOverError> {
+        let mut part = UnsentPart {
+            bytes: self.bytes.clone(),
+            segment: None,
+            stream: self.stream.as_ref().map(|stream| stream.id()),
+            viewer: self.viewer.as_ref().map(|viewer| viewer.id),
+            keep_alive: self.keep_alive,
+        };
+        if let Some((log, range)) = &self.segment {
+            let output = self.stream.as_ref().and_then(|stream| stream.hls());
+            match output.is_some_and(|output| Arc::ptr_eq(output.log(), log)) {
+                true => part.segment = Some(range.clone()),
+                // A packager that runs no more is not handed over.
+                false => {
+                    let rest = log.copy(range.clone())?;
+                    part.bytes = [&*self.bytes, &*rest].concat().into();
+                }
+            }
+        }
+        Ok(part)
+    }
+
+    fn take_over(
+        part: UnsentPart,
+        server: &Server,
+        streams: &HashMap<u64, Arc<Stream>>,
+    ) -> Result<Self, HandOverError> {
+        let stream = part.stream.and_then(|id| streams.get(&id).cloned());
+        let segment = match part.segment {
+            None => None,
+            Some(range) => {
+                let output = stream.as_ref().and_then(|stream| stream.hls());
+                let missing = || HandOverError::Missing("segment of its answer".to_owned());
+                Some((output.ok_or_else(missing)?.log().clone(), range))
+            }
+        };
+        Ok(Self {
+            bytes: part.bytes,
+            segment,
+            stream,
+            viewer: part.viewer.and_then(|id| server.clients.find(id)),
+            _session: None,
+            keep_alive: part.keep_alive,
+        })
+    }
+}
+
+impl Connection {
+    /// Writes itself down for the program that the process becomes, with what is left of an
+    /// answer, and stands still until the server goes on.
+    pub(super) async fn park(&self, participant: &Participant, unsent: Option<&Unsent>) {
+        let write = |parts: &mut TaskParts| {
+            // Written down first: descriptors are those of what is handed over.
+            let unsent = unsent.map(Unsent::part).transpose()?;
+            let mut handed_over = HandedOver::default();
+            if let Some(socket) = self.socket.part(&mut handed_over) {
+                parts.handed_over.extend(&handed_over);
+                parts.http.push(HttpPart {
+                    client: self.client.id,
+                    socket,
+                    input: [&*self.head, &*self.input].concat().into(),
+                    has_answered: self.has_answered,
+                    unsent,
+                });
+            }
+            Ok(())
+        };
+        participant.park(write).await;
+    }
+
+    /// Goes on with a connection that this process has had before.
+    ///
+    /// # Errors
+    /// Something that it needs is missing.
+    pub(in crate::server) fn take_over(
+        server: &Arc<Server>,
+        part: HttpPart,
+        streams: &HashMap<u64, Arc<Stream>>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandOverError> {
+        let client = server.clients.find(part.client);
+        let missing = || HandOverError::Missing(format!("client c{}", part.client));
+        let client = client.ok_or_else(missing)?;
+        let socket = StdTransport::take_over(&part.socket, inherited)?;
+        let unsent = part
+            .unsent
+            .map(|unsent| Unsent::take_over(unsent, server, streams));
+        let mut connection = Self::new(server.clone(), client, Transport::from_std(socket)?);
+        connection.input = BytesMut::from(part.input);
+        connection.has_answered = part.has_answered;
+        connection.unsent = unsent.transpose()?;
+        Ok(connection)
+    }
+}

@@ -31,8 +31,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     setup: Setup,
 
-    /// Players at the edge: half of them by RTMP, a quarter by HTTP-FLV, a quarter by
-    /// WebSocket-FLV. As many again would be the origin's.
+    /// Players at the edge: a quarter of them by RTMP, by HTTP-FLV, by WebSocket-FLV and by HLS
+    /// each. As many again would be the origin's.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(4..))]
     players: u32,
 
@@ -82,7 +82,8 @@ impl Server {
              handshake_timeout 60000;\n\
              connect_timeout 60000;\n\
              http_server {{ enabled on; listen 127.0.0.1:{http}; }}\n\
-             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} min_latency on; {vhost} }}\n"
+             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} min_latency on; \
+             hls {{ enabled on; hls_fragment 2; }} {vhost} }}\n"
         );
         let file = scratch.join(format!("{name}.conf"));
         fs::write(&file, configuration)?;
@@ -209,14 +210,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let mut players = vec![start(
         "RTMP",
-        options.players - 2 * quarter,
+        options.players - 3 * quarter,
         &rtmp,
         &publish,
     )?];
     thread::sleep(Duration::from_secs(2));
-    let flv = |scheme| format!("{scheme}://127.0.0.1:{}/live/s.flv", at_edge.1);
-    players.push(start("HTTP-FLV", quarter, &flv("http"), &[])?);
-    players.push(start("WebSocket-FLV", quarter, &flv("ws"), &[])?);
+    let url = |scheme, file| format!("{scheme}://127.0.0.1:{}/live/{file}", at_edge.1);
+    players.push(start("HTTP-FLV", quarter, &url("http", "s.flv"), &[])?);
+    players.push(start("WebSocket-FLV", quarter, &url("ws", "s.flv"), &[])?);
+    players.push(start("HLS", quarter, &url("http", "s.m3u8"), &[])?);
     let starting = options.players / START_RATE + 5;
     thread::sleep(Duration::from_secs(starting.into()));
     for server in [&mut origin, &mut edge] {

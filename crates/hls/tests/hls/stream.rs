@@ -6,6 +6,7 @@ use hls::segmenter::{Initialization, Output, Part, SegmentEnd, Segmenter, Settin
 use rtmp_proto::wire::Message;
 
 use crate::boxes::{self, ReadSample, TrackHeader};
+use crate::properties::handed_over;
 
 /// A segment as it came out.
 #[derive(Debug, Default)]
@@ -25,11 +26,15 @@ impl MadeSegment {
     }
 }
 
-/// What a segmenter makes of these messages at their own times, up to their end.
+/// What a segmenter makes of these messages at their own times, up to their end. It is handed
+/// over now and then.
 pub(crate) fn segment(settings: &Settings, messages: &[Message]) -> Vec<Output> {
     let mut segmenter = Segmenter::new(settings);
     let mut out = Vec::new();
-    for message in messages {
+    for (number, message) in messages.iter().enumerate() {
+        if number % 50 == 49 {
+            segmenter = handed_over(&segmenter);
+        }
         segmenter.push(message, message.timestamp.into(), &mut out);
     }
     segmenter.finish(&mut out);

@@ -402,8 +402,15 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         waiters,
         version,
         frozen_at,
+        read: (begun, read),
         ..
     } = before;
+    let after_ms = |time: std::time::Instant| (time - frozen_at).as_millis();
+    let (begun_ms, read_ms, started_ms) = (
+        after_ms(begun),
+        after_ms(read),
+        after_ms(std::time::Instant::now()),
+    );
     let server = Server::take_over(role, config, part, inherited).await;
     let server = server.context("cannot go on with what was handed over")?;
     let clients = server.clients().count();
@@ -414,7 +421,10 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         env!("CARGO_PKG_VERSION"),
         frozen_at.elapsed().as_millis()
     );
-    log::info!("upgrade: {text}");
+    log::info!(
+        "upgrade: {text} (begun after {begun_ms} ms, what was handed over read after {read_ms} ms, \
+         started after {started_ms} ms)"
+    );
     server
         .events()
         .record(EventKind::Upgrade, None, None, &text);

@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! SIGUSR2, `upgrade` ──▶ rehearsal: the program reads the configuration, and waits
-//!                           │ settle, freeze
+//!                           │ settle, freeze, unfreeze
 //!                           ▼
-//!                        the same process reads what is handed over ──▶ exec ──▶ take over
+//!                        the same process reads a copy of what is handed over
+//!                           │ freeze
+//!                           ▼
+//!                        exec ──▶ take over
 //! ```
 //!
 //! Until the `exec` the old program has everything still in its place: whatever fails, it goes
@@ -30,7 +33,7 @@ use tokio::time::timeout;
 use super::control::Waiter;
 use super::listeners::ListenerPart;
 use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited};
-use crate::server::{EventKind, HAND_OVER_LAYOUT, LOG_LAYOUT, Server, ServerPart};
+use crate::server::{EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Server, ServerPart};
 
 /// The argument by which a program rehearses its start. It changes nothing: it reads the
 /// configuration, says which layouts it reads, then reads from its standard input what would
@@ -41,7 +44,7 @@ pub(super) const REHEARSE: &str = "--rehearse";
 const VARIABLE: &str = "MILLRACE_HAND_OVER";
 /// Time for the program to read its configuration.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Time for it to read what is handed over, while everybody stands still.
+/// Time for it to read a copy of what is handed over, while requests wait.
 const STATE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a process hands over to the program that it becomes.
@@ -71,6 +74,8 @@ pub(super) struct TakenOver {
     /// Version of the program before.
     pub(super) version: String,
     pub(super) frozen_at: Instant,
+    /// When this program has begun to read it, and when it had.
+    pub(super) read: (Instant, Instant),
 }
 
 /// What was handed over to this process, if it has just become this program.
@@ -78,6 +83,7 @@ pub(super) struct TakenOver {
 /// # Errors
 /// It cannot be read.
 pub(super) fn take_over() -> Result<Option<TakenOver>, HandOverError> {
+    let begun = Instant::now();
     let Some(number) = handed_over_at() else {
         return Ok(None);
     };
@@ -103,6 +109,7 @@ pub(super) fn take_over() -> Result<Option<TakenOver>, HandOverError> {
         pid_file: part.pid_file,
         version: part.version,
         frozen_at: part.frozen_at,
+        read: (begun, Instant::now()),
         inherited,
     }))
 }
@@ -160,6 +167,14 @@ pub(super) struct Upgrade {
     program: PathBuf,
     rehearsal: Option<JoinHandle<Result<Rehearsed, String>>>,
     waiters: Vec<Waiter>,
+}
+
+/// A process that stands still, and what it hands over.
+struct FrozenProcess {
+    server: FrozenServer,
+    state: Blob,
+    handed_over: HandedOver,
+    since: Instant,
 }
 
 /// What else than the server is handed over.
@@ -225,42 +240,75 @@ impl Upgrade {
         if let Err(reason) = server.settle().await {
             return reason;
         }
-        let frozen_at = Instant::now();
         let at_boundary = rehearsed.log_layout != LOG_LAYOUT;
-        let frozen = match server.freeze(at_boundary).await {
+        // A first copy, of the same kinds of things: the program reads it while media flows.
+        let copy = match self.freeze(server, at_boundary, &belongings).await {
+            Ok(copy) => copy,
+            Err(reason) => return reason,
+        };
+        if let Err(reason) = server.unfreeze(copy.server).await {
+            return reason;
+        }
+        if let Err(reason) = rehearsed.read(&copy.state).await {
+            server.go_on();
+            return self.cannot(&reason);
+        }
+        let frozen = match self.freeze(server, at_boundary, &belongings).await {
             Ok(frozen) => frozen,
             Err(reason) => return reason,
         };
-        let connections = frozen.part.connections();
+        log::info!(
+            "upgrade: {} goes on with {} connections ({} bytes, written within {} ms)",
+            self.program.display(),
+            frozen.server.part.connections(),
+            frozen.state.as_bytes().len(),
+            frozen.since.elapsed().as_millis()
+        );
+        let error = self.become_program(&frozen.state, &frozen.handed_over);
+        server.thaw(frozen.server);
+        self.cannot(&error.to_string())
+    }
+
+    fn cannot(&self, reason: &str) -> String {
+        format!("{} cannot take over: {reason}", self.program.display())
+    }
+
+    /// Has everybody stand still, and writes down what is handed over.
+    ///
+    /// # Errors
+    /// Why that cannot be; the server goes on.
+    async fn freeze(
+        &self,
+        server: &Server,
+        at_boundary: bool,
+        belongings: &Belongings<'_>,
+    ) -> Result<FrozenProcess, String> {
+        let since = Instant::now();
+        let frozen = server.freeze(at_boundary).await?;
         let mut handed_over = HandedOver::default();
         handed_over.extend(&frozen.handed_over);
-        let written = self.write(&frozen.part, belongings, frozen_at, &mut handed_over);
-        let reason = match written {
-            Ok(state) => match rehearsed.read(&state).await {
-                Ok(()) => {
-                    log::info!(
-                        "upgrade: {} goes on with {connections} connections ({} bytes)",
-                        self.program.display(),
-                        state.as_bytes().len()
-                    );
-                    self.become_program(&state, &handed_over).to_string()
-                }
-                Err(reason) => reason,
-            },
-            Err(error) => format!("what is handed over {error}"),
-        };
-        server.thaw(frozen);
-        format!("{} cannot take over: {reason}", self.program.display())
+        match self.write(&frozen.part, belongings, since, &mut handed_over) {
+            Ok(state) => Ok(FrozenProcess {
+                server: frozen,
+                state,
+                handed_over,
+                since,
+            }),
+            Err(error) => {
+                server.thaw(frozen);
+                Err(self.cannot(&format!("what is handed over {error}")))
+            }
+        }
     }
 
     fn write(
         &self,
         server: &ServerPart,
-        belongings: Belongings<'_>,
+        belongings: &Belongings<'_>,
         frozen_at: Instant,
         handed_over: &mut HandedOver,
     ) -> Result<Blob, HandOverError> {
-        let listeners = belongings.listeners;
+        let listeners = belongings.listeners.clone();
         listeners
             .iter()
             .for_each(|it| handed_over.add(it.descriptor));

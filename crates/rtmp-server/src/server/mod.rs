@@ -92,7 +92,7 @@ use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
-pub(crate) use upgrade::{LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, ServerPart};
+pub(crate) use upgrade::{FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, ServerPart};
 use upgrade::{Participant, Safepoint};
 use viewer::Viewer;
 

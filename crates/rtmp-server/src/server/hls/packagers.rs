@@ -251,7 +251,7 @@ fn spawn(
     output
 }
 
-/// A packager that stands still.
+/// A packager for the program that the process becomes.
 #[derive(Debug)]
 pub(super) struct FrozenPackager {
     /// Id of its stream.
@@ -261,7 +261,7 @@ pub(super) struct FrozenPackager {
     pub(super) files: Option<Arc<StreamFiles>>,
 }
 
-/// Who has a packager stand still gets what it has; `None` if it cannot be handed over.
+/// Who asks for what a packager has gets it; `None` if it cannot be handed over.
 type Freeze = oneshot::Sender<Result<Option<FrozenPackager>, HandOverError>>;
 
 /// A packager that runs, as those see it that start and end packagers.
@@ -270,7 +270,7 @@ struct Running {
     stream: Arc<Stream>,
     hls: config::Hls,
     output: Arc<HlsOutput>,
-    /// Has it stand still.
+    /// Asks for what it has.
     freeze: mpsc::UnboundedSender<Freeze>,
 }
 
@@ -293,7 +293,7 @@ struct PackagerTask {
     packager: Packager,
     files: Option<Arc<StreamFiles>>,
     dispose: Duration,
-    /// Requests to stand still.
+    /// Requests for what it has.
     frozen: mpsc::UnboundedReceiver<Freeze>,
 }
 
@@ -399,7 +399,6 @@ impl PackagerTask {
                     }
                     // An error means that the upgrade has been given up.
                     let _ = freeze.send(self.part());
-                    self.server.safepoint.pass().await;
                 }
             }
         }
@@ -472,7 +471,8 @@ fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
 }
 
 impl Packagers {
-    /// Has all packagers package what is queued, and stand still until the server goes on.
+    /// Has all packagers package what is queued. They have nothing to do until somebody
+    /// publishes again.
     ///
     /// # Errors
     /// One cannot be written down.

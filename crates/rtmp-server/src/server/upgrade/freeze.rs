@@ -183,18 +183,44 @@ impl Server {
         Ok((part, handed_over))
     }
 
-    /// Goes on where everybody stands.
-    pub(crate) fn thaw(&self, frozen: FrozenServer) {
-        drop(frozen);
+    /// Has media flow again where everybody stands; further requests wait, so that what is to
+    /// be handed over stays of the same kinds.
+    ///
+    /// # Errors
+    /// Somebody does not go on in time; the others do.
+    pub(crate) async fn unfreeze(&self, frozen: FrozenServer) -> Result<(), String> {
+        self.leave_freeze(frozen, Phase::Settling);
+        // Whoever has not gone on would not write itself down a second time.
+        if self.safepoint.all_go_on(FREEZE_LIMIT).await {
+            return Ok(());
+        }
         self.go_on();
+        Err("a connection does not go on".to_owned())
     }
 
-    fn go_on(&self) {
+    /// Goes on where everybody stands.
+    pub(crate) fn thaw(&self, frozen: FrozenServer) {
+        self.leave_freeze(frozen, Phase::Running);
+    }
+
+    fn leave_freeze(&self, frozen: FrozenServer, phase: Phase) {
+        drop(frozen);
+        self.excuse_silence();
+        self.safepoint.set_phase(phase);
+    }
+
+    /// There is no upgrade any more.
+    pub(crate) fn go_on(&self) {
+        self.excuse_silence();
+        self.safepoint.set_phase(Phase::Running);
+    }
+
+    /// Nobody has listened to publishers meanwhile.
+    fn excuse_silence(&self) {
         let now = Instant::now();
         for stream in self.registry.list() {
             stream.excuse_silence(now);
         }
-        self.safepoint.set_phase(Phase::Running);
     }
 }
 

@@ -2,9 +2,11 @@
 //! and a server of another program goes on with it.
 //!
 //! ```text
-//! settle ──▶ freeze ──▶ ServerPart ──▶ exec ──▶ take_over
-//!    │          │
-//!    └──────────┴──▶ thaw, where the other program cannot go on with it
+//! settle ──▶ freeze ──▶ a first ServerPart ──▶ unfreeze ──▶ the other program reads it
+//!                                                              │
+//!               freeze ──▶ ServerPart ──▶ exec ──▶ take_over ◀─┤
+//!                                                              │
+//!               go_on, where the other program cannot ◀────────┘
 //! ```
 
 mod freeze;
@@ -13,6 +15,7 @@ mod safepoint;
 mod take_over;
 
 pub(crate) use crate::stream::LOG_LAYOUT;
+pub(crate) use freeze::FrozenServer;
 pub(crate) use parts::ServerPart;
 pub(in crate::server) use parts::{ClientsPart, EventsPart, TaskParts};
 pub(in crate::server) use safepoint::{Participant, Phase, RequestInProgress, Safepoint};

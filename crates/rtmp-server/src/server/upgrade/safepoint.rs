@@ -18,10 +18,10 @@ use crate::stream::lock;
 /// The phase of an upgrade.
 ///
 /// ```text
-///          settle               freeze
-/// Running ───────▶ Settling ─────────────▶ Frozen ──▶ exec
-///    ▲                 │                     │
-///    └─────────────────┴──────── thaw ───────┘
+///          settle              freeze
+/// Running ───────▶ Settling ◀──────────▶ Frozen ──▶ exec
+///    ▲                 │      unfreeze      │
+///    └─────────────────┴──────── thaw ──────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Phase {
@@ -39,9 +39,11 @@ pub(in crate::server) struct Safepoint {
     phase: watch::Sender<Phase>,
     /// Participants that do not stand still.
     running: AtomicUsize,
+    /// Participants that have written down what they have, and stand still.
+    parked: AtomicUsize,
     /// Requests that are being answered.
     requests: AtomicUsize,
-    /// Either number has fallen.
+    /// One of the numbers has fallen.
     fallen: Notify,
     /// What those who stand still have written down.
     parts: Mutex<TaskParts>,
@@ -52,6 +54,7 @@ impl Default for Safepoint {
         Self {
             phase: watch::Sender::new(Phase::Running),
             running: AtomicUsize::new(0),
+            parked: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             fallen: Notify::new(),
             parts: Mutex::default(),
@@ -73,7 +76,7 @@ impl Safepoint {
 
     /// Changes the phase.
     pub(super) fn set_phase(&self, phase: Phase) {
-        if phase == Phase::Running {
+        if phase != Phase::Frozen {
             *lock(&self.parts) = TaskParts::default();
         }
         self.phase.send_replace(phase);
@@ -116,6 +119,11 @@ impl Safepoint {
     /// Waits until everybody stands still. Returns false after `limit`.
     pub(super) async fn all_stand_still(&self, limit: Duration) -> bool {
         self.wait(&self.running, limit).await
+    }
+
+    /// Waits until all go on that have stood still. Returns false after `limit`.
+    pub(super) async fn all_go_on(&self, limit: Duration) -> bool {
+        self.wait(&self.parked, limit).await
     }
 
     async fn wait(&self, number: &AtomicUsize, limit: Duration) -> bool {
@@ -193,6 +201,7 @@ impl Participant {
                 parts.failure.get_or_insert(error);
             }
         }
+        let _parked = Parked::new(&self.0);
         let _standing = Standing::new(self);
         self.0.pass().await;
     }
@@ -247,6 +256,22 @@ impl Drop for Standing<'_> {
     }
 }
 
+/// A participant has written down what it has; dropped, it goes on.
+struct Parked<'a>(&'a Safepoint);
+
+impl<'a> Parked<'a> {
+    fn new(safepoint: &'a Safepoint) -> Self {
+        safepoint.parked.fetch_add(1, Ordering::SeqCst);
+        Self(safepoint)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.fall(&self.0.parked);
+    }
+}
+
 /// A request that is being answered.
 #[derive(Debug)]
 pub(in crate::server) struct RequestInProgress(Arc<Safepoint>);
@@ -281,6 +306,30 @@ mod tests {
         assert!(!safepoint.all_stand_still(SHORT).await);
         drop(participant);
         assert!(safepoint.all_stand_still(LIMIT).await);
+    }
+
+    #[tokio::test]
+    async fn all_go_on_before_they_stand_still_again() {
+        let safepoint = Arc::<Safepoint>::default();
+        let participant = safepoint.join();
+        tokio::spawn(async move {
+            loop {
+                participant.frozen().await;
+                let write = |parts: &mut TaskParts| {
+                    parts.handed_over.add(7);
+                    Ok(())
+                };
+                participant.park(write).await;
+            }
+        });
+        for _ in 0..3 {
+            safepoint.set_phase(Phase::Frozen);
+            assert!(safepoint.all_stand_still(LIMIT).await);
+            let parts = safepoint.take_parts();
+            assert_eq!(parts.handed_over.numbers(), [7]);
+            safepoint.set_phase(Phase::Settling);
+            assert!(safepoint.all_go_on(LIMIT).await);
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! on an XDP data plane.
 //!
 //! Layers, each knowing only those below it: [`cli`] → [`agent`] (the one loop
-//! that owns desired and actual state) → [`checker`], [`neighbor`], [`resets`],
+//! that owns desired and actual state) → [`checker`], [`neighbor`], [`resets`], `peers`,
 //! [`control`].
 
 pub mod agent;
@@ -11,4 +11,5 @@ pub mod cli;
 pub mod control;
 pub mod discovery;
 pub mod neighbor;
+mod peers;
 pub mod resets;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control::protocol::{EventKind, Order};
 use crate::neighbor::Hop;
-use crate::resets::ResetReport;
+use crate::resets::{ResetCause, ResetReport};
 use lb_model::ServiceKey;
 use lb_model::config::Script;
 
@@ -249,21 +249,26 @@ impl fmt::Display for Change {
                 )
             }
             Self::Reset(ResetReport {
-                removed,
+                service,
+                server,
+                cause,
                 viewers,
                 failed,
                 took,
             }) => {
-                let service = ServiceKey {
-                    protocol: removed.protocol,
-                    address: removed.service,
-                };
-                let (server, took) = (removed.server, took.as_millis());
-                write!(
-                    f,
-                    "{service}: server {server} is gone: {viewers} connection(s) reset within \
-                     {took} ms"
-                )?;
+                let took = took.as_millis();
+                match cause {
+                    ResetCause::ServerGone => write!(
+                        f,
+                        "{service}: server {server} is gone: {viewers} connection(s) reset \
+                         within {took} ms"
+                    )?,
+                    ResetCause::DirectorGone => write!(
+                        f,
+                        "{service}: server {server} is lost along with the director that led: \
+                         {viewers} client(s) asked, and reset when they answer, within {took} ms"
+                    )?,
+                }
                 match failed {
                     Some((count, why)) => write!(f, ", {count} not: {why}"),
                     None => Ok(()),

@@ -1,7 +1,8 @@
-//! Resets for the clients of removed servers: whose clients are reset, and when.
+//! Resets for the clients of removed servers, and of servers that were lost along with the
+//! director that led: whose clients are reset, and when.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,15 +11,20 @@ use tokio::time::Instant;
 use super::change::Change;
 use super::plan::Plan;
 use super::virtual_routers::VirtualRouters;
-use crate::resets::{self, ResetReport, Resets};
+use crate::peers::{Peers, Report, Router};
+use crate::resets::{self, ResetReport, Resets, ask_clients};
 use lb_dataplane::{Dataplane, RemovedServer};
-use lb_model::{OrphanPolicy, ServiceKey};
+use lb_model::{DesiredState, Forwarding, OrphanPolicy, Protocol, ServiceKey};
+use vrrp::InstanceSettings;
 
 /// Resets of clients whose server is gone.
 pub(super) struct ClientResets {
     /// The thread that resets clients, so that a scan for them holds nothing up.
     thread: Resets,
+    report_sender: mpsc::UnboundedSender<ResetReport>,
     reports: mpsc::UnboundedReceiver<ResetReport>,
+    /// The other directors, where this one is a server itself.
+    peers: Option<Peers>,
     deferred: DeferredResets,
     /// Connections that were reset, by service and server.
     counts: HashMap<(ServiceKey, SocketAddr), u64>,
@@ -39,8 +45,10 @@ impl ClientResets {
     pub(super) fn start() -> Self {
         let (report_sender, reports) = mpsc::unbounded_channel();
         Self {
-            thread: Resets::start(report_sender),
+            thread: Resets::start(report_sender.clone()),
+            report_sender,
             reports,
+            peers: None,
             deferred: DeferredResets::default(),
             counts: HashMap::new(),
         }
@@ -104,6 +112,56 @@ impl ClientResets {
         }
     }
 
+    /// Tells other directors from now on of the clients of this director's own server, and
+    /// listens to them; neither where it is no server itself, has no virtual router, or
+    /// resets nobody (`lb_reset_rate 0`).
+    pub(super) fn follow_peers(
+        &mut self,
+        dataplane: &Dataplane,
+        plan: &Plan,
+        routers: &VirtualRouters,
+    ) {
+        let own = own_servers(dataplane.desired());
+        let instances = &plan.vrrp.instances;
+        if own.is_empty() || instances.is_empty() || plan.reset_rate.is_none() {
+            self.peers = None;
+            return;
+        }
+        let all: Vec<Router> = instances.iter().map(router).collect();
+        let mut led = Vec::new();
+        for (instance, router) in instances.iter().zip(&all) {
+            let is_held = |(service, _): &&(ServiceKey, _)| {
+                router
+                    .addresses
+                    .contains(&service.address.ip().to_canonical())
+            };
+            let own: Vec<_> = own.iter().filter(is_held).copied().collect();
+            if routers.masters().contains(&instance.name) && !own.is_empty() {
+                led.push((router.clone(), own));
+            }
+        }
+        let present = self.peers.take().filter(|peers| peers.routers() == all);
+        let peers = present.unwrap_or_else(|| Peers::start(all));
+        peers.report(Report {
+            snapshot: dataplane.conntrack_snapshot(),
+            routers: led,
+        });
+        self.peers = Some(peers);
+    }
+
+    /// One more virtual router leads: asks the clients that the director which led before
+    /// has told of, of its own server.
+    pub(super) fn ask_lost_clients(&self, plan: &Plan, routers: &VirtualRouters) {
+        let (Some(peers), Some(rate)) = (&self.peers, plan.reset_rate) else {
+            return;
+        };
+        let is_ours = |address: IpAddr| routers.answers_at(plan, address);
+        let lost = peers.take_lost(is_ours);
+        if !lost.is_empty() {
+            ask_clients(lost, rate, self.report_sender.clone());
+        }
+    }
+
     /// Waits for the next report. May be dropped without losing one.
     pub(super) async fn next_report(&mut self) -> ResetReport {
         match self.reports.recv().await {
@@ -116,14 +174,32 @@ impl ClientResets {
     /// Counts the connections that were reset; returns the change that operators are
     /// told of, if there were any.
     pub(super) fn on_report(&mut self, report: ResetReport) -> Option<Change> {
-        let ResetReport {
-            removed, viewers, ..
-        } = &report;
-        let service = ServiceKey {
-            protocol: removed.protocol,
-            address: removed.service,
-        };
-        *self.counts.entry((service, removed.server)).or_default() += viewers;
-        (*viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
+        let server = (report.service, report.server);
+        *self.counts.entry(server).or_default() += report.viewers;
+        (report.viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
+    }
+}
+
+/// Services of TCP, each with this machine where it is one of the servers.
+fn own_servers(desired: &DesiredState) -> Vec<(ServiceKey, SocketAddr)> {
+    let services = desired.services.iter();
+    let services = services.filter(|service| service.protocol == Protocol::Tcp);
+    let servers = services.flat_map(|service| {
+        let own = service.servers.iter();
+        let own = own.filter(|server| server.forwarding == Forwarding::Local);
+        own.map(|server| (service.key(), server.address))
+    });
+    servers.collect()
+}
+
+fn router(instance: &InstanceSettings) -> Router {
+    let addresses = instance.addresses.iter();
+    Router {
+        id: instance.format.virtual_router_id(),
+        interface: instance.interface.clone(),
+        source: instance.source,
+        destinations: instance.transport.destinations(),
+        secrets: instance.shared_secrets(),
+        addresses: addresses.map(|held| held.address.to_canonical()).collect(),
     }
 }

@@ -195,6 +195,7 @@ impl Enforcer {
         let sweep_at = Instant::now() + self.dataplane.sweep_interval();
         self.sweep_at = self.sweep_at.min(sweep_at);
         self.reset_clients(removed, state.plan(), routers);
+        self.follow_peers(state.plan(), routers);
         protected?;
         Ok(self.refusal.take().map(|_| {
             let message = "the data plane is in sync again".to_owned();
@@ -298,9 +299,16 @@ impl Enforcer {
         self.resets.defer_for(longest_start);
     }
 
-    /// One more virtual router leads: see [`ClientResets::reset_deferred`].
-    pub(super) fn reset_deferred(&mut self, plan: &Plan, routers: &VirtualRouters) {
+    /// One more virtual router leads: see [`ClientResets::reset_deferred`] and
+    /// [`ClientResets::ask_lost_clients`].
+    pub(super) fn on_leading(&mut self, plan: &Plan, routers: &VirtualRouters) {
+        self.resets.ask_lost_clients(plan, routers);
         self.resets.reset_deferred(&self.dataplane, plan, routers);
+    }
+
+    /// Who leads has changed: see [`ClientResets::follow_peers`].
+    pub(super) fn follow_peers(&mut self, plan: &Plan, routers: &VirtualRouters) {
+        self.resets.follow_peers(&self.dataplane, plan, routers);
     }
 
     /// See [`ClientResets::on_report`].

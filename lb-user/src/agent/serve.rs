@@ -184,10 +184,12 @@ impl Agent {
 
     /// Tells the others of a virtual router's new state, but for the operators.
     pub(super) fn on_vrrp(&mut self, event: &vrrp::Event) {
-        if self.routers.on_vrrp(event) {
-            let plan = self.checks.state().plan();
-            self.enforcer.reset_deferred(plan, &self.routers);
+        let leads = self.routers.on_vrrp(event);
+        let plan = self.checks.state().plan();
+        if leads {
+            self.enforcer.on_leading(plan, &self.routers);
         }
+        self.enforcer.follow_peers(plan, &self.routers);
         self.save();
     }
 

@@ -13,11 +13,13 @@
 //! with a challenge ACK that tells what it does await, and the packet path
 //! answers that, like whatever else a client says to a server that is gone.
 
+mod ask;
 mod pace;
 mod segment;
 mod socket;
 
 use std::iter;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::mpsc;
 use std::thread;
@@ -26,8 +28,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use lb_dataplane::{ConntrackSnapshot, Orphan, RemovedServer};
+use lb_model::ServiceKey;
 use pace::Pace;
 use socket::Sockets;
+
+pub(crate) use ask::ask_clients;
 
 /// Distance of the second reset from the first one, in bytes: more than a
 /// client leaves unacknowledged, less than its window has room for.
@@ -47,14 +52,51 @@ pub struct Job {
 /// A report on the viewers of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResetReport {
+    /// Its service.
+    pub service: ServiceKey,
     /// The server.
-    pub removed: RemovedServer,
-    /// Viewers that were sent a reset.
+    pub server: SocketAddr,
+    /// Why its viewers are reset.
+    pub cause: ResetCause,
+    /// Viewers that were sent a reset, or asked for what they await.
     pub viewers: u64,
     /// Number of viewers that could not be, and why the last one could not.
     pub failed: Option<(u64, String)>,
     /// Time from when the server was given up until the last of them was sent.
     pub took: Duration,
+}
+
+/// Why viewers are reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetCause {
+    /// Their server has died or was removed.
+    ServerGone,
+    /// Their server was the director that led, and another one leads now.
+    DirectorGone,
+}
+
+impl ResetReport {
+    fn new(service: ServiceKey, server: SocketAddr, cause: ResetCause) -> Self {
+        Self {
+            service,
+            server,
+            cause,
+            viewers: 0,
+            failed: None,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Counts a viewer.
+    fn count(&mut self, sent: std::io::Result<()>) {
+        match sent {
+            Ok(()) => self.viewers += 1,
+            Err(error) => {
+                let before = self.failed.as_ref().map_or(0, |(count, _)| *count);
+                self.failed = Some((before + 1, error.to_string()));
+            }
+        }
+    }
 }
 
 /// A thread that resets viewers. It ends with this, at the latest when its work
@@ -106,11 +148,12 @@ fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetRep
     let (given, removed): (Vec<Instant>, Vec<RemovedServer>) = each.unzip();
     let mut all: Vec<ResetReport> = removed
         .iter()
-        .map(|removed| ResetReport {
-            removed: removed.clone(),
-            viewers: 0,
-            failed: None,
-            took: Duration::ZERO,
+        .map(|removed| {
+            let service = ServiceKey {
+                protocol: removed.protocol,
+                address: removed.service,
+            };
+            ResetReport::new(service, removed.server, ResetCause::ServerGone)
         })
         .collect();
     let scanned = last.snapshot.for_each_orphan(&removed, |number, orphan| {
@@ -119,13 +162,7 @@ fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetRep
             thread::sleep(wait);
         }
         let report = &mut all[number];
-        match send_resets(sockets, &orphan) {
-            Ok(()) => report.viewers += 1,
-            Err(error) => {
-                let before = report.failed.as_ref().map_or(0, |(count, _)| *count);
-                report.failed = Some((before + 1, error.to_string()));
-            }
-        }
+        report.count(send_resets(sockets, &orphan));
         report.took = given[number].elapsed();
     });
     if let Err(error) = scanned {

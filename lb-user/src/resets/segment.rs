@@ -1,4 +1,4 @@
-//! A TCP reset, IP header included, as it is handed to a raw socket.
+//! TCP segments without data, IP header included, as they are handed to a raw socket.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,18 +8,29 @@ use net_types::{internet_checksum, pseudo_header};
 const TCP_OCTETS: u16 = 20;
 const TCP: u8 = 6;
 const RST: u8 = 4;
+const ACK: u8 = 16;
 const HOP_LIMIT: u8 = 64;
 
 /// A segment from `from` to `to` (of one family) with nothing but RST and a
 /// sequence number. Without ACK, so that none of the client's numbers are
 /// needed, and no firewall on the way compares them.
 pub(super) fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
+    segment(from, to, sequence, RST)
+}
+
+/// A segment from `from` to `to` (of one family) with nothing but ACK and a sequence number
+/// that is over: as a keep-alive it is answered by what the client awaits (RFC 9293 §3.8.4).
+pub(super) fn keep_alive(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
+    segment(from, to, sequence, ACK)
+}
+
+fn segment(from: SocketAddr, to: SocketAddr, sequence: u32, flags: u8) -> Vec<u8> {
     let mut tcp = [0; TCP_OCTETS as usize];
     tcp[0..2].copy_from_slice(&from.port().to_be_bytes());
     tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
     tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
     tcp[12] = (TCP_OCTETS as u8 / 4) << 4;
-    tcp[13] = RST;
+    tcp[13] = flags;
     let (from, to) = (from.ip().to_canonical(), to.ip().to_canonical());
     let pseudo_header = pseudo_header(from, to, tcp.len(), TCP);
     let checksum = internet_checksum(&[&pseudo_header, &tcp]);
@@ -120,6 +131,12 @@ mod tests {
             );
             assert_eq!(tcp.sequence_number, 0xFEDC_BA98);
             assert!(tcp.rst && !tcp.ack && !tcp.syn && !tcp.fin && !tcp.psh);
+            let keep_alive = keep_alive(from, to, 7);
+            let headers = PacketHeaders::from_ip_slice(&keep_alive).expect("it can be read");
+            let Some(TransportHeader::Tcp(tcp)) = headers.transport else {
+                panic!("not TCP: {headers:?}");
+            };
+            assert!(tcp.ack && !tcp.rst && !tcp.syn && !tcp.fin && !tcp.psh);
         }
     }
 }

@@ -266,6 +266,11 @@ impl Format {
         self.virtual_router_id
     }
 
+    /// The password of version 2.
+    pub(crate) fn password(&self) -> Option<&[u8]> {
+        self.password.as_ref().map(|password| &password.0[..])
+    }
+
     /// The interval between adverts.
     pub fn interval(&self) -> Duration {
         self.interval

@@ -162,6 +162,22 @@ impl InstanceSettings {
         }
     }
 
+    /// The secrets that the directors of this virtual router share, the one to sign with
+    /// first: the keys of `auth_hmac`, or the password of version 2; none without either.
+    pub fn shared_secrets(&self) -> Vec<Vec<u8>> {
+        let Some(signatures) = &self.signatures else {
+            return self
+                .format
+                .password()
+                .map(<[u8]>::to_vec)
+                .into_iter()
+                .collect();
+        };
+        let mut keys: Vec<_> = signatures.keys.iter().collect();
+        keys.sort_by_key(|key| key.id != signatures.active_key);
+        keys.into_iter().map(|key| key.bytes.clone()).collect()
+    }
+
     /// Skew of the lowest priority: a successor advertises in this time after a
     /// master has left (RFC 3768 §6.1, RFC 5798 §6.1, `Skew_Time`).
     pub fn max_skew(&self) -> Duration {
@@ -194,6 +210,16 @@ pub enum Transport {
         /// Adverts of others than the peers are dropped (`check_unicast_src`).
         check_source: bool,
     },
+}
+
+impl Transport {
+    /// The addresses that adverts are sent to.
+    pub fn destinations(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Multicast(group) => vec![*group],
+            Self::Unicast { peers, .. } => peers.iter().map(|peer| peer.address).collect(),
+        }
+    }
 }
 
 /// A sync group.

@@ -25,6 +25,12 @@ const CAPACITY: u64 = 7 * SPEED * 1_000_000;
 /// Part of the capacity that viewers may take, in percent. Bursts of keyframes and what TCP
 /// sends again have the rest.
 const LIMIT_PERCENT: u32 = 98;
+/// Rate at which a player is sent at most, kbit/s: more than twice a stream's of 200 kbit/s. All
+/// players of a stream are sent what has come in `mw_latency` at the same time; with a keyframe
+/// that is nearly half of each second's data, more than the shaper's queue holds.
+const PACING_KBIT: u64 = 500;
+/// Time that the shaper's queue holds, in ms.
+const QUEUE_MS: u32 = 400;
 /// Interval at which directors and edges are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Seconds that viewers are watched for after the first was refused.
@@ -44,6 +50,10 @@ pub(crate) struct Options {
     /// Viewers that come per second.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     start_rate: u32,
+
+    /// Send to players as fast as the interface takes it (no `max_pacing_rate`).
+    #[arg(long)]
+    unpaced: bool,
 
     /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE", default_value = "target/bench/load.json")]
@@ -67,10 +77,11 @@ struct Look {
 /// # Errors
 /// If something did not start, or viewers were lost.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (fill, stalls, refused, agreement) = fill(options)?;
+    let (fill, stalls, refused, agreement, dropped) = fill(options)?;
     let reaction = react(options)?;
     println!("weights of both directors differ by {agreement} of 1000 at most when all is full");
     println!("{refused} viewers were refused");
+    println!("{dropped} packets did not fit the shapers' queues");
     let goals = [
         Goal::at_least(
             "part of all capacity used at the first refusal",
@@ -92,9 +103,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "start_rate": options.start_rate,
         "refused": refused,
         "weights_differ_by": agreement,
+        "max_pacing_kbit": (!options.unpaced).then_some(PACING_KBIT),
+        "packets_dropped": dropped,
         "goals": goals,
     });
     write_json(&options.json, &document)
+}
+
+fn edge_conf(number: u8, conf: String) -> String {
+    let speed = SPEED << number;
+    format!("admission {{ capacity {speed}m; limit {LIMIT_PERCENT}%; reserve 250k; }}\n{conf}")
+}
+
+fn paced_edge_conf(number: u8, conf: String) -> String {
+    let vhost = "vhost __defaultVhost__ {";
+    let paced = format!("{vhost}\n    max_pacing_rate {PACING_KBIT};");
+    edge_conf(number, conf.replace(vhost, &paced))
 }
 
 /// The cluster, with a publisher.
@@ -104,11 +128,10 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
         .clients(2)
         .standby()
         .metrics()
-        .edge_conf(|number, conf| {
-            let speed = SPEED << number;
-            format!(
-                "admission {{ capacity {speed}m; limit {LIMIT_PERCENT}%; reserve 250k; }}\n{conf}"
-            )
+        .edge_conf(if options.unpaced {
+            edge_conf
+        } else {
+            paced_edge_conf
         })
         .director_conf(|conf| {
             let check = "LOAD_CHECK {\n            delay_loop 0.5\n        }\n        TCP_CHECK {";
@@ -119,7 +142,7 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
     for (edge, number) in cluster.edges().iter().zip(0..) {
         let speed = SPEED << number;
         edge.host().sh(&format!(
-            "tc qdisc add dev {INTERFACE} root tbf rate {speed}mbit burst 64kb latency 400ms"
+            "tc qdisc add dev {INTERFACE} root tbf rate {speed}mbit burst 64kb latency {QUEUE_MS}ms"
         ))?;
     }
     let publish = ["-n", "0", "--publish", "generated", "--audio-bitrate", "0"];
@@ -182,9 +205,22 @@ fn refused(edge: &Server) -> anyhow::Result<u64> {
     Ok(count.parse()?)
 }
 
+/// Packets that the shaper of an edge has dropped.
+fn dropped(edge: &Server) -> anyhow::Result<u64> {
+    let shown = edge
+        .host()
+        .sh(&format!("tc -s qdisc show dev {INTERFACE} root"))?;
+    let (_, dropped) = shown
+        .split_once("dropped ")
+        .with_context(|| format!("no count of drops in {shown}"))?;
+    let digits: String = dropped.chars().take_while(char::is_ascii_digit).collect();
+    Ok(digits.parse()?)
+}
+
 /// Viewers come until they are refused. The part of all capacity that is used then, the
-/// number of viewers that stalled, that of those refused, and the difference of weights.
-fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32)> {
+/// number of viewers that stalled, that of those refused, the difference of weights, and the
+/// packets that the shapers have dropped.
+fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
     let cluster = cluster(options)?;
     let viewers = (CAPACITY / options.bitrate).to_string();
     let rate = options.start_rate.to_string();
@@ -234,7 +270,9 @@ fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32)> {
                 let report: Value = serde_json::from_str(report).context("a report in JSON")?;
                 let stalled = report["stalls"]["players"].as_f64().context("stalls")?;
                 println!("{}", report["stalls"]);
-                return Ok((part, stalled, seen.refused, agreement));
+                let dropped = cluster.edges().iter().map(dropped);
+                let dropped = dropped.sum::<anyhow::Result<u64>>()?;
+                return Ok((part, stalled, seen.refused, agreement, dropped));
             }
             _ => {}
         }

@@ -28,11 +28,9 @@ use crate::stream::lock;
 
 /// Interval of the measurements.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Time constant of the average: longer than `mw_latency` and most groups of pictures, which
+/// Time constant of the averages: longer than `mw_latency` and most groups of pictures, which
 /// are sent in bursts.
 const SMOOTHING: Duration = Duration::from_secs(3);
-/// The same of streams.
-const STREAM_SMOOTHING: Duration = Duration::from_secs(5);
 /// Time after which the bit rate of a stream is known.
 const MIN_MEASURED: Duration = Duration::from_secs(2);
 /// A server that sends less than this part of its limit lets a viewer in whose stream it does
@@ -244,7 +242,7 @@ impl Load {
         for stream in &streams {
             let bytes = stream.totals().bytes_in.load(Ordering::Relaxed);
             let mut rate = known.remove(&stream.id()).unwrap_or_default();
-            rate.observe(on_the_wire(bytes), STREAM_SMOOTHING, now);
+            rate.observe(on_the_wire(bytes), SMOOTHING, now);
             state.streams.insert(stream.id(), rate);
             if stream.is_playable() {
                 state.publish(stream.id());

@@ -1,9 +1,10 @@
 //! The bit rates of viewers that the average does not show yet.
 //!
-//! A viewer that begins to be sent a rate adds `rate · (1 - e^(-t/τ))` to an exponential
-//! average of the time constant τ by the time t. What is reserved for it is the rest,
-//! `rate · e^(-t/τ)`: average and reservation are always the whole rate together. All that
-//! fade do so alike, so that one number is enough for them.
+//! The average is an exponential one of an exponential one ([`super::rate`]). A viewer that
+//! begins to be sent a rate adds `rate · (1 - (1 + t/τ) e^(-t/τ))` to that by the time t, for
+//! the time constant τ. What is reserved for it is the rest, `rate · (1 + t/τ) e^(-t/τ)`: average
+//! and reservation are always the whole rate together. All that fade do so alike, so that two
+//! numbers are enough for them: the sums of `rate · e^(-t/τ)` and of `rate · t/τ · e^(-t/τ)`.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,37 @@ pub(super) struct Reserved {
     /// Viewers that are not sent anything yet.
     waiting: f64,
     /// The part of the others that the average does not show, at the time `at`.
-    fading: f64,
+    fading: Fading,
     at: Option<Instant>,
     /// Number of reservations.
     count: usize,
+}
+
+/// What an average of an average does not show: what the first one does not, and what the
+/// second one does not show of the first.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fading {
+    of_first: f64,
+    of_second: f64,
+}
+
+impl Fading {
+    /// What is left of it after `age`.
+    fn after(self, age: Duration, smoothing: Duration) -> Self {
+        let steps = age.as_secs_f64() / smoothing.as_secs_f64();
+        let rest = (-steps).exp();
+        Self {
+            of_first: self.of_first * rest,
+            of_second: (self.of_second + self.of_first * steps) * rest,
+        }
+    }
+
+    fn of_rate(rate: f64) -> Self {
+        Self {
+            of_first: rate,
+            of_second: 0.0,
+        }
+    }
 }
 
 impl Reserved {
@@ -35,7 +63,7 @@ impl Reserved {
     pub(super) fn begin(&mut self, rate: f64, smoothing: Duration, now: Instant) {
         self.fade(smoothing, now);
         self.waiting -= rate;
-        self.fading += rate;
+        self.fading.of_first += rate;
     }
 
     /// The viewer of `rate`, which has begun at `begun`, has gone.
@@ -50,33 +78,35 @@ impl Reserved {
         match begun {
             Some(begun) => {
                 let age = now.saturating_duration_since(begun);
-                self.fading = (self.fading - rate * rest(age, smoothing)).max(0.0);
+                let left = Fading::of_rate(rate).after(age, smoothing);
+                let Fading {
+                    of_first,
+                    of_second,
+                } = &mut self.fading;
+                *of_first = (*of_first - left.of_first).max(0.0);
+                *of_second = (*of_second - left.of_second).max(0.0);
             }
             None => self.waiting -= rate,
         }
         self.count -= 1;
         if self.count == 0 {
             // What rounding has left.
-            (self.waiting, self.fading) = (0.0, 0.0);
+            (self.waiting, self.fading) = (0.0, Fading::default());
         }
     }
 
     /// What is reserved at `now`.
     pub(super) fn rate(&mut self, smoothing: Duration, now: Instant) -> f64 {
         self.fade(smoothing, now);
-        (self.waiting + self.fading).max(0.0)
+        (self.waiting + self.fading.of_first + self.fading.of_second).max(0.0)
     }
 
     fn fade(&mut self, smoothing: Duration, now: Instant) {
         if let Some(at) = self.at.replace(now) {
-            self.fading *= rest(now.saturating_duration_since(at), smoothing);
+            let age = now.saturating_duration_since(at);
+            self.fading = self.fading.after(age, smoothing);
         }
     }
-}
-
-/// The part of a rate that an average does not show after `age`.
-fn rest(age: Duration, smoothing: Duration) -> f64 {
-    (-age.as_secs_f64() / smoothing.as_secs_f64()).exp()
 }
 
 #[cfg(test)]

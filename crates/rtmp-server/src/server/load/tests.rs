@@ -24,7 +24,7 @@ impl Run {
         for second in 0..4 {
             let state = &mut *lock(&load.0);
             let rate = state.streams.entry(STREAM).or_default();
-            rate.observe(second * 250_000, STREAM_SMOOTHING, now);
+            rate.observe(second * 250_000, SMOOTHING, now);
             now += Duration::from_secs(1);
         }
         Self { load, config, now }

@@ -15,12 +15,15 @@ use crate::schema::schema;
 use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
-const OURS: [&str; 28] = [
+const OURS: [&str; 31] = [
     "discover",
     "real_server_template",
     "dns",
     "dns_server",
     "etcd",
+    "etcd_ca",
+    "etcd_username",
+    "etcd_password",
     "prefix",
     "max_servers",
     "slow_start",

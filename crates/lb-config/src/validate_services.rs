@@ -8,8 +8,8 @@ use conf_kit::did_you_mean;
 use super::references::{at, known_file};
 use conf_kit::{Diagnostics, Location};
 use lb_model::config::{
-    ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, LbKind, RealServer,
-    ServiceAddress, SynValidation, VirtualServer,
+    ALL_PORTS, Check, CheckKind, Config, DEFAULT_PERSISTENCE_TIMEOUT_S, Discover, LbKind,
+    RealServer, ServiceAddress, SynValidation, VirtualServer,
 };
 
 /// Reports everything about services that cannot work, or that probably is not
@@ -57,6 +57,30 @@ pub(crate) fn validate(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// What a source says of etcd.
+fn etcd(source: &Discover, of_service: &str, diagnostics: &mut Diagnostics) {
+    let url = source.etcd.as_deref().unwrap_or_default();
+    let is_tls = url.starts_with("https://");
+    let mut error = |problem: &str| {
+        let message = format!("discover {of_service}: {problem}");
+        diagnostics.error(&source.location, message);
+    };
+    if source.etcd.is_some() && !is_tls && !url.starts_with("http://") {
+        error(&format!(
+            "`etcd` is {url}; expected https://HOST:PORT or http://HOST:PORT"
+        ));
+    }
+    if source.etcd_ca.is_some() && !is_tls {
+        error("`etcd_ca` is of no use without TLS; expected `etcd https://HOST:PORT`");
+    }
+    if source.etcd_username.is_some() != source.etcd_password.is_some() {
+        error("expected both `etcd_username` and `etcd_password`, or neither");
+    }
+    if source.etcd_username.is_some() && source.etcd.is_none() {
+        error("`etcd_username` belongs to an `etcd`, which it does not name");
+    }
+}
+
 fn discovery(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnostics) {
     let of_service = format!("of virtual_server {}", service.address);
     for source in &service.discover {
@@ -68,15 +92,7 @@ fn discovery(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnos
             );
             diagnostics.error(&source.location, message);
         }
-        if let Some(url) = &source.etcd
-            && !url.starts_with("http://")
-        {
-            let message = format!(
-                "discover {of_service}: `etcd` is {url}; expected http://HOST:PORT (a server \
-                 that wants TLS needs a gateway on this machine)"
-            );
-            diagnostics.error(&source.location, message);
-        }
+        etcd(source, &of_service, diagnostics);
     }
     let template = match &service.real_server_template {
         Some(template) if !template.checks.is_empty() || service.discover.is_empty() => template,

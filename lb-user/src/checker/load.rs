@@ -2,11 +2,14 @@
 //! servers).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use lb_model::config::LoadHost;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::health_check::HealthCheck;
@@ -21,8 +24,12 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 /// A check of the load.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LoadProbe {
-    /// The API's address; the time limit is also that of the answer.
-    pub connection: Connection,
+    /// The API's server; a name is looked up for each check.
+    pub host: LoadHost,
+    /// Local address to connect from; port 0 for any.
+    pub from: Option<SocketAddr>,
+    /// Time limit of the connection, and that of the answer.
+    pub timeout: Duration,
     /// True if TLS is spoken; certificates are not verified.
     pub tls: bool,
     /// Path with query.
@@ -44,13 +51,13 @@ impl HealthCheck for LoadProbe {
     }
 
     fn max_duration(&self) -> Duration {
-        self.connection.max_duration()
+        self.timeout * 2
     }
 }
 
 impl fmt::Display for LoadProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LOAD_CHECK {} {}", self.connection.to, self.path)
+        write!(f, "LOAD_CHECK {} {}", self.host, self.path)
     }
 }
 
@@ -111,14 +118,22 @@ struct Answer {
 
 /// Asks for the load.
 async fn check(probe: &LoadProbe) -> ProbeOutcome {
-    let stream = match tcp::connect(&probe.connection).await {
-        Ok(stream) => stream,
-        Err(outcome) => return outcome,
+    let limit = probe.timeout;
+    let (stream, address) = match timeout(limit, connect(probe)).await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(outcome)) => return outcome,
+        Err(_) => {
+            let seconds = limit.as_secs_f64();
+            return ProbeOutcome::Failure(format!("no connection within {seconds} s"));
+        }
     };
-    let limit = probe.connection.timeout;
     let asked = timeout(limit, async {
         if probe.tls {
-            let stream = tls::connect(stream, None, probe.connection.to.ip()).await?;
+            let name = match &probe.host {
+                LoadHost::Name(name, _) => Some(name.as_str()),
+                LoadHost::Address(_) => None,
+            };
+            let stream = tls::connect(stream, name, address.ip()).await?;
             ask(stream, probe).await
         } else {
             ask(stream, probe).await
@@ -134,6 +149,44 @@ async fn check(probe: &LoadProbe) -> ProbeOutcome {
     }
 }
 
+/// Connects to the first of the server's addresses that takes the connection.
+///
+/// # Errors
+/// The outcome of the last attempt. A name that cannot be looked up says nothing of the
+/// server.
+async fn connect(probe: &LoadProbe) -> Result<(TcpStream, SocketAddr), ProbeOutcome> {
+    let addresses: Vec<SocketAddr> = match &probe.host {
+        LoadHost::Address(address) => vec![*address],
+        LoadHost::Name(name, port) => {
+            let found = lookup_host((name.as_str(), *port)).await;
+            let found = found.map_err(|error| {
+                ProbeOutcome::Local(format!("the address of {name}: {}", tcp::reason(&error)))
+            })?;
+            let is_reached = |address: &SocketAddr| {
+                let from = probe.from;
+                from.is_none_or(|from| from.is_ipv4() == address.is_ipv4())
+            };
+            found.filter(is_reached).collect()
+        }
+    };
+    let none = format!("{} has no address that can be asked", probe.host);
+    let mut outcome = ProbeOutcome::Local(none);
+    // One that hangs leaves time for the others.
+    let limit = probe.timeout / addresses.len().max(1) as u32;
+    for to in addresses {
+        let connection = Connection {
+            to,
+            from: probe.from,
+            timeout: limit,
+        };
+        match tcp::connect(&connection).await {
+            Ok(stream) => return Ok((stream, to)),
+            Err(failed) => outcome = failed,
+        }
+    }
+    Err(outcome)
+}
+
 /// A server that drains is given no new connections, and keeps those that it has.
 fn outcome(load: Load) -> ProbeOutcome {
     match load.is_draining {
@@ -146,7 +199,7 @@ async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     probe: &LoadProbe,
 ) -> Result<Load, String> {
-    let host = probe.connection.to.to_string();
+    let host = probe.host.to_string();
     let credentials = probe.credentials.as_ref();
     let credentials = credentials.map(|(user, password)| (&**user, &**password));
     let request = http_message::request_as(&probe.path, &host, credentials);
@@ -240,16 +293,47 @@ mod tests {
     #[test]
     fn the_password_is_not_shown() {
         let probe = LoadProbe {
-            connection: Connection {
-                to: ([10, 0, 0, 3], 1985).into(),
-                from: None,
-                timeout: Duration::from_secs(1),
-            },
+            host: LoadHost::Address(([10, 0, 0, 3], 1985).into()),
+            from: None,
+            timeout: Duration::from_secs(1),
             tls: false,
             path: "/api/v1/load".to_owned(),
             credentials: Some(("director".to_owned(), "secret".to_owned())),
         };
         assert_eq!(probe.to_string(), "LOAD_CHECK 10.0.0.3:1985 /api/v1/load");
         assert!(!format!("{probe:?}").contains("secret"));
+    }
+
+    /// The outcome of a check of a server at `name` that answers one request with [`BODY`].
+    async fn asked_at(name: &str) -> ProbeOutcome {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let port = listener.local_addr().expect("its number").port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a check");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{BODY}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let probe = LoadProbe {
+            host: LoadHost::Name(name.to_owned(), port),
+            from: Some(([127, 0, 0, 1], 0).into()),
+            timeout: Duration::from_secs(30),
+            tls: false,
+            path: "/api/v1/load".to_owned(),
+            credentials: None,
+        };
+        check(&probe).await
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_and_none_without_an_address_fails_nobody() {
+        let outcome = asked_at("localhost").await;
+        let load =
+            matches!(outcome, ProbeOutcome::Weighted(Share::Load(load)) if load.players == 3);
+        assert!(load, "{outcome:?}");
+        let outcome = asked_at("no-such-host.invalid").await;
+        assert!(matches!(outcome, ProbeOutcome::Local(_)), "{outcome:?}");
     }
 }

@@ -1,9 +1,13 @@
 //! Servers that keys in etcd name, over the JSON gateway of its version 3
 //! (<https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/>).
 //!
+//! With a user, a token is asked for before each reading (`/v3/auth/authenticate`).
+//!
 //! Every value below a prefix is a server. All are read anew after each change; a key with
 //! a lease goes with the lease.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -13,11 +17,12 @@ use hyper::{Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ANSWER_TIME, Pauses, Reports, listed};
+use super::{ANSWER_TIME, Pauses, Reports, listed, tls};
 use lb_model::config::DiscoveredServer;
 
 /// Length of the longest answer that is read.
@@ -27,23 +32,53 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// anybody's saying so.
 const READ_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Tells of the servers below `prefix`, and of each change.
-pub(super) async fn follow(url: String, prefix: String, reports: Reports) {
+/// A server of etcd, and what is read there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Server {
+    /// `http` or `https`, host and port.
+    pub(super) url: String,
+    /// Beginning of the keys.
+    pub(super) prefix: String,
+    /// File of the authorities that are trusted; `None`: this machine's.
+    pub(super) authorities: Option<PathBuf>,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// A user of etcd.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Credentials {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({})", self.name)
+    }
+}
+
+/// Tells of the servers that the keys name, and of each change.
+pub(super) async fn follow(server: Server, reports: Reports) {
     let mut pauses = Pauses::new();
-    let keys = Keys::below(&prefix);
+    let keys = Keys::below(&server.prefix);
     loop {
-        let read = timeout(ANSWER_TIME, range(&url, &keys)).await;
-        let read = read.unwrap_or_else(|_| Err("no answer".to_owned()));
+        let read = timeout(ANSWER_TIME, async {
+            let token = server.token().await?;
+            let values = range(&server, token.as_deref(), &keys).await?;
+            Ok((values, token))
+        });
+        let read = read.await.unwrap_or_else(|_| Err("no answer".to_owned()));
         match read {
-            Ok((servers, revision)) => {
+            Ok(((servers, revision), token)) => {
                 pauses.reset();
-                let servers = servers.and_then(|servers| not_empty(servers, &prefix));
+                let servers = servers.and_then(|servers| not_empty(servers, &server.prefix));
                 if !reports.send(servers) {
                     return;
                 }
-                let changed = timeout(READ_INTERVAL, changed(&url, &keys, revision)).await;
-                if let Ok(Err(error)) = changed {
-                    log::debug!("etcd {url}: watching: {error}");
+                let changed = changed(&server, token.as_deref(), &keys, revision);
+                if let Ok(Err(error)) = timeout(READ_INTERVAL, changed).await {
+                    log::debug!("etcd {}: watching: {error}", server.url);
                     sleep(pauses.next()).await;
                 }
             }
@@ -54,6 +89,24 @@ pub(super) async fn follow(url: String, prefix: String, reports: Reports) {
                 sleep(pauses.next()).await;
             }
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Authenticated {
+    token: String,
+}
+
+impl Server {
+    /// A token for the user; `None` without one. It is good for some minutes.
+    async fn token(&self) -> Result<Option<String>, String> {
+        let Some(Credentials { name, password }) = &self.credentials else {
+            return Ok(None);
+        };
+        let body = json!({ "name": name, "password": password });
+        let (response, _connection) = post(self, None, "/v3/auth/authenticate", &body).await?;
+        let answer: Authenticated = parse(response).await?;
+        Ok(Some(answer.token))
     }
 }
 
@@ -103,16 +156,21 @@ struct KeyValue {
 /// What the values say, and the revision that they are of.
 type Values = (Result<Vec<DiscoveredServer>, String>, u64);
 
-async fn range(url: &str, keys: &Keys) -> Result<Values, String> {
+async fn range(server: &Server, token: Option<&str>, keys: &Keys) -> Result<Values, String> {
     let body = json!({ "key": keys.first, "range_end": keys.end });
-    let (response, _connection) = post(url, "/v3/kv/range", &body).await?;
-    let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
-    let answer = answer.collect().await.map_err(|error| error.to_string())?;
-    let range: Range = serde_json::from_slice(&answer.to_bytes())
-        .map_err(|error| format!("its answer is not understood: {error}"))?;
+    let (response, _connection) = post(server, token, "/v3/kv/range", &body).await?;
+    let range: Range = parse(response).await?;
     let revision = range.header.revision.parse();
     let revision = revision.map_err(|_| "its answer has no revision".to_owned())?;
-    Ok((range.kvs.iter().map(server).collect(), revision))
+    let values = range.kvs.iter().map(discovered_server);
+    Ok((values.collect(), revision))
+}
+
+async fn parse<T: for<'a> Deserialize<'a>>(response: Response<Incoming>) -> Result<T, String> {
+    let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+    let answer = answer.collect().await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer.to_bytes())
+        .map_err(|error| format!("its answer is not understood: {error}"))
 }
 
 /// Keys that are all gone are as likely a mistake, or another cluster's.
@@ -126,7 +184,7 @@ fn not_empty(
     }
 }
 
-fn server(given: &KeyValue) -> Result<DiscoveredServer, String> {
+fn discovered_server(given: &KeyValue) -> Result<DiscoveredServer, String> {
     let text = |base64: &str| {
         let bytes = BASE64.decode(base64.as_bytes()).ok()?;
         String::from_utf8(bytes).ok()
@@ -152,13 +210,18 @@ struct Notification {
 }
 
 /// Returns after a change that is later than `revision`.
-async fn changed(url: &str, keys: &Keys, revision: u64) -> Result<(), String> {
+async fn changed(
+    server: &Server,
+    token: Option<&str>,
+    keys: &Keys,
+    revision: u64,
+) -> Result<(), String> {
     let request = json!({ "create_request": {
         "key": keys.first,
         "range_end": keys.end,
         "start_revision": (revision + 1).to_string(),
     } });
-    let (response, _connection) = post(url, "/v3/watch", &request).await?;
+    let (response, _connection) = post(server, token, "/v3/watch", &request).await?;
     let mut body = response.into_body();
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -188,10 +251,12 @@ async fn changed(url: &str, keys: &Keys, revision: u64) -> Result<(), String> {
 
 /// Sends a request; the connection lives as long as the handle that comes with the answer.
 async fn post(
-    url: &str,
+    server: &Server,
+    token: Option<&str>,
     path: &str,
     body: &serde_json::Value,
 ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), String> {
+    let url = &server.url;
     let uri: Uri = format!("{url}{path}")
         .parse()
         .map_err(|_| format!("{url} is no URL"))?;
@@ -203,24 +268,44 @@ async fn post(
     let address = (host, authority.port_u16().unwrap_or(PORT));
     let stream = TcpStream::connect(address).await;
     let stream = stream.map_err(|error| error.to_string())?;
+    let stream: Box<dyn Stream> = match uri.scheme_str() {
+        Some("https") => {
+            let authorities = server.authorities.as_deref();
+            Box::new(tls::connect(stream, host, authorities).await?)
+        }
+        _ => Box::new(stream),
+    };
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         // What ends it, the answer's reader is told.
         let _ = connection.await;
     }));
-    let request = Request::post(uri.path())
+    let mut request = Request::post(uri.path())
         .header(header::HOST, authority.as_str())
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, token);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await;
     let response = response.map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
-        return Err(format!("the answer to {path} is {}", response.status()));
+        let status = response.status();
+        let hint = match server.credentials {
+            None => "",
+            Some(_) => "; its user, password and rights?",
+        };
+        return Err(format!("the answer to {path} is {status}{hint}"));
     }
     Ok((response, connection))
 }
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 #[cfg(test)]
 mod tests {
@@ -247,9 +332,10 @@ mod tests {
             key: BASE64.encode(key.as_bytes()),
             value: BASE64.encode(value.as_bytes()),
         };
-        let found = server(&pair("/edges/a", "10.0.0.1 1935 weight 3\n")).expect("a server");
+        let found = discovered_server(&pair("/edges/a", "10.0.0.1 1935 weight 3\n"));
+        let found = found.expect("a server");
         assert_eq!((found.port, found.weight), (Some(1935), Some(3)));
-        let error = server(&pair("/edges/b", "x")).expect_err("no server");
+        let error = discovered_server(&pair("/edges/b", "x")).expect_err("no server");
         assert_eq!(error, "/edges/b: `x` is no address");
     }
 
@@ -257,7 +343,7 @@ mod tests {
     fn a_prefix_without_keys_is_an_error() {
         let error = not_empty(Vec::new(), "/edges/").expect_err("no keys");
         assert_eq!(error, "there are no keys below `/edges/`");
-        let found = server(&KeyValue {
+        let found = discovered_server(&KeyValue {
             key: BASE64.encode(b"/edges/a"),
             value: BASE64.encode(b"10.0.0.1"),
         });

@@ -8,6 +8,7 @@ mod dns;
 mod etcd;
 mod file;
 mod listed;
+mod tls;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,10 +42,7 @@ enum Kind {
         name: String,
         server: Option<SocketAddr>,
     },
-    Etcd {
-        url: String,
-        prefix: String,
-    },
+    Etcd(etcd::Server),
 }
 
 /// A reading of a source: its servers, sorted, or why there are none.
@@ -68,10 +66,15 @@ impl Source {
                 name: name.clone(),
                 server: given.dns_server,
             },
-            (None, None, Some(url)) => Kind::Etcd {
+            (None, None, Some(url)) => Kind::Etcd(etcd::Server {
                 url: url.trim_end_matches('/').to_owned(),
                 prefix: prefix.to_owned(),
-            },
+                authorities: given.etcd_ca.as_ref().map(PathBuf::from),
+                credentials: given.etcd_username.clone().map(|name| etcd::Credentials {
+                    name,
+                    password: given.etcd_password.clone().unwrap_or_default(),
+                }),
+            }),
             _ => return None,
         };
         Some(Self {
@@ -89,7 +92,7 @@ impl Source {
         let task = match self.kind.clone() {
             Kind::File(path) => tokio::spawn(file::follow(path, reports)),
             Kind::Dns { name, server } => tokio::spawn(dns::follow(name, server, reports)),
-            Kind::Etcd { url, prefix } => tokio::spawn(etcd::follow(url, prefix, reports)),
+            Kind::Etcd(server) => tokio::spawn(etcd::follow(server, reports)),
         };
         AbortOnDropHandle::new(task)
     }
@@ -100,7 +103,7 @@ impl fmt::Display for Source {
         match &self.kind {
             Kind::File(path) => write!(f, "file {}", path.display()),
             Kind::Dns { name, .. } => write!(f, "dns {name}"),
-            Kind::Etcd { url, prefix } => write!(f, "etcd {url} {prefix}"),
+            Kind::Etcd(server) => write!(f, "etcd {} {}", server.url, server.prefix),
         }
     }
 }

@@ -344,3 +344,106 @@ fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
     wait_for_servers(&agent, &[EDGE1, EDGE2]);
     assert_eq!(error(&agent), None);
 }
+
+/// A certificate for 127.0.0.1 that vouches for itself, and its key.
+fn certificate(directory: &Path) -> [String; 2] {
+    let [certificate, key] = ["cert.pem", "key.pem"]
+        .map(|name| directory.join(name).to_str().expect("UTF-8").to_owned());
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]);
+    command.args(["-nodes", "-days", "2", "-subj", "/CN=etcd"]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-keyout", &key, "-out", &certificate]);
+    let output = command.output().expect("openssl is installed");
+    assert!(output.status.success(), "{output:?}");
+    [certificate, key]
+}
+
+#[test]
+#[ignore = "needs root"]
+fn etcd_is_asked_with_tls_and_as_a_user() {
+    let network = Network::new();
+    let _edges = [network.serve("edge1"), network.serve("edge2")];
+    let data = tempfile::tempdir().expect("a directory");
+    let [certificate, key] = certificate(data.path());
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(data.path().join("etcd"));
+    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
+    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    command.args(["--cert-file", &certificate, "--key-file", &key]);
+    let _server = network.start("director", command);
+    let etcdctl = |words: &[&str]| {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3");
+        command.args([
+            "--endpoints",
+            "https://127.0.0.1:2379",
+            "--cacert",
+            &certificate,
+        ]);
+        let output = network.on("director").output(command.args(words));
+        output.expect("etcdctl is installed")
+    };
+    let done = |words: &[&str]| {
+        let output = etcdctl(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    wait_for("etcd to answer", || {
+        etcdctl(&["put", "/edges/1", EDGE1]).status.success()
+    });
+    done(&["user", "add", "root:secret"]);
+    done(&["user", "grant-role", "root", "root"]);
+    done(&["user", "add", "director:right"]);
+    done(&["role", "add", "reader"]);
+    done(&[
+        "role",
+        "grant-permission",
+        "reader",
+        "--prefix=true",
+        "read",
+        "/edges/",
+    ]);
+    done(&["user", "grant-role", "director", "reader"]);
+    done(&["auth", "enable"]);
+
+    let source = |lines: &str| {
+        with_source(&format!(
+            "etcd https://127.0.0.1:2379\nprefix /edges/\n{lines}"
+        ))
+    };
+    let trusting = format!("etcd_ca {certificate}\n");
+    let user =
+        |password: &str| format!("{trusting}etcd_username director\netcd_password {password}\n");
+    for (lines, expected) in [
+        (String::new(), "no TLS connection: "),
+        (
+            trusting.clone(),
+            "the answer to /v3/kv/range is 400 Bad Request",
+        ),
+        (
+            user("wrong"),
+            "the answer to /v3/auth/authenticate is 400 Bad Request",
+        ),
+    ] {
+        let agent = Agent::start(&network, &source(&lines));
+        wait_for(expected, || {
+            error(&agent).is_some_and(|error| error.contains(expected))
+        });
+        assert!(agent.stop().success());
+    }
+    let agent = Agent::start(&network, &source(&user("right")));
+    wait_for_servers(&agent, &[EDGE1]);
+    assert_eq!(error(&agent), None);
+    // The watch, too, is the user's.
+    done(&["--user", "root:secret", "put", "/edges/2", EDGE2]);
+    wait_for_servers(&agent, &[EDGE1, EDGE2]);
+}

@@ -60,10 +60,10 @@ fn mistakes_are_told_in_words_that_help() {
             "t.conf:4: `FLV_CHECK` expects a `stream`",
         ),
         (
-            "a check of the load at a name",
-            service("", "LOAD_CHECK {\n url http://edge:1985/\n}"),
-            "t.conf:3: real_server 10.0.0.2:80: `url` is http://edge:1985/; expected a URL with \
-             an IP address such as `http://10.0.0.3:1985/api/v1/load`",
+            "a check of the load at an address that is none",
+            service("", "LOAD_CHECK {\n url http://10.0.0.300:1985/\n}"),
+            "t.conf:3: real_server 10.0.0.2:80: `url` is http://10.0.0.300:1985/; expected a URL \
+             such as `http://10.0.0.3:1985/api/v1/load`",
         ),
         (
             "a file without a path",

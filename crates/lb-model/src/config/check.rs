@@ -1,6 +1,7 @@
 //! The part of the model that is about health checks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,8 +154,8 @@ pub enum CheckKind {
     /// by the room that they have. keepalived does not know this check.
     #[serde(rename = "LOAD_CHECK")]
     Load {
-        /// URL of the answer, its host an IP address; default `/api/v1/load` at port 1985 of
-        /// the real server.
+        /// URL of the answer; a host name is looked up for each check. Default
+        /// `/api/v1/load` at port 1985 of the real server.
         url: Option<String>,
         /// User of the API, where it asks for one.
         username: Option<String>,
@@ -168,18 +169,73 @@ pub enum CheckKind {
 pub struct LoadUrl {
     /// True if TLS is spoken.
     pub tls: bool,
-    /// Address and port.
-    pub address: SocketAddr,
+    /// The server.
+    pub host: LoadHost,
     /// Path with query.
     pub path: String,
 }
 
+/// The server that a [`LoadUrl`] names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LoadHost {
+    /// Address and port.
+    Address(SocketAddr),
+    /// Name, as of a host, and port.
+    Name(String, u16),
+}
+
+impl fmt::Display for LoadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl LoadHost {
+    /// Reads `address[:port]` or `name[:port]`.
+    fn parse(authority: &str, default_port: u16) -> Option<Self> {
+        let bare = authority
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'));
+        if let Some(address) = bare {
+            let address = IpAddr::V6(address.parse().ok()?);
+            return Some(Self::Address(SocketAddr::new(address, default_port)));
+        }
+        if let Ok(address) = authority.parse::<SocketAddr>() {
+            return (address.port() != 0).then_some(Self::Address(address));
+        }
+        let (name, port) = match authority.split_once(':') {
+            Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 0)?),
+            None => (authority, default_port),
+        };
+        if let Ok(address) = name.parse::<Ipv4Addr>() {
+            return Some(Self::Address(SocketAddr::new(address.into(), port)));
+        }
+        // RFC 1123 §2.1; the last label of a name is no number, so that a mistyped address
+        // is none (WHATWG URL, *ends in a number*).
+        let is_label = |label: &str| {
+            let mut bytes = label.bytes();
+            (1..=63).contains(&label.len())
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let labels = name.strip_suffix('.').unwrap_or(name);
+        let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+        let is_name = labels.len() <= 253
+            && labels.split('.').all(is_label)
+            && !labels.rsplit('.').next().is_some_and(is_number);
+        is_name.then(|| Self::Name(name.to_owned(), port))
+    }
+}
+
 impl LoadUrl {
     /// What it must be, for people.
-    pub const EXPECTED: &'static str =
-        "a URL with an IP address such as `http://10.0.0.3:1985/api/v1/load`";
+    pub const EXPECTED: &'static str = "a URL such as `http://10.0.0.3:1985/api/v1/load`";
 
-    /// Reads `http[s]://address[:port][/path]`; the port is 80, or 443, where there is none.
+    /// Reads `http[s]://host[:port][/path]`; the port is 80, or 443, where there is none.
     pub fn parse(url: &str) -> Option<Self> {
         let (tls, rest) = match url.split_once("://")? {
             ("http", rest) => (false, rest),
@@ -192,21 +248,12 @@ impl LoadUrl {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let port = if tls { 443 } else { 80 };
-        let bare = authority
-            .strip_prefix('[')
-            .and_then(|it| it.strip_suffix(']'));
-        let address = match bare {
-            Some(address) => SocketAddr::new(IpAddr::V6(address.parse().ok()?), port),
-            None => authority
-                .parse()
-                .ok()
-                .or_else(|| Some(SocketAddr::new(IpAddr::V4(authority.parse().ok()?), port)))?,
-        };
+        let host = LoadHost::parse(authority, port)?;
         let path = match path.starts_with('/') {
             true => path.to_owned(),
             false => format!("/{path}"),
         };
-        (address.port() != 0).then_some(Self { tls, address, path })
+        Some(Self { tls, host, path })
     }
 }
 
@@ -308,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_of_a_load_names_an_address() {
+    fn the_url_of_a_load_names_an_address_or_a_host() {
         for (url, tls, address, path) in [
             (
                 "http://10.0.0.3:1985/api/v1/load",
@@ -324,18 +371,32 @@ mod tests {
                 "/?x=1",
             ),
             ("http://[::1]:7/a", false, "[::1]:7", "/a"),
+            ("http://10.0.0.3:8080/", false, "10.0.0.3:8080", "/"),
+            ("http://edge/", false, "edge:80", "/"),
+            (
+                "https://edge-1.example.org:8443/a",
+                true,
+                "edge-1.example.org:8443",
+                "/a",
+            ),
         ] {
             let parsed = LoadUrl::parse(url).expect(url);
-            let address = address.parse().expect("an address");
-            let path = path.to_owned();
-            assert_eq!(parsed, LoadUrl { tls, address, path });
+            let is_address = matches!(parsed.host, LoadHost::Address(_));
+            assert_eq!(is_address, address.parse::<SocketAddr>().is_ok(), "{url}");
+            assert_eq!(parsed.host.to_string(), address);
+            assert_eq!((parsed.tls, &*parsed.path), (tls, path), "{url}");
         }
         for wrong in [
             "",
             "10.0.0.3",
             "ftp://10.0.0.3/",
-            "http://edge/",
+            "http:///load",
+            "http://10.0.0.300/",
             "http://10.0.0.3:0/",
+            "http://edge:0/",
+            "http://edge:x/",
+            "http://-edge/",
+            "http://user@edge/",
         ] {
             assert_eq!(LoadUrl::parse(wrong), None, "{wrong}");
         }

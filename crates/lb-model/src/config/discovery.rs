@@ -26,8 +26,15 @@ pub struct Discover {
     pub dns: Option<String>,
     /// Name server; default those of `/etc/resolv.conf`.
     pub dns_server: Option<SocketAddr>,
-    /// Address of an etcd server (version 3), such as `http://10.0.0.5:2379`.
+    /// Address of an etcd server (version 3), such as `https://etcd.example.org:2379`.
     pub etcd: Option<String>,
+    /// File of the authorities (PEM) whose certificates etcd may have; default this
+    /// machine's.
+    pub etcd_ca: Option<String>,
+    /// User of etcd, where it asks for one.
+    pub etcd_username: Option<String>,
+    /// The user's password.
+    pub etcd_password: Option<String>,
     /// Beginning of the keys in etcd whose values are servers; default `/millrace/`.
     pub prefix: Option<String>,
     /// Servers that are taken at most; a source that has more is refused. Default 256.

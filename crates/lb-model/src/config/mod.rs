@@ -30,7 +30,8 @@ use net_types::MacAddress;
 
 pub use auth_hmac::{AntiReplay, AuthHmac, HmacKey, HmacMode};
 pub use check::{
-    Check, CheckKind, CheckTiming, ConnectionOptions, LoadUrl, RecordType, StatusCodes, UrlCheck,
+    Check, CheckKind, CheckTiming, ConnectionOptions, LoadHost, LoadUrl, RecordType, StatusCodes,
+    UrlCheck,
 };
 pub use discovery::{Discover, DiscoveredServer, RealServerTemplate};
 pub use protection::SynValidation;

@@ -17,8 +17,8 @@ use crate::checker::tcp::{Connection, TcpProbe};
 use crate::checker::udp::{Reply, UdpProbe};
 use crate::checker::{CheckSpec, Probe};
 use lb_model::config::{
-    Check, CheckKind, CheckTiming, Config, ConnectionOptions, LoadUrl, RecordType, Seconds,
-    StatusCodes, UrlCheck, hex,
+    Check, CheckKind, CheckTiming, Config, ConnectionOptions, LoadHost, LoadUrl, RecordType,
+    Seconds, StatusCodes, UrlCheck, hex,
 };
 use lb_script::{Factor, NumberFile, READ_INTERVAL, Runnable};
 
@@ -188,17 +188,16 @@ pub(super) fn check_spec(check: &Check, around: Around<'_>) -> CheckSpec {
             let url = url.as_deref().and_then(LoadUrl::parse);
             let url = url.unwrap_or_else(|| LoadUrl {
                 tls: false,
-                address: SocketAddr::new(
+                host: LoadHost::Address(SocketAddr::new(
                     connection.to.ip(),
                     check.connection.connect_port.unwrap_or(DEFAULT_API_PORT),
-                ),
+                )),
                 path: DEFAULT_LOAD_PATH.to_owned(),
             });
             Probe::Load(LoadProbe {
-                connection: Connection {
-                    to: url.address,
-                    ..connection
-                },
+                host: url.host,
+                from: connection.from,
+                timeout: connection.timeout,
                 tls: url.tls,
                 path: url.path,
                 credentials: username

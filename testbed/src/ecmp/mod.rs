@@ -34,6 +34,8 @@ const BIRD_SOCKET: &str = "bird.ctl";
 /// Directors, real servers, the router and a client. Dropping it removes everything.
 #[derive(Debug)]
 pub struct Ecmp {
+    /// Ends first: its threads have copies of the descriptors by which the bed lives.
+    _echo: Vec<EchoServer>,
     bed: Bed,
     inside: Segment,
     router: Arc<Host>,
@@ -42,7 +44,6 @@ pub struct Ecmp {
     agents: Mutex<Vec<Option<Process>>>,
     servers: Vec<Arc<Host>>,
     passers: Mutex<Vec<Process>>,
-    _echo: Vec<EchoServer>,
 }
 
 impl Ecmp {

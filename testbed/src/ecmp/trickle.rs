@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use netbed::{Host, TIME_LIMIT};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// Number of the listener among the events of an echo server.
@@ -33,7 +34,10 @@ impl EchoServer {
         let seen = Arc::clone(&ends);
         let (sender, started) = std::sync::mpsc::channel();
         let thread = host.thread(move || {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|listener| {
+            // A table of descriptors of its own: the limit of their number is one of a table.
+            let unshared = unshare(CloneFlags::CLONE_FILES).map_err(std::io::Error::from);
+            let listener = unshared.and_then(|()| {
+                let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
                 listener.set_nonblocking(true)?;
                 Ok(listener)
             });

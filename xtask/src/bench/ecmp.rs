@@ -25,8 +25,8 @@ pub(crate) struct Options {
 /// # Errors
 /// If the network could not be made, or a program did not do its part.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    // Both ends of each connection are sockets of this process.
-    let wanted = 2 * u64::from(options.connections) + 1024;
+    // The client's ends are sockets of this process; each server has descriptors of its own.
+    let wanted = u64::from(options.connections) + 1024;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = most.max(wanted);
     setrlimit(Resource::RLIMIT_NOFILE, most, most)

@@ -7,15 +7,21 @@ pub mod answers;
 pub mod frames;
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramInfo, loaded_programs};
+use aya::util::nr_cpus;
 use lb_abi::{
-    Address, Flow, FlowKey, FragmentKey, FragmentTarget, Interface, Load, OwnerFlags, ServerOwner,
-    Template, TemplateKey, maps,
+    Address, Flow, FlowKey, FragmentKey, FragmentTarget, HandshakeCounters, Interface, Load,
+    OwnerFlags, ServerOwner, Template, TemplateKey, maps,
 };
-use lb_dataplane::{AttachMode, Dataplane, Error, Options, Statistics, SweepResult, TableSizes};
+use lb_dataplane::{
+    AttachMode, Dataplane, DeniedNetworks, Error, Options, Statistics, SweepResult, TableSizes,
+};
 use lb_model::{
     DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
     Service, Thresholds, Vlan,
@@ -81,6 +87,37 @@ pub fn seconds(seconds: u64) -> Step {
     Step::Wait(Duration::from_secs(seconds))
 }
 
+/// Beds that no test of this process uses.
+static IDLE: Mutex<Vec<Bed>> = Mutex::new(Vec::new());
+
+/// A bed that another test will use after this one, unless this one fails.
+pub struct SharedBed(Option<Bed>);
+
+impl Deref for SharedBed {
+    type Target = Bed;
+
+    fn deref(&self) -> &Bed {
+        self.0.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl DerefMut for SharedBed {
+    fn deref_mut(&mut self) -> &mut Bed {
+        self.0.as_mut().expect("it is there until the drop")
+    }
+}
+
+impl Drop for SharedBed {
+    fn drop(&mut self) {
+        if !thread::panicking()
+            && let Some(bed) = self.0.take()
+        {
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(bed);
+        }
+    }
+}
+
 /// The data plane under test.
 pub struct Bed {
     /// What is tested.
@@ -96,6 +133,21 @@ impl Bed {
     /// the kernel lets us load none.
     pub fn new(desired: DesiredState) -> Option<Self> {
         Self::with_tables(desired, small_tables())
+    }
+
+    /// As [`Self::new`], on a data plane that earlier tests of this process may have used and
+    /// that later ones will: a kernel that is emulated takes seconds to load one. Only the
+    /// keys of challenges, and numbers that are never used again, tell.
+    pub fn shared(desired: DesiredState) -> Option<SharedBed> {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bed = match idle {
+            Some(mut bed) => {
+                bed.reset(desired);
+                bed
+            }
+            None => Self::new(desired)?,
+        };
+        Some(SharedBed(Some(bed)))
     }
 
     /// As [`Self::new`], with tables of other sizes.
@@ -152,8 +204,12 @@ impl Bed {
         self.dataplane
             .apply(&DesiredState::default())
             .expect("the empty state is applied");
+        self.unprotect();
         for (name, data) in self.maps() {
             match name.as_str() {
+                maps::REASONS => zero_per_cpu::<u64>(data),
+                maps::HANDSHAKES => zero_per_cpu::<HandshakeCounters>(data),
+                maps::INTERFACES => clear_table::<u32, Interface>(Map::HashMap(data)),
                 maps::FLOWS | maps::HALF_OPEN => clear::<FlowKey, Flow>(data),
                 maps::TEMPLATES | maps::NEW_TEMPLATES => clear::<TemplateKey, Template>(data),
                 maps::FRAGMENTS => clear::<FragmentKey, FragmentTarget>(data),
@@ -172,6 +228,17 @@ impl Bed {
             .apply(&desired)
             .expect("the next state is applied");
         self.desired = desired;
+        self.know_director();
+    }
+
+    /// Ends what a test has had the data plane do against floods.
+    fn unprotect(&mut self) {
+        let dataplane = &mut self.dataplane;
+        let ended = dataplane
+            .deny(&DeniedNetworks::default())
+            .and_then(|()| dataplane.validate_sources(false))
+            .and_then(|()| dataplane.limit_connections(None));
+        ended.expect("the protection ends");
     }
 
     /// Lets `step` happen.
@@ -427,9 +494,23 @@ fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
 }
 
 fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
-    let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
+    clear_table::<K, V>(Map::LruHashMap(data));
+}
+
+fn zero_per_cpu<V: aya::Pod + Default>(data: MapData) {
+    let mut array: PerCpuArray<_, V> = Map::PerCpuArray(data)
         .try_into()
-        .expect("keys and values are as lb_abi says");
+        .expect("values are as lb_abi says");
+    let cpus = nr_cpus().expect("the kernel tells");
+    for index in 0..array.len() {
+        let zeros = PerCpuValues::try_from(vec![V::default(); cpus]).expect("one for each CPU");
+        array.set(index, zeros, 0).expect("can be written");
+    }
+}
+
+fn clear_table<K: aya::Pod, V: aya::Pod>(map: Map) {
+    let mut table: BpfHashMap<_, K, V> =
+        map.try_into().expect("keys and values are as lb_abi says");
     let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("can be read");
     for key in keys {
         table.remove(&key).expect("can be written");

@@ -66,14 +66,8 @@ impl Series {
 #[derive(Debug)]
 pub(crate) struct Missing(String);
 
-/// The test programs that are run, each with its package.
-const TESTS: [(&str, &str); 5] = [
-    ("lb-dataplane", "packets"),
-    ("lb-dataplane", "attach"),
-    ("lb-dataplane", "pins"),
-    ("lb-dataplane", "second_chance"),
-    ("rtmp-server", "kernel_tls"),
-];
+/// The test programs that are run; no two of the workspace share a name.
+const TESTS: [&str; 5] = ["packets", "attach", "pins", "second_chance", "kernel_tls"];
 /// The package that has tests within its library which are run, too.
 const LIBRARY: &str = "rtmp-server";
 /// Name of those tests as a program, and part of their own names.
@@ -189,17 +183,14 @@ fn print(release: &str, outcome: &Outcome) {
 
 /// Names and paths of the tests' programs.
 fn build_tests(is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let tests: Vec<_> = TESTS
-        .into_iter()
-        .filter(|(_, test)| is_wanted(test))
-        .collect();
+    let tests: Vec<_> = TESTS.into_iter().filter(|test| is_wanted(test)).collect();
     let mut programs = Vec::new();
     if !tests.is_empty() {
-        let named = tests
-            .iter()
-            .flat_map(|(package, test)| ["--package", package, "--test", test]);
-        let messages = cargo_test(&named.collect::<Vec<_>>())?;
-        for (_, test) in tests {
+        // Of the workspace, since with a package's own features others would be built anew.
+        let named = tests.iter().flat_map(|test| ["--test", test]);
+        let arguments = ["--workspace"].into_iter().chain(named);
+        let messages = cargo_test(&arguments.collect::<Vec<_>>())?;
+        for test in tests {
             programs.push((test.to_owned(), executable(&messages, test)?));
         }
     }

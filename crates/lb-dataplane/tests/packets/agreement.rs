@@ -365,7 +365,7 @@ const CASES: &str = "AGREEMENT_CASES";
 #[ignore = "needs root"]
 fn the_program_decides_as_the_model_does() {
     let services = || [0, 1, 2, 3].map(Service::new);
-    let Some(bed) = Bed::new(desired(&services())) else {
+    let Some(bed) = Bed::shared(desired(&services())) else {
         return;
     };
     let bed = std::cell::RefCell::new(bed);

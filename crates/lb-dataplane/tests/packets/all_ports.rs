@@ -182,7 +182,7 @@ fn connections_from_one_port_to_several_are_several() {
 #[test]
 #[ignore = "needs root"]
 fn connections_are_listed_and_given_up_with_the_port_that_the_client_chose() {
-    let Some(mut bed) = Bed::new(all_ports()) else {
+    let Some(mut bed) = Bed::shared(all_ports()) else {
         return;
     };
     let ports = [HTTP, HTTPS];

@@ -414,7 +414,7 @@ fn a_dead_servers_connections_are_void() {
 #[ignore = "needs root"]
 fn what_a_client_has_acknowledged_last_is_remembered() {
     const ACKNOWLEDGED: usize = 42;
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let acknowledging =
@@ -455,7 +455,7 @@ fn the_checksum_of_a_reset_is_right_whatever_carries() {
     const ACKNOWLEDGED: usize = 42;
     /// Protocol and length, as the pseudo header has them.
     const TCP_OF_20: [u8; 4] = [0, 6, 0, 20];
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for step in alice_connects() {

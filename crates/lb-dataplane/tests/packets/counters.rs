@@ -6,7 +6,7 @@ use packet_bed::{Bed, Step, persistent, seconds, service, state};
 #[test]
 #[ignore = "needs root"]
 fn traffic_is_counted_per_service_and_server() {
-    let Some(mut bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]))
+    let Some(mut bed) = Bed::shared(state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]))
     else {
         return;
     };
@@ -34,7 +34,7 @@ fn traffic_is_counted_per_service_and_server() {
 #[test]
 #[ignore = "needs root"]
 fn bytes_are_those_of_the_ip_packet_without_the_frames_padding() {
-    let Some(mut bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1"])])) else {
+    let Some(mut bed) = Bed::shared(state([service("172.16.1.200:1935", &["edge 1"])])) else {
         return;
     };
     let mut padded = tcp(ALICE, 5000, S);
@@ -46,7 +46,7 @@ fn bytes_are_those_of_the_ip_packet_without_the_frames_padding() {
 #[test]
 #[ignore = "needs root"]
 fn a_server_that_has_left_still_counts_for_its_service() {
-    let Some(mut bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]))
+    let Some(mut bed) = Bed::shared(state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]))
     else {
         return;
     };
@@ -72,7 +72,7 @@ fn a_server_that_has_left_still_counts_for_its_service() {
 #[ignore = "needs root"]
 fn live_connections_and_templates_are_counted() {
     let service = persistent(service("172.16.1.200:1935", &["edge 1", "edge 2"]), 50, 32);
-    let Some(mut bed) = Bed::new(state([service])) else {
+    let Some(mut bed) = Bed::shared(state([service])) else {
         return;
     };
     for port in [5000, 5001, 5002, 5003] {
@@ -109,7 +109,7 @@ fn live_connections_and_templates_are_counted() {
 #[ignore = "needs root"]
 fn a_sweep_removes_what_is_over() {
     let service = persistent(service("172.16.1.200:1935", &["edge 1"]), 50, 32);
-    let Some(mut bed) = Bed::new(state([service])) else {
+    let Some(mut bed) = Bed::shared(state([service])) else {
         return;
     };
     bed.send(&tcp(ALICE, 5000, S));
@@ -131,7 +131,7 @@ fn a_sweep_removes_what_is_over() {
 #[ignore = "needs root"]
 fn applying_the_same_state_writes_nothing() {
     let desired = state([service("172.16.1.200:1935", &["edge 1", "edge 2"])]);
-    let Some(mut bed) = Bed::new(desired.clone()) else {
+    let Some(mut bed) = Bed::shared(desired.clone()) else {
         return;
     };
     let changes = bed.dataplane.apply(&desired).expect("applies");

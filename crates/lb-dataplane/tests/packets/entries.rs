@@ -38,7 +38,7 @@ fn persistent_clients(bed: &Bed) -> Vec<PersistentClient> {
 #[ignore = "needs root"]
 fn a_connection_is_shown_with_its_state_its_server_and_the_time_that_it_has_left() {
     let services = [service("172.16.1.200:1935", &["edge 1", "edge 2"])];
-    let Some(mut bed) = Bed::new(state(services)) else {
+    let Some(mut bed) = Bed::shared(state(services)) else {
         return;
     };
     for (client, port, flags) in [
@@ -103,7 +103,7 @@ fn a_connection_is_shown_with_its_state_its_server_and_the_time_that_it_has_left
 #[test]
 #[ignore = "needs root"]
 fn every_connection_is_met_once_however_few_are_read_at_a_time() {
-    let Some(mut bed) = Bed::new(state([service("172.16.1.200:1935", &["edge 1"])])) else {
+    let Some(mut bed) = Bed::shared(state([service("172.16.1.200:1935", &["edge 1"])])) else {
         return;
     };
     for port in 5000..5300 {
@@ -124,7 +124,7 @@ fn every_connection_is_met_once_however_few_are_read_at_a_time() {
 #[ignore = "needs root"]
 fn a_persistent_client_is_shown_once_with_its_network() {
     let service = persistent(service("172.16.1.200:1935", &["edge 1", "edge 2"]), 50, 24);
-    let Some(mut bed) = Bed::new(state([service])) else {
+    let Some(mut bed) = Bed::shared(state([service])) else {
         return;
     };
     bed.send(&tcp(ALICE, 5000, S));

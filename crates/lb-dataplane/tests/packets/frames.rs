@@ -135,7 +135,7 @@ fn headers_that_lie_are_the_stacks() {
 #[test]
 #[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let whole = syn();
@@ -161,7 +161,7 @@ fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
     let mut datagrams = service("172.16.1.200:1935", &["edge 1"]);
     datagrams.protocol = Protocol::Udp;
     both.services.push(datagrams);
-    let Some(mut bed) = Bed::new(both) else {
+    let Some(mut bed) = Bed::shared(both) else {
         return;
     };
     let whole = [
@@ -187,7 +187,7 @@ fn a_frame_of_a_connection_cut_anywhere_is_the_stacks() {
 #[ignore = "needs root"]
 fn ip_options_are_no_obstacle() {
     for words in 1..=10_u8 {
-        let Some(mut bed) = Bed::new(deployment()) else {
+        let Some(mut bed) = Bed::shared(deployment()) else {
             return;
         };
         let mut frame = syn();

@@ -59,7 +59,7 @@ fn crowd() -> u32 {
 #[test]
 #[ignore = "needs root"]
 fn a_flood_of_syns_takes_neither_connections_nor_clients_from_silent_viewers() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let homes = viewers(&mut bed);
@@ -73,7 +73,7 @@ fn a_flood_of_syns_takes_neither_connections_nor_clients_from_silent_viewers() {
 #[test]
 #[ignore = "needs root"]
 fn a_handshake_is_completed_in_the_midst_of_a_flood() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for number in 0..crowd() {
@@ -92,7 +92,7 @@ fn a_handshake_is_completed_in_the_midst_of_a_flood() {
 #[test]
 #[ignore = "needs root"]
 fn viewers_who_are_heard_of_stay_however_many_others_connect() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let homes = viewers(&mut bed);
@@ -112,7 +112,7 @@ fn viewers_who_are_heard_of_stay_however_many_others_connect() {
 fn a_flood_of_datagrams_takes_nothing_from_flows_of_two() {
     let mut deployment = deployment();
     deployment.services[0].protocol = Protocol::Udp;
-    let Some(mut bed) = Bed::new(deployment) else {
+    let Some(mut bed) = Bed::shared(deployment) else {
         return;
     };
     let homes: Vec<Verdict> = (0..VIEWERS)

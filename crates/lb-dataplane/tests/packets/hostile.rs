@@ -130,7 +130,7 @@ fn check_answer(answer: &[u8]) {
 #[test]
 #[ignore = "needs root"]
 fn no_bytes_lead_the_program_astray() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     // Connections to every server, of which one then dies.

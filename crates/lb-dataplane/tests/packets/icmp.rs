@@ -157,7 +157,7 @@ fn other_messages_are_the_stacks() {
 #[test]
 #[ignore = "needs root"]
 fn an_error_changes_nothing_about_the_connection() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for step in established() {
@@ -178,7 +178,7 @@ fn an_error_changes_nothing_about_the_connection() {
 #[test]
 #[ignore = "needs root"]
 fn an_error_cut_anywhere_is_the_stacks() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for step in established() {

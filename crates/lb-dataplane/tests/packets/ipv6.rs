@@ -210,7 +210,7 @@ fn headers_that_lie_are_the_stacks() {
 #[test]
 #[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let plain = tcp6(DAVE, 5000, S);

@@ -147,7 +147,7 @@ fn a_local_server_takes_its_turn_and_keeps_its_connections() {
 #[test]
 #[ignore = "needs root"]
 fn a_connection_that_no_server_can_take_is_refused_before_the_own_stack_accepts_it() {
-    let Some(mut bed) = Bed::new(alone()) else {
+    let Some(mut bed) = Bed::shared(alone()) else {
         return;
     };
     for change in [
@@ -170,7 +170,7 @@ fn a_connection_that_no_server_can_take_is_refused_before_the_own_stack_accepts_
 #[test]
 #[ignore = "needs root"]
 fn a_local_servers_traffic_is_counted_as_another_ones() {
-    let Some(mut bed) = Bed::new(alone()) else {
+    let Some(mut bed) = Bed::shared(alone()) else {
         return;
     };
     for flags in [S, A, A] {

@@ -138,7 +138,7 @@ fn a_router_before_servers_behind_tunnels_brings_clients_packets() {
             mtu: 1500,
         };
     });
-    let Some(mut bed) = Bed::new(tunnelled) else {
+    let Some(mut bed) = Bed::shared(tunnelled) else {
         return;
     };
     for flags in [S, A, A] {
@@ -228,7 +228,7 @@ fn a_packet_without_hops_left_is_the_stacks() {
 #[ignore = "needs root"]
 fn a_circle_of_strangers_ends() {
     const STRANGER: [u8; 6] = [2, 0, 0, 9, 9, 9];
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for frame in [

@@ -106,7 +106,7 @@ impl Case {
 /// Runs every case on a data plane without connections or templates of the others.
 fn check(cases: impl IntoIterator<Item = Case>) {
     let mut failures = Vec::new();
-    let Some(mut bed) = Bed::new(DesiredState::default()) else {
+    let Some(mut bed) = Bed::shared(DesiredState::default()) else {
         return;
     };
     for case in cases {

@@ -80,7 +80,7 @@ fn every_datagram_is_scheduled_by_itself() {
 #[test]
 #[ignore = "needs root"]
 fn datagrams_leave_nothing_behind_but_their_count() {
-    let Some(mut bed) = Bed::new(one_by_one()) else {
+    let Some(mut bed) = Bed::shared(one_by_one()) else {
         return;
     };
     for _ in 0..5 {
@@ -99,7 +99,7 @@ fn datagrams_leave_nothing_behind_but_their_count() {
 #[test]
 #[ignore = "needs root"]
 fn a_client_of_many_datagrams_outlasts_a_flood_of_others() {
-    let Some(mut bed) = Bed::new(sticky()) else {
+    let Some(mut bed) = Bed::shared(sticky()) else {
         return;
     };
     for _ in 0..2 {

@@ -116,7 +116,7 @@ fn a_frame_for_the_interface_is_ours_whatever_address_the_way_on_has() {
         let hop = server.next_hop.as_mut().expect("a next hop");
         hop.source = VLANS.into();
     }
-    let Some(bed) = Bed::new(deployment) else {
+    let Some(bed) = Bed::shared(deployment) else {
         return;
     };
     for (port, to) in [(5000, DIRECTOR), (5001, VLANS)] {
@@ -138,7 +138,7 @@ fn sources_are_validated_and_denied_whatever_address_of_ours_they_send_to() {
         let hop = server.next_hop.as_mut().expect("a next hop");
         hop.source = BRIDGES.into();
     }
-    let Some(mut bed) = Bed::new(deployment) else {
+    let Some(mut bed) = Bed::shared(deployment) else {
         return;
     };
     bed.dataplane.replace_cookie_key([1, 2]).expect("a key");

@@ -8,7 +8,9 @@ use lb_dataplane::{ConnectionRate, DeniedNetworks, Error};
 use lb_model::{DesiredState, Protocol};
 
 use packet_bed::frames::*;
-use packet_bed::{Bed, Step, Verdict, persistent, seconds, service, small_tables, state};
+use packet_bed::{
+    Bed, SharedBed, Step, Verdict, persistent, seconds, service, small_tables, state,
+};
 
 const KEY: [u64; 2] = [1, 2];
 
@@ -23,8 +25,8 @@ fn deployment() -> DesiredState {
 }
 
 /// A data plane that challenges unproven sources.
-fn validating() -> Option<Bed> {
-    let mut bed = Bed::new(deployment())?;
+fn validating() -> Option<SharedBed> {
+    let mut bed = Bed::shared(deployment())?;
     bed.dataplane.replace_cookie_key(KEY).expect("a key");
     bed.dataplane.validate_sources(true).expect("it validates");
     Some(bed)
@@ -160,7 +162,7 @@ fn no_answer_to_the_key_of_zeros_is_accepted_that_new_maps_hold() {
 #[test]
 #[ignore = "needs root"]
 fn connections_that_are_known_go_on_when_validation_begins() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for frame in [S, A].map(|flags| tcp(ALICE, 5000, flags)) {
@@ -180,7 +182,7 @@ fn connections_that_are_known_go_on_when_validation_begins() {
 #[test]
 #[ignore = "needs root"]
 fn a_client_that_uses_its_port_again_is_proven_too() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for flags in [S, A, F] {
@@ -280,7 +282,7 @@ fn denied(networks: &[&str]) -> DeniedNetworks {
 #[test]
 #[ignore = "needs root"]
 fn packets_of_denied_networks_are_dropped_and_others_are_not() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let dropped = Verdict::Dropped("denied");
@@ -316,7 +318,7 @@ fn packets_of_denied_networks_are_dropped_and_others_are_not() {
 #[test]
 #[ignore = "needs root"]
 fn a_sweep_ends_the_connections_of_a_denied_client() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for client in [ALICE, CAROL] {
@@ -334,7 +336,7 @@ fn a_sweep_ends_the_connections_of_a_denied_client() {
 #[test]
 #[ignore = "needs root"]
 fn more_denied_networks_than_the_table_holds_are_refused() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let network = |number: u32| {
@@ -352,7 +354,7 @@ fn more_denied_networks_than_the_table_holds_are_refused() {
 #[test]
 #[ignore = "needs root"]
 fn a_network_opens_as_many_connections_as_its_rate_allows() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     bed.dataplane
@@ -393,7 +395,7 @@ fn rate(per_second: u32, burst: u32) -> ConnectionRate {
 #[test]
 #[ignore = "needs root"]
 fn a_network_that_has_used_its_burst_gains_by_a_more_generous_rate() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let dropped = Verdict::Dropped("rate-limited");
@@ -417,7 +419,7 @@ fn a_network_that_has_used_its_burst_gains_by_a_more_generous_rate() {
 fn connections_that_are_taken_over_are_neither_limited_nor_counted_as_new() {
     let mut sloppy = deployment();
     sloppy.services[0].sloppy = true;
-    let Some(mut bed) = Bed::new(sloppy) else {
+    let Some(mut bed) = Bed::shared(sloppy) else {
         return;
     };
     bed.dataplane
@@ -439,7 +441,7 @@ fn connections_that_are_taken_over_are_neither_limited_nor_counted_as_new() {
 #[test]
 #[ignore = "needs root"]
 fn handshakes_are_counted() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     for (client, flags) in [(ALICE, S), (ALICE, A), (BOB, S), (ALICE, A)] {

@@ -30,7 +30,7 @@ fn three() -> DesiredState {
 #[test]
 #[ignore = "needs root"]
 fn round_robin_takes_servers_in_turn() {
-    let Some(mut bed) = Bed::new(three()) else {
+    let Some(mut bed) = Bed::shared(three()) else {
         return;
     };
     let expected = [
@@ -55,7 +55,7 @@ fn round_robin_skips_who_cannot_take_a_connection() {
     for (impediment, change) in impediments {
         let mut desired = three();
         change(&mut desired);
-        let Some(mut bed) = Bed::new(desired) else {
+        let Some(mut bed) = Bed::shared(desired) else {
             return;
         };
         let expected = ["edge 1", "edge 3", "edge 1", "edge 3"];
@@ -66,7 +66,7 @@ fn round_robin_skips_who_cannot_take_a_connection() {
 #[test]
 #[ignore = "needs root"]
 fn round_robin_advances_only_for_new_connections() {
-    let Some(mut bed) = Bed::new(three()) else {
+    let Some(mut bed) = Bed::shared(three()) else {
         return;
     };
     assert_eq!(turns(&mut bed, 1), ["edge 1"]);
@@ -80,7 +80,7 @@ fn round_robin_advances_only_for_new_connections() {
 #[test]
 #[ignore = "needs root"]
 fn every_service_has_turns_of_its_own() {
-    let Some(mut bed) = Bed::new(state([
+    let Some(mut bed) = Bed::shared(state([
         service("172.16.1.200:1935", &["edge 1", "edge 2"]),
         service("172.16.1.200:1936", &["edge 1", "edge 2"]),
     ])) else {
@@ -122,7 +122,7 @@ fn shares(turns: &[&'static str]) -> HashMap<&'static str, usize> {
 #[test]
 #[ignore = "needs root"]
 fn weighted_round_robin_spreads_the_heavy_servers_turns() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Wrr, [2, 1, 1])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Wrr, [2, 1, 1])) else {
         return;
     };
     let expected = ["edge 1", "edge 2", "edge 3", "edge 1"];
@@ -133,7 +133,7 @@ fn weighted_round_robin_spreads_the_heavy_servers_turns() {
 #[test]
 #[ignore = "needs root"]
 fn least_connections_fills_the_emptiest_server() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;
     };
     assert_eq!(turns(&mut bed, 3), ["edge 1", "edge 2", "edge 3"]);
@@ -150,7 +150,7 @@ fn least_connections_fills_the_emptiest_server() {
 #[test]
 #[ignore = "needs root"]
 fn least_connections_takes_no_notice_of_weights() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [3, 1, 2])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Lc, [3, 1, 2])) else {
         return;
     };
     let shares = shares(&turns(&mut bed, 60));
@@ -163,7 +163,7 @@ fn least_connections_takes_no_notice_of_weights() {
 #[test]
 #[ignore = "needs root"]
 fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;
     };
     assert_eq!(turns(&mut bed, 1), ["edge 1"]);
@@ -180,7 +180,7 @@ fn a_sweep_tells_least_connections_of_viewers_that_fell_silent() {
 #[test]
 #[ignore = "needs root"]
 fn weighted_least_connections_respects_weights() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Wlc, [3, 1, 2])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Wlc, [3, 1, 2])) else {
         return;
     };
     let shares = shares(&turns(&mut bed, 60));
@@ -194,7 +194,7 @@ fn weighted_least_connections_respects_weights() {
 #[ignore = "needs root"]
 fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
     for scheduler in [Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq] {
-        let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
+        let Some(mut bed) = Bed::shared(scheduled(scheduler, [1, 1, 1])) else {
             return;
         };
         // Edge 1 has one established connection, which counts as much as one whose
@@ -214,7 +214,7 @@ fn a_burst_of_connections_is_spread_before_any_of_them_is_complete() {
 #[test]
 #[ignore = "needs root"]
 fn the_shortest_expected_delay_counts_the_connection_to_come() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Sed, [3, 1, 2])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Sed, [3, 1, 2])) else {
         return;
     };
     // (active + 1) / weight; a tie is the first one's.
@@ -232,7 +232,7 @@ fn the_shortest_expected_delay_counts_the_connection_to_come() {
 #[test]
 #[ignore = "needs root"]
 fn never_queue_prefers_an_idle_server_to_a_fast_one() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Nq, [9, 1, 2])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Nq, [9, 1, 2])) else {
         return;
     };
     let expected = ["edge 1", "edge 2", "edge 3", "edge 1", "edge 1"];
@@ -244,7 +244,7 @@ fn never_queue_prefers_an_idle_server_to_a_fast_one() {
 #[test]
 #[ignore = "needs root"]
 fn failover_gives_all_connections_to_the_heaviest_that_lives() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Fo, [1, 3, 3])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Fo, [1, 3, 3])) else {
         return;
     };
     assert_eq!(turns(&mut bed, 5), ["edge 2"; 5]);
@@ -261,7 +261,7 @@ fn failover_gives_all_connections_to_the_heaviest_that_lives() {
 #[test]
 #[ignore = "needs root"]
 fn overflow_fills_the_heaviest_before_the_next() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Ovf, [1, 3, 2])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Ovf, [1, 3, 2])) else {
         return;
     };
     // As long as there are no more active ones than it weighs.
@@ -279,7 +279,7 @@ fn overflow_fills_the_heaviest_before_the_next() {
 #[test]
 #[ignore = "needs root"]
 fn destination_hashing_gives_all_connections_to_one_address_to_one_server() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Dh, [1, 2, 3])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Dh, [1, 2, 3])) else {
         return;
     };
     let all = turns(&mut bed, 30);
@@ -307,7 +307,7 @@ fn destination_hashing_gives_all_connections_to_one_address_to_one_server() {
 #[ignore = "needs root"]
 fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
     for scheduler in [Scheduler::Sh, Scheduler::Mh] {
-        let Some(mut bed) = Bed::new(scheduled(scheduler, [1, 1, 1])) else {
+        let Some(mut bed) = Bed::shared(scheduled(scheduler, [1, 1, 1])) else {
             return;
         };
         let before = turns(&mut bed, 300);
@@ -335,7 +335,7 @@ fn hashing_gives_a_client_the_same_server_whenever_it_comes() {
 fn hashing_may_take_the_port_into_account() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].hash_port = true;
-    let Some(mut bed) = Bed::new(desired) else {
+    let Some(mut bed) = Bed::shared(desired) else {
         return;
     };
     let servers: Vec<_> = (4000..4030)
@@ -350,7 +350,7 @@ fn hashing_may_take_the_port_into_account() {
 #[test]
 #[ignore = "needs root"]
 fn maglev_leaves_other_servers_clients_where_they_are() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Mh, [1, 1, 1])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Mh, [1, 1, 1])) else {
         return;
     };
     let before = turns(&mut bed, 400);
@@ -377,10 +377,10 @@ fn maglev_leaves_other_servers_clients_where_they_are() {
 fn a_sloppy_service_takes_connections_over_from_another_director() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].sloppy = true;
-    let Some(mut first) = Bed::new(desired.clone()) else {
+    let Some(mut first) = Bed::shared(desired.clone()) else {
         return;
     };
-    let Some(mut second) = Bed::new(desired) else {
+    let Some(mut second) = Bed::shared(desired) else {
         return;
     };
     for port in 4000..4050 {
@@ -400,7 +400,7 @@ fn a_sloppy_service_takes_connections_over_from_another_director() {
 fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
     let mut desired = scheduled(Scheduler::Mh, [1, 1, 1]);
     desired.services[0].sloppy = true;
-    let Some(mut bed) = Bed::new(desired.clone()) else {
+    let Some(mut bed) = Bed::shared(desired.clone()) else {
         return;
     };
     let before = bed.send(&tcp(ALICE, 4000, S));
@@ -420,7 +420,7 @@ fn a_sloppy_service_goes_on_with_connections_of_servers_that_are_back() {
 #[test]
 #[ignore = "needs root"]
 fn the_end_of_a_handshake_that_fell_silent_is_counted_once() {
-    let Some(mut bed) = Bed::new(scheduled(Scheduler::Lc, [1, 1, 1])) else {
+    let Some(mut bed) = Bed::shared(scheduled(Scheduler::Lc, [1, 1, 1])) else {
         return;
     };
     assert_eq!(turns(&mut bed, 2), ["edge 1", "edge 2"]);

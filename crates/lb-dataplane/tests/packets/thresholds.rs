@@ -58,7 +58,7 @@ fn a_full_servers_turns_fall_to_the_next() {
         for (server, weight) in desired.services[0].servers.iter_mut().zip(weights) {
             server.weight = weight;
         }
-        let Some(mut bed) = Bed::new(desired) else {
+        let Some(mut bed) = Bed::shared(desired) else {
             return;
         };
         let names = ["", "edge 1", "edge 2", "edge 3"];
@@ -76,7 +76,7 @@ fn a_full_servers_turns_fall_to_the_next() {
 fn a_server_that_was_full_has_room_below_three_quarters_or_the_lower_threshold() {
     // Below so many connections.
     for (upper, lower, below) in [(4, 0, 3), (8, 0, 6), (4, 1, 1), (4, 4, 4), (5, 2, 2)] {
-        let Some(mut bed) = Bed::new(limited(Scheduler::Fo, upper, lower)) else {
+        let Some(mut bed) = Bed::shared(limited(Scheduler::Fo, upper, lower)) else {
             return;
         };
         let upper = upper as u8;
@@ -115,7 +115,7 @@ fn where_all_are_full_nobody_is_served() {
         for server in &mut desired.services[0].servers {
             server.thresholds.upper = 2;
         }
-        let Some(mut bed) = Bed::new(desired) else {
+        let Some(mut bed) = Bed::shared(desired) else {
             return;
         };
         let servers = opened(&mut bed, 0..6);
@@ -139,7 +139,7 @@ fn where_all_are_full_nobody_is_served() {
 fn a_client_that_sticks_to_a_full_server_comes_to_it_all_the_same() {
     let mut desired = limited(Scheduler::Rr, 1, 0);
     desired.services[0] = persistent(desired.services[0].clone(), 50, 32);
-    let Some(mut bed) = Bed::new(desired) else {
+    let Some(mut bed) = Bed::shared(desired) else {
         return;
     };
     assert_eq!(
@@ -155,7 +155,7 @@ fn a_client_that_sticks_to_a_full_server_comes_to_it_all_the_same() {
 fn room_that_clients_who_stick_have_filled_again_was_room() {
     let mut desired = limited(Scheduler::Fo, 3, 2);
     desired.services[0] = persistent(desired.services[0].clone(), 5000, 32);
-    let Some(mut bed) = Bed::new(desired) else {
+    let Some(mut bed) = Bed::shared(desired) else {
         return;
     };
     assert_eq!(
@@ -176,7 +176,7 @@ fn a_client_that_hashes_to_a_full_server_has_another_only_with_the_fallback() {
         for fallback in [false, true] {
             let mut desired = limited(scheduler, 0, 0);
             desired.services[0].hash_fallback = fallback;
-            let Some(mut bed) = Bed::new(desired.clone()) else {
+            let Some(mut bed) = Bed::shared(desired.clone()) else {
                 return;
             };
             let unlimited = opened(&mut bed, 0..60);
@@ -216,7 +216,7 @@ fn with_the_fallback_every_client_finds_the_only_server_with_room() {
     }
     let last = servers.last_mut().expect("there are many");
     last.thresholds = Thresholds::default();
-    let Some(mut bed) = Bed::new(desired) else {
+    let Some(mut bed) = Bed::shared(desired) else {
         return;
     };
     for client in 0..4000_u16 {
@@ -232,7 +232,7 @@ fn with_the_fallback_every_client_finds_the_only_server_with_room() {
 #[test]
 #[ignore = "needs root"]
 fn connections_count_whatever_their_state_and_silence_makes_room_when_it_is_swept() {
-    let Some(mut bed) = Bed::new(limited(Scheduler::Fo, 3, 2)) else {
+    let Some(mut bed) = Bed::shared(limited(Scheduler::Fo, 3, 2)) else {
         return;
     };
     // One half-open, one established, one that the client has closed.
@@ -254,7 +254,7 @@ fn a_raised_threshold_holds_at_once_and_a_lowered_one_with_the_next_connection()
         bed.desired.services[0].servers[0].thresholds.upper = upper;
         bed.step(&Step::Apply(bed.desired.clone()));
     };
-    let Some(mut bed) = Bed::new(limited(Scheduler::Fo, 2, 1)) else {
+    let Some(mut bed) = Bed::shared(limited(Scheduler::Fo, 2, 1)) else {
         return;
     };
     assert_eq!(opened(&mut bed, 0..3), to(&["edge 1", "edge 1", "edge 2"]));

@@ -128,7 +128,7 @@ fn every_decision_is_told_and_nothing_else() {
 #[ignore = "needs root"]
 fn nothing_is_told_unless_asked_for() {
     let deployment = state([service("172.16.1.200:1935", &["edge 1"])]);
-    let Some(mut bed) = Bed::new(deployment) else {
+    let Some(mut bed) = Bed::shared(deployment) else {
         return;
     };
     let log = bed.maps().into_iter().find(|(name, _)| name == maps::TRACE);

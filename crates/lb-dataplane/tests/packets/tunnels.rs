@@ -317,7 +317,7 @@ fn outer_of_flows(bed: &Bed) -> HashSet<(IpAddr, u32)> {
 #[test]
 #[ignore = "needs root"]
 fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
-    let Some(mut bed) = Bed::new(from_networks(deployment())) else {
+    let Some(mut bed) = Bed::shared(from_networks(deployment())) else {
         return;
     };
     let inside = |first: IpAddr, length| {
@@ -348,7 +348,7 @@ fn each_flow_has_an_outer_source_of_its_own_where_a_network_is_given() {
 #[test]
 #[ignore = "needs root"]
 fn without_a_network_the_outer_source_is_ours_and_ipv6_has_a_label_for_each_flow() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     assert_eq!(outer_of_flows(&bed), HashSet::from([(OURS.into(), 0)]));

@@ -189,7 +189,7 @@ fn a_client_of_single_datagrams_sticks_to_its_server() {
 #[test]
 #[ignore = "needs root"]
 fn a_frame_cut_anywhere_is_the_stacks() {
-    let Some(mut bed) = Bed::new(deployment()) else {
+    let Some(mut bed) = Bed::shared(deployment()) else {
         return;
     };
     let whole = udp(ALICE, 5000);

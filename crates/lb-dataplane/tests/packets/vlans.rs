@@ -107,7 +107,7 @@ fn answers_keep_the_tags() {
 #[test]
 #[ignore = "needs root"]
 fn a_tagged_frame_cut_anywhere_is_the_stacks() {
-    let Some(mut bed) = Bed::new(behind(Vlan::Stacked(5, 10))) else {
+    let Some(mut bed) = Bed::shared(behind(Vlan::Stacked(5, 10))) else {
         return;
     };
     let whole = tagged(syn(), &[(PROVIDER, 5), (CUSTOMER, 10)]);

@@ -8,20 +8,20 @@ use lb_abi::{Reason, ServiceFlags};
 
 use crate::flow_context::FlowContext;
 use crate::frame::Frame;
-use crate::headers::{Ethernet, NetworkHeader};
+use crate::headers::Ethernet;
 use crate::packet::{Kind, Packet};
-use crate::parse::fast::PacketHandler;
+use crate::parse::fast::{PacketHandler, ParseNetwork};
 use crate::service_table::{Backend, ServiceRef, ServiceTable};
-use crate::{clock, count, fragments, interface, peers, protection, reply, transmit};
+use crate::{clock, count, fragments, interface, peers, protection, reply, trace, transmit};
 
 /// Handles packets of established connections that change nothing but when the
-/// connection was last seen, and packets that are for no service. For these it does what
-/// [`packet`] does; all others it leaves to that.
+/// connection was last seen, packets that are for no service, and SYNs that are challenged.
+/// For these it does what [`packet`] does; all others it leaves to that.
 pub(crate) struct FastPath;
 
 impl PacketHandler for FastPath {
     #[inline(always)]
-    fn handle<N: NetworkHeader>(
+    fn handle<N: ParseNetwork>(
         frame: &Frame,
         ethernet: &mut Ethernet,
         network: &mut N,
@@ -31,6 +31,14 @@ impl PacketHandler for FastPath {
         let Some(service) = table.service(packet) else {
             return Some(Reason::NotAService);
         };
+        if packet.begins_or_ends() {
+            // Of these only a SYN may have its verdict here.
+            return if packet.is_syn() && !trace::is_on() {
+                protection::challenge_fast::<N>(frame.context(), table, service.entry)
+            } else {
+                None
+            };
+        }
         let now_ns = clock::now_from_ticks_ns()?;
         let context = FlowContext::new(frame, packet, table, service, now_ns);
         let backend = context.established(ethernet)?;

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{
     bpf_check_mtu, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
@@ -66,6 +67,12 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     pub(crate) fn new(context: &'a XdpContext) -> Self {
         Self { context }
+    }
+
+    /// The kernel's own description of the frame.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> *mut xdp_md {
+        self.context.ctx
     }
 
     /// The first buffer as it lies now.

@@ -46,13 +46,12 @@ pub(crate) fn is_addressed_to_service(
 /// come in by a bridge or a VLAN interface leave by it as well.
 #[inline(never)]
 pub(crate) fn is_addressed_to(frame: &Frame, index: GenerationIndex, service: &Service) -> bool {
-    is_addressed_to_interface(frame)
-        || match (index.at(service, 0), frame.header::<Ethernet>(0)) {
-            (Some(backend), Some(ethernet)) => {
-                ethernet.macs.destination == backend.server.macs.source
-            }
-            _ => false,
-        }
+    let is_as_of_a_server = match (index.at(service, 0), frame.header::<Ethernet>(0)) {
+        (Some(backend), Some(ethernet)) => ethernet.macs.destination == backend.server.macs.source,
+        _ => false,
+    };
+    // First what needs no look-up in a hash table.
+    is_as_of_a_server || is_addressed_to_interface(frame)
 }
 
 /// True if a frame to `server` leaves by another interface than it came from.

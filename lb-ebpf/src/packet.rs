@@ -164,6 +164,13 @@ impl Packet {
         self.bytes <= SMALL_BYTES
     }
 
+    /// True if there is more behind the IP header than a TCP header with all options.
+    #[inline(always)]
+    pub(crate) fn has_payload(&self) -> bool {
+        const MAX_TCP_HEADER_BYTES: u32 = 60;
+        self.transport_bytes > MAX_TCP_HEADER_BYTES
+    }
+
     /// True if the packet must not be forwarded any more (RFC 1812 §5.3.1, RFC 8200
     /// §3).
     #[inline(always)]

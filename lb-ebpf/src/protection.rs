@@ -9,18 +9,21 @@
 //! Only packets of the slow path are looked at: established connections are none of this. Of
 //! a source that is denied, the agent removes them.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::programs::XdpContext;
 use lb_abi::{
     Address, CookieKey, PROVEN_NS, Protection, ProtectionFlags, Reason, Service, answers_challenge,
     challenge_number, cookie_hash,
 };
 
 use crate::frame::Frame;
-use crate::interface;
+use crate::headers::Ethernet;
 use crate::maps::{DENIED_V4, DENIED_V6, PROTECTION, PROVEN, RATES};
 use crate::packet::Packet;
-use crate::reply;
+use crate::parse::fast::ParseNetwork;
 use crate::service_table::{GenerationIndex, ServiceRef, ServiceTable};
+use crate::{clock, interface, parse, reply};
 
 /// The settings, if one of `flags` is set.
 #[inline(always)]
@@ -36,7 +39,7 @@ pub(crate) fn check_source(
     table: ServiceTable,
     service: Option<ServiceRef>,
 ) -> Result<(), Reason> {
-    if settings(ProtectionFlags::DENIES).is_some() && is_denied(packet) {
+    if settings(ProtectionFlags::DENIES).is_some() && is_denied(&packet.client, packet.is_ipv6) {
         // Frames for other hosts are left alone, which a bridge may have to deliver.
         let is_ours = match service {
             Some(service) => interface::is_addressed_to_service(frame, table, service),
@@ -52,13 +55,11 @@ pub(crate) fn check_source(
 }
 
 #[inline(never)]
-fn is_denied(packet: &Packet) -> bool {
-    if packet.is_ipv6 {
-        DENIED_V6.get(&Key::new(128, packet.client)).is_some()
+fn is_denied(client: &Address, is_ipv6: bool) -> bool {
+    if is_ipv6 {
+        DENIED_V6.get(&Key::new(128, *client)).is_some()
     } else {
-        DENIED_V4
-            .get(&Key::new(32, packet.client.ipv4_word()))
-            .is_some()
+        DENIED_V4.get(&Key::new(32, client.ipv4_word())).is_some()
     }
 }
 
@@ -94,6 +95,45 @@ pub(crate) fn check_handshake(
     )
 }
 
+/// A value that the compiler writes in words of 8 bytes, which the verifier requires to be
+/// aligned on the stack.
+#[repr(align(8))]
+struct Aligned<T>(T);
+
+/// The verdict on a SYN of the fast path if it is challenged; `None`, and nothing has been
+/// changed, if the slow path must handle it.
+///
+/// A flood is made of these. Not inlined, since for established packets it would cost
+/// registers; it reads the packet once more rather than that its caller keeps it in memory.
+#[inline(never)]
+pub(crate) fn challenge_fast<N: ParseNetwork>(
+    context: *mut xdp_md,
+    table: ServiceTable,
+    service: &Service,
+) -> Option<Reason> {
+    let settings = settings(ProtectionFlags::VALIDATES)?;
+    let context = XdpContext::new(context);
+    let frame = &Frame::new(&context);
+    let packet = &parse::fast::syn::<N>(frame)?;
+    let ethernet: &Ethernet = frame.header(0)?;
+    let is_exceptional = packet.has_no_hops_left()
+        || packet.is_martian()
+        || packet.has_payload()
+        || table.generation.peers.may_hold(ethernet.macs.source);
+    if is_exceptional
+        || find_proven(&Aligned(source_of(packet)).0, clock::now_from_ticks_ns()?)
+        || settings.flags.contains(ProtectionFlags::DENIES)
+            && is_denied(&Aligned(packet.client).0, packet.is_ipv6)
+        || !interface::is_addressed_to(frame, table.index, service)
+    {
+        return None;
+    }
+    let hash = hash(packet, settings.keys[(settings.active_key & 1) as usize]);
+    let number = challenge_number(packet.sequence, hash);
+    let sequence = (hash >> 32) as u32;
+    Some(reply::challenge_in_place(frame, packet, number, sequence))
+}
+
 /// Takes note of a source whose reset answers a challenge.
 #[inline(never)]
 fn note_answer(packet: &Packet, settings: &Protection, now_ns: u64) {
@@ -113,8 +153,13 @@ fn challenge(frame: &Frame, packet: &Packet, settings: &Protection) -> Reason {
 
 #[inline(never)]
 fn is_proven(packet: &Packet, now_ns: u64) -> bool {
+    find_proven(&source_of(packet), now_ns)
+}
+
+#[inline(always)]
+fn find_proven(source: &Address, now_ns: u64) -> bool {
     PROVEN
-        .get_ptr(&source_of(packet))
+        .get_ptr(source)
         // SAFETY: a map value, read as a whole.
         .is_some_and(|until_ns| unsafe { until_ns.read_volatile() } > now_ns)
 }

@@ -43,15 +43,22 @@ pub(crate) fn refuse(frame: &Frame, packet: &Packet) -> Reason {
 /// 9293 §3.10.7.3, state SYN-SENT).
 #[inline(never)]
 pub(crate) fn challenge(frame: &Frame, packet: &Packet, number: u32, sequence: u32) -> Reason {
-    let segment = Segment {
-        sequence,
-        acknowledged: number,
-        flags: TCP_SYN | TCP_ACK,
-        // Connection tracking takes the reset for one within the window, which must
-        // therefore reach from `number` to the SYN.
-        window: u16::MAX,
-    };
-    match segment.write(frame, packet) {
+    match Segment::challenge(number, sequence).write(frame, packet) {
+        Some(()) => Reason::Challenged,
+        None => Reason::NoRoom,
+    }
+}
+
+/// As [`challenge`], of a SYN without payload: the frame keeps its length. What was the SYN's
+/// options is padding then, which receivers ignore as they do that of short frames (RFC 894).
+#[inline(always)]
+pub(crate) fn challenge_in_place(
+    frame: &Frame,
+    packet: &Packet,
+    number: u32,
+    sequence: u32,
+) -> Reason {
+    match Segment::challenge(number, sequence).write_in_place(frame, packet) {
         Some(()) => Reason::Challenged,
         None => Reason::NoRoom,
     }
@@ -66,19 +73,33 @@ struct Segment {
 }
 
 impl Segment {
+    /// See [`challenge`].
+    #[inline(always)]
+    fn challenge(number: u32, sequence: u32) -> Self {
+        Self {
+            sequence,
+            acknowledged: number,
+            flags: TCP_SYN | TCP_ACK,
+            // Connection tracking takes the reset for one within the window, which must
+            // therefore reach from `number` to the SYN.
+            window: u16::MAX,
+        }
+    }
+
     /// Turns the frame of `packet` into one with this segment, from the service to the
     /// client.
     #[inline(always)]
     fn write(&self, frame: &Frame, packet: &Packet) -> Option<()> {
-        const OFFSET: u8 = (size_of::<Tcp>() as u8 / 4) << 4;
-        let network_bytes = if packet.is_ipv6 {
-            size_of::<Ipv6>()
-        } else {
-            size_of::<Ipv4>()
-        };
-        let transport = packet.network_offset() + network_bytes;
         // A segment has at least these headers, so that the frame never grows.
-        frame.cut(transport + size_of::<Tcp>())?;
+        frame.cut(transport_offset(packet) + size_of::<Tcp>())?;
+        self.write_in_place(frame, packet)
+    }
+
+    /// As [`Self::write`], in a frame that keeps its length.
+    #[inline(always)]
+    fn write_in_place(&self, frame: &Frame, packet: &Packet) -> Option<()> {
+        const OFFSET: u8 = (size_of::<Tcp>() as u8 / 4) << 4;
+        let transport = transport_offset(packet);
         swap_macs(frame)?;
         let length = size_of::<Tcp>() as u16;
         write_network(frame, packet, packet.network_offset(), TCP, length)?;
@@ -104,6 +125,17 @@ impl Segment {
         );
         Some(())
     }
+}
+
+/// Offset of the transport header in a reply, whose IP header is the shortest.
+#[inline(always)]
+fn transport_offset(packet: &Packet) -> usize {
+    packet.network_offset()
+        + if packet.is_ipv6 {
+            size_of::<Ipv6>()
+        } else {
+            size_of::<Ipv4>()
+        }
 }
 
 /// RFC 792 (3, 4) with the MTU of RFC 1191 §4.

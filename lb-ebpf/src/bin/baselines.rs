@@ -28,11 +28,11 @@ static ORIGINAL: Array<Original, 1> = Array::new();
 struct Original {
     /// Bytes of the whole frame.
     length: u32,
-    /// Its start: MAC addresses and whatever of the IP header changes on the way.
+    /// Its start: all that a reply changes of Ethernet, IPv4 and TCP.
     start: [u32; START_WORDS],
 }
 
-const START_WORDS: usize = 7;
+const START_WORDS: usize = 13;
 
 /// As [`Original::start`], as it lies in the frame.
 #[repr(C, packed(2))]

@@ -35,7 +35,7 @@ pub(crate) trait PacketHandler {
     /// The verdict on `packet`, which lies in a frame that begins with `ethernet` and
     /// has the IP header `network`; `None` if the slow path must handle it, and nothing
     /// has been changed.
-    fn handle<N: NetworkHeader>(
+    fn handle<N: ParseNetwork>(
         frame: &Frame,
         ethernet: &mut Ethernet,
         network: &mut N,
@@ -50,6 +50,22 @@ struct Headers<N, T> {
     ethernet: Ethernet,
     network: N,
     transport: T,
+}
+
+/// Reads once more the SYN of a frame that [`packet`] has handed on with a header `N`.
+///
+/// Inlined, so that the packet's fields are registers or constants.
+#[inline(always)]
+pub(crate) fn syn<N: ParseNetwork>(frame: &Frame) -> Option<Packet> {
+    let headers: &Headers<N, Tcp> = frame.header(0)?;
+    let mut packet = Packet::BLANK;
+    headers
+        .network
+        .read(size_of::<Ethernet>(), &mut packet)
+        .ok()?;
+    packet.protocol = Tcp::PROTOCOL;
+    headers.transport.read(&mut packet).ok()?;
+    Some(packet)
 }
 
 /// The verdict of `H` on the packet in a frame; `None` if the slow path must handle it.

@@ -90,11 +90,14 @@ impl Baselines {
 }
 
 /// As in `lb-ebpf/src/bin/baselines.rs`.
+const START_BYTES: usize = 52;
+
+/// As in `lb-ebpf/src/bin/baselines.rs`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Original {
     length: u32,
-    start: [u8; 28],
+    start: [u8; START_BYTES],
 }
 
 // SAFETY: repr(C), Copy, made of integers, without padding.
@@ -102,8 +105,8 @@ unsafe impl Pod for Original {}
 
 impl Original {
     fn of(frame: &[u8]) -> Self {
-        let mut start = [0; 28];
-        start.copy_from_slice(&frame[..28]);
+        let mut start = [0; START_BYTES];
+        start.copy_from_slice(&frame[..START_BYTES]);
         Self {
             length: frame.len() as u32,
             start,

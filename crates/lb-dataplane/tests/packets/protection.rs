@@ -203,7 +203,12 @@ fn frames_of_every_form_are_challenged() {
     let Some(mut bed) = validating() else { return };
     const TAG: (u16, u16) = (0x8100, 7);
     const OUTER: (u16, u16) = (0x88A8, 5);
-    let data = [tcp(ALICE, 5000, "SP")];
+    // Behind the TCP header; the second value is its length in words.
+    let longer = |bytes: u8, words: u8| {
+        let frame = [tcp(ALICE, 5000, S), vec![1; bytes.into()]].concat();
+        patched(patched(frame, 17, &[40 + bytes]), 46, &[words << 4])
+    };
+    let data = [tcp(ALICE, 5000, "SP"), longer(7, 5), longer(100, 5)];
     let frames = [
         tagged(tcp(ALICE, 5000, S), &[TAG]),
         tagged(tcp(ALICE, 5000, S), &[OUTER, TAG]),
@@ -211,6 +216,8 @@ fn frames_of_every_form_are_challenged() {
         with_option(tcp(ALICE, 5000, S)),
         tcp6_with(5000, S, &[(0, vec![0, 0, 1, 4, 0, 0, 0, 0])]),
         [tcp(ALICE, 5000, S), vec![0; 6]].concat(),
+        longer(20, 10),
+        longer(40, 15),
     ];
     for frame in frames.iter().chain(&data) {
         challenged(&mut bed, frame);

@@ -31,7 +31,8 @@ pub(crate) fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
         } else {
             0
         },
-        state: first_state(packet),
+        state: first_state(packet) as u16,
+        taken_over: u16::from(!packet.is_syn() && !packet.is_udp()),
     }
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn new(packet: &Packet, backend: Backend, now_ns: u64) -> Flow {
 pub(crate) fn is_expired(flow: &Flow, timeouts: &Timeouts, now_ns: u64) -> bool {
     let timeout_ns = timeouts
         .by_state_ns
-        .get(flow.state as usize)
+        .get(usize::from(flow.state))
         .copied()
         .unwrap_or(0);
     // Signed, since another CPU may have refreshed the flow a moment later than `now_ns`.

@@ -53,23 +53,20 @@ impl<'a> FlowContext<'a> {
         }
     }
 
-    /// The backend of an established connection, if the packet changes nothing of the
-    /// connection but the time when it was last seen.
+    /// The backend of an established connection, if the packet, which neither begins nor ends
+    /// it, changes nothing of the connection but the time when it was last seen.
     #[inline(always)]
     pub(crate) fn established(&self, ethernet: &Ethernet) -> Option<Backend> {
         let packet = self.packet;
         let peers = &self.table.generation.peers;
-        if packet.begins_or_ends()
-            || packet.has_no_hops_left()
-            || peers.may_hold(ethernet.macs.source)
-        {
+        if packet.has_no_hops_left() || peers.may_hold(ethernet.macs.source) {
             return None;
         }
         // A copy, since what is passed to a helper by address must lie on the stack as a
         // whole: this way the fields of `self` stay in registers.
         let key = self.key;
         let flow = find(&FLOWS, &key)?;
-        if self.is_stale(flow) || flow::next_state(flow.state, packet) != flow.state {
+        if self.is_stale(flow) || flow::next_state(flow.state.into(), packet) != flow.state.into() {
             return None;
         }
         let backend = self.table.server(flow.server, flow.generation)?;
@@ -199,14 +196,13 @@ impl<'a> FlowContext<'a> {
     /// connections.
     #[inline(always)]
     fn continue_half_open(&self, flow: &mut Flow, backend: Backend) -> Decision {
-        // A connection that was taken over in its middle has no handshake to complete.
-        let began_with_syn = flow.awaited_sequence == 0;
         self.update_state(flow);
         if !self.packet.is_udp() {
-            if flow.state != FlowState::Established as u32 {
+            if flow.state != FlowState::Established as u16 {
                 return Decision::Forward(backend.slot);
             }
-            if began_with_syn {
+            // One that was taken over in its middle has no handshake to complete.
+            if flow.taken_over == 0 {
                 count::completed();
             }
         }
@@ -333,15 +329,16 @@ impl<'a> FlowContext<'a> {
     #[inline(always)]
     fn is_stale(&self, flow: &Flow) -> bool {
         flow::is_expired(flow, &self.table.generation.timeouts, self.now_ns)
-            || self.packet.is_syn() && flow::is_over(flow.state)
+            || self.packet.is_syn() && flow::is_over(flow.state.into())
     }
 
     #[inline(always)]
     fn update_state(&self, flow: &mut Flow) {
         self.refresh(flow);
-        let (before, after) = (flow.state, flow::next_state(flow.state, self.packet));
+        let before = u32::from(flow.state);
+        let after = flow::next_state(before, self.packet);
         if before != after {
-            flow.state = after;
+            flow.state = after as u16;
             load::change_state(flow.server, before, after);
         }
     }
@@ -359,7 +356,7 @@ impl<'a> FlowContext<'a> {
     #[inline(always)]
     fn count_end(&self, flow: &Flow) {
         if self.table.server(flow.server, flow.generation).is_some() {
-            load::remove(flow.server, flow.state);
+            load::remove(flow.server, flow.state.into());
         }
     }
 

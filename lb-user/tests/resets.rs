@@ -113,6 +113,17 @@ fn introduction(from: SocketAddr, to: SocketAddr, sequence: u32) -> [Vec<u8>; 2]
 /// Has the agent's part done for a viewer that has last acknowledged what lies
 /// before `sequence`, and whose server dies then.
 fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
+    server_dies_after(viewer, sequence, false, false)
+}
+
+/// The same. `taken_over`: only the viewer's later packets have come to this director.
+/// `second_chance`: servers pass packets on.
+fn server_dies_after(
+    viewer: &TcpStream,
+    sequence: u32,
+    taken_over: bool,
+    second_chance: bool,
+) -> ResetReport {
     let (client, vip) = (
         viewer.local_addr().expect("its own end"),
         viewer.peer_addr().expect("its other end"),
@@ -120,9 +131,18 @@ fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
     let mut one = service("172.16.1.200:1935", &[]);
     one.address = vip;
     one.servers = vec![server("edge 1", vip.port())];
+    one.sloppy = taken_over;
+    let second_chance = second_chance.then_some(vip).into_iter().collect();
     let mut bed = Bed::new(state([one])).expect("root may load the program");
-    for frame in introduction(client, vip, sequence) {
-        bed.send(&frame);
+    let frames = introduction(client, vip, sequence);
+    // The first ack enters a connection that is taken over, the second one establishes it.
+    let frames = if taken_over {
+        [&frames[1], &frames[1]]
+    } else {
+        frames.each_ref()
+    };
+    for frame in frames {
+        bed.send(frame);
     }
     bed.desired.services[0].servers[0].alive = false;
     let changes = bed.dataplane.apply(&bed.desired).expect("applies");
@@ -133,6 +153,7 @@ fn server_dies(viewer: &TcpStream, sequence: u32) -> ResetReport {
         snapshot: bed.dataplane.conntrack_snapshot(),
         removed: changes.removed_servers,
         rate: NonZeroU32::new(1000).expect("not zero"),
+        second_chance,
     });
     told.blocking_recv().expect("a report")
 }
@@ -168,6 +189,28 @@ fn a_viewer_takes_the_reset_with_the_number_that_it_last_acknowledged() {
             let told = server_dies(&viewer, awaited_sequence(&viewer));
             assert_eq!((told.viewers, &told.failed), (1, &None), "{service}");
             assert_reset(viewer);
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_connection_that_another_server_may_have_is_not_reset() {
+    for (taken_over, second_chance, viewers) in
+        [(true, true, 0), (true, false, 1), (false, true, 1)]
+    {
+        on_a_host_of_its_own(CloneFlags::empty(), move || {
+            let (viewer, _server) = viewer("10.9.0.200:1935", "10.9.0.2:5000");
+            let sequence = awaited_sequence(&viewer);
+            let told = server_dies_after(&viewer, sequence, taken_over, second_chance);
+            assert_eq!(told.viewers, viewers, "{taken_over} {second_chance}");
+            if viewers == 1 {
+                assert_reset(viewer);
+            } else {
+                viewer.set_nonblocking(true).expect("it can be set");
+                let error = (&viewer).read(&mut [0]).expect_err("nothing was sent");
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            }
         });
     }
 }

@@ -84,7 +84,10 @@ pub struct Flow {
     /// the only one with which its stack accepts a reset (RFC 5961 §3.2).
     pub awaited_sequence: u32,
     /// A [`FlowState`].
-    pub state: u32,
+    pub state: u16,
+    /// 1 if the connection was there before its first packet here: another director has
+    /// scheduled it. Else 0.
+    pub taken_over: u16,
 }
 
 /// A template's client, or network of clients, and service.

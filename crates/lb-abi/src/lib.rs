@@ -46,7 +46,7 @@ pub use service_table::{
 /// Version of the layout: of everything in this crate that lies in a map. Pinned maps of
 /// another version are not adopted but replaced. Raise it whenever the size or the meaning
 /// of a key or value changes, or a map is added or removed.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 
 /// Version of the maps that are carried over when maps are replaced ([`maps::MEMORY`]).
 /// Raise it whenever the size or the meaning of their keys or values changes; connections

@@ -94,9 +94,9 @@ impl ConnectionCounts {
 
     fn add_flow(&mut self, flow: &Flow) {
         let count = self.entry((flow.server, flow.generation));
-        if flow.state == FlowState::SynReceived as u32 {
+        if flow.state == FlowState::SynReceived as u16 {
             count.opening += 1;
-        } else if FlowState::is_active(flow.state) {
+        } else if FlowState::is_active(flow.state.into()) {
             count.established += 1;
         } else {
             count.closing += 1;
@@ -184,7 +184,8 @@ impl ConntrackSnapshot {
                     counts.add_flow(&flow);
                     // A UDP flow of one datagram keeps its template as one of many
                     // does; a TCP connection with only a SYN does not.
-                    let keeps = FlowState::is_active(flow.state) && (lasting || is_udp(&flow));
+                    let keeps =
+                        FlowState::is_active(flow.state.into()) && (lasting || is_udp(&flow));
                     if sweeps && keeps && self.rearm(&key, &flow, now_ns)? {
                         swept.templates_rearmed += 1;
                     }
@@ -265,7 +266,10 @@ impl ConntrackSnapshot {
     /// Time-out of a connection in the state of `flow`, in nanoseconds.
     pub(super) fn timeout_ns(&self, flow: &Flow) -> u64 {
         let by_state_ns = &self.ids.timeouts.by_state_ns;
-        by_state_ns.get(flow.state as usize).copied().unwrap_or(0)
+        by_state_ns
+            .get(usize::from(flow.state))
+            .copied()
+            .unwrap_or(0)
     }
 }
 
@@ -284,5 +288,5 @@ pub(super) fn now_ns() -> u64 {
 }
 
 fn is_udp(flow: &Flow) -> bool {
-    flow.state == FlowState::Udp as u32
+    flow.state == FlowState::Udp as u16
 }

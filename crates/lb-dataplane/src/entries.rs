@@ -67,7 +67,7 @@ macro_rules! states {
             }
 
             fn of(flow: &Flow) -> Option<Self> {
-                $(if flow.state == FlowState::$variant as u32 {
+                $(if flow.state == FlowState::$variant as u16 {
                     return Some(Self::$variant);
                 })+
                 None

@@ -21,6 +21,8 @@ pub struct Orphan {
     /// The last acknowledgment number of the client: a reset with this sequence
     /// number is in its window (RFC 5961 §3.2).
     pub awaited_sequence: u32,
+    /// True if another director has scheduled the connection: its server may be another one.
+    pub is_taken_over: bool,
 }
 
 impl ConntrackSnapshot {
@@ -90,7 +92,7 @@ impl ConntrackSnapshot {
         let live = [FlowState::Established, FlowState::FinWait];
         self.tables.flows.for_each(|key, flow| {
             if let Some((number, service)) = find(&key, &flow)
-                && live.iter().any(|state| *state as u32 == flow.state)
+                && live.iter().any(|state| *state as u16 == flow.state)
                 && !self.is_expired(&flow, now_ns)
             {
                 let client = SocketAddr::new(key.client.into(), u16::from_be(key.port));
@@ -101,6 +103,7 @@ impl ConntrackSnapshot {
                         client,
                         service: SocketAddr::new(service, port),
                         awaited_sequence: flow.awaited_sequence,
+                        is_taken_over: flow.taken_over != 0,
                     },
                 );
             }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::change::Change;
 use super::plan::Plan;
 use super::virtual_routers::VirtualRouters;
+use crate::control::told_tables::ToldTables;
 use crate::peers::{Peers, Report, Router};
 use crate::resets::{self, ResetReport, Resets, ask_clients};
 use lb_dataplane::{Dataplane, RemovedServer};
@@ -26,6 +27,8 @@ pub(super) struct ClientResets {
     /// The other directors, where this one is a server itself.
     peers: Option<Peers>,
     deferred: DeferredResets,
+    /// Tells of which services servers pass packets on.
+    tables: ToldTables,
     /// Connections that were reset, by service and server.
     counts: HashMap<(ServiceKey, SocketAddr), u64>,
 }
@@ -41,8 +44,8 @@ struct DeferredResets {
 }
 
 impl ClientResets {
-    /// Starts the thread.
-    pub(super) fn start() -> Self {
+    /// Starts the thread. `tables`: what servers are told.
+    pub(super) fn start(tables: ToldTables) -> Self {
         let (report_sender, reports) = mpsc::unbounded_channel();
         Self {
             thread: Resets::start(report_sender.clone()),
@@ -50,6 +53,7 @@ impl ClientResets {
             reports,
             peers: None,
             deferred: DeferredResets::default(),
+            tables,
             counts: HashMap::new(),
         }
     }
@@ -80,6 +84,7 @@ impl ClientResets {
                 snapshot: dataplane.conntrack_snapshot(),
                 removed: ours,
                 rate,
+                second_chance: self.tables.with_second_chance(),
             });
         }
         let is_too_early = match self.deferred.until {

@@ -22,6 +22,7 @@ use super::state::State;
 use super::table_scan::{TableScan, TableScans, Waiter};
 use super::virtual_routers::VirtualRouters;
 use crate::checker::CheckSpec;
+use crate::control::told_tables::ToldTables;
 use crate::neighbor::{self, Hop, Hops};
 use crate::resets::ResetReport;
 use lb_dataplane::{
@@ -88,11 +89,11 @@ pub(super) enum Event {
 
 impl Enforcer {
     /// Loads the data plane, or adopts that of an earlier agent. It does not follow
-    /// a state before the first [`commit`](Self::commit).
+    /// a state before the first [`commit`](Self::commit). `tables`: what servers are told.
     ///
     /// # Errors
     /// As of [`Dataplane::load`].
-    pub(super) fn load(options: &Options) -> Result<Self, Error> {
+    pub(super) fn load(options: &Options, tables: ToldTables) -> Result<Self, Error> {
         let dataplane = Dataplane::load(options)?;
         log_origin(&dataplane, options);
         let mut readings = interval(rates::INTERVAL);
@@ -106,7 +107,7 @@ impl Enforcer {
             refusal: None,
             guard: PartitionGuard::default(),
             probes: ConfirmationProbes::default(),
-            resets: ClientResets::start(),
+            resets: ClientResets::start(tables),
             scans: TableScans::default(),
             meter: Meter::default(),
             readings,

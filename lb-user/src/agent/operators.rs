@@ -2,11 +2,10 @@
 //! socket, HTTP, events, scripts, upgrades.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use service_kit::{sleep_until, unix_ms};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::change::Change;
@@ -20,8 +19,8 @@ use crate::control::credentials;
 use crate::control::event_log::EventLog;
 use crate::control::http::HttpServer;
 use crate::control::protocol::{self, EventKind, Response};
+use crate::control::told_tables::ToldTables;
 use crate::control::{self, Call};
-use lb_model::Tables;
 use lb_model::config::{Config, Script};
 use lb_script::{Runnable, ScriptRunner};
 use vrrp::{InstanceStatus, Settings};
@@ -105,7 +104,7 @@ impl Operators {
     pub(super) async fn open_http(
         &mut self,
         options: &RunOptions,
-        tables: watch::Receiver<Arc<Tables>>,
+        tables: ToldTables,
     ) -> anyhow::Result<()> {
         let credentials = options.http_auth.as_deref().map(credentials::read);
         let credentials = credentials.transpose()?;

@@ -98,12 +98,12 @@ impl Agent {
         let saved = saved_file.read();
         // Before anybody can ask: a server takes an answer without them for all there is.
         let tables = TableHistory::inherit(options.tables.maglev_places, unix_ms(), &saved.tables);
-        operators.open_http(&options, tables.subscribe()).await?;
+        operators.open_http(&options, tables.told().clone()).await?;
         if let Some(handed_over) = &saved.handed_over {
             operators.on_hand_over(handed_over);
         }
         let mut routers = VirtualRouters::new(netlink, &plan, &saved).await?;
-        let enforcer = match Enforcer::load(&for_dataplane) {
+        let enforcer = match Enforcer::load(&for_dataplane, tables.told().clone()) {
             Ok(enforcer) => enforcer,
             Err(error) => {
                 // What an earlier agent has left may still forward by them.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::control::told_tables::ToldTables;
 use lb_dataplane::is_eligible;
 use lb_model::{
     DesiredState, Forwarding, Generation, MAX_GENERATIONS, Protocol, RealServer, Scheduler,
@@ -24,6 +25,7 @@ pub(super) struct TableHistory {
     /// The former tables of each service.
     services: BTreeMap<SocketAddr, History>,
     told: watch::Sender<Arc<Tables>>,
+    reader: ToldTables,
 }
 
 /// The tables that a service had; those of another form are none of its own.
@@ -52,16 +54,19 @@ impl TableHistory {
             };
             (service.address, history)
         };
+        let services = told.services.iter().map(history).collect();
+        let sender = watch::Sender::new(Arc::new(told));
         Self {
             places,
-            services: told.services.iter().map(history).collect(),
-            told: watch::Sender::new(Arc::new(told)),
+            services,
+            reader: ToldTables::new(sender.subscribe()),
+            told: sender,
         }
     }
 
     /// What there is to tell, now and later.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Tables>> {
-        self.told.subscribe()
+    pub(super) fn told(&self) -> &ToldTables {
+        &self.reader
     }
 
     /// All of it, for a later agent.
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn each_change_of_the_servers_is_a_generation() {
         let mut history = TableHistory::inherit(251, 1000, &[]);
-        let told = history.subscribe();
+        let told = history.told.subscribe();
         history.observe(&with(&[1, 2]), 1);
         history.observe(&with(&[2, 1]), 2);
         assert_eq!(

@@ -19,7 +19,7 @@ use service_kit::http::{ConnectionLimits, DEFAULT_LIMITS};
 use service_kit::metrics::CONTENT_TYPE;
 use service_kit::{Credentials, Numbered};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,6 +31,7 @@ use super::orders;
 use super::protocol::{Event, Listing, Request, Response};
 use super::selection::{Endpoint, Selection};
 
+use super::told_tables::ToldTables;
 use lb_dataplane::{Connection, ConnectionState, PersistentClient};
 use lb_model::Tables;
 use net_types::Network;
@@ -61,7 +62,7 @@ impl HttpServer {
         address: SocketAddr,
         calls: mpsc::Sender<Call>,
         events: EventLog,
-        tables: watch::Receiver<Arc<Tables>>,
+        tables: ToldTables,
         auth: Option<Credentials>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
@@ -98,7 +99,7 @@ impl HttpServer {
 pub(super) struct HttpState {
     pub(super) calls: mpsc::Sender<Call>,
     events: EventLog,
-    tables: watch::Receiver<Arc<Tables>>,
+    tables: ToldTables,
     /// One for each question for tables that may wait.
     places_to_wait: Arc<Semaphore>,
     /// The password that each request needs; `None` where none is needed, and no order is
@@ -180,15 +181,12 @@ async fn tables_after(
     Query(query): Query<TablesQuery>,
 ) -> Json<Tables> {
     let wait = Duration::from_secs(query.wait).min(MAX_TABLES_WAIT);
+    state.tables.note_question();
     if let Ok(_place) = state.places_to_wait.try_acquire() {
-        let news = state
-            .tables
-            .wait_for(|tables| query.known != Some(tables.version));
         // Whatever there is then, is told.
-        let _ = timeout(wait, news).await;
+        let _ = timeout(wait, state.tables.others_than(query.known)).await;
     }
-    let tables = Tables::clone(&state.tables.borrow());
-    Json(tables)
+    Json(state.tables.now())
 }
 
 /// The agent's state; an error for the client where there is none.
@@ -287,6 +285,8 @@ mod tests {
     use tokio::net::TcpStream;
     use tokio::time::Instant;
 
+    use tokio::sync::watch;
+
     use super::*;
     use crate::control::protocol::{Order, ServerState};
     use crate::control::sample::{listing, server};
@@ -316,7 +316,7 @@ mod tests {
         drop(probe);
         let events = EventLog::default();
         events.publish(Event::default());
-        let tables = watch::channel(Arc::new(told())).1;
+        let tables = ToldTables::new(watch::channel(Arc::new(told())).1);
         let server = HttpServer::start(address, calls, events, tables, auth)
             .await
             .expect("it listens");
@@ -364,7 +364,7 @@ mod tests {
         let state = HttpState {
             calls: mpsc::channel(1).0,
             events: EventLog::default(),
-            tables,
+            tables: ToldTables::new(tables),
             places_to_wait: Arc::new(Semaphore::new(1)),
             auth: None,
         };

@@ -15,6 +15,7 @@ pub mod protocol;
 pub(crate) mod sample;
 pub mod selection;
 mod server;
+pub(crate) mod told_tables;
 
 pub use calls::Call;
 pub use client::{Client, request};

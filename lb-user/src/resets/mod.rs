@@ -47,6 +47,9 @@ pub struct Job {
     pub removed: Vec<RemovedServer>,
     /// Viewers reset per second.
     pub rate: NonZeroU32,
+    /// Services whose servers pass packets on to one another: a connection that another
+    /// director has scheduled may be at a server that lives, and is left alone.
+    pub second_chance: Vec<SocketAddr>,
 }
 
 /// A report on the viewers of one server.
@@ -157,6 +160,9 @@ fn reset_clients(sockets: &mut Sockets, jobs: &[(Instant, Job)]) -> Vec<ResetRep
         })
         .collect();
     let scanned = last.snapshot.for_each_orphan(&removed, |number, orphan| {
+        if orphan.is_taken_over && last.second_chance.contains(&removed[number].service) {
+            return;
+        }
         let wait = pace.next(Instant::now());
         if !wait.is_zero() {
             thread::sleep(wait);

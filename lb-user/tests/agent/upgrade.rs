@@ -392,7 +392,7 @@ fn remember(director: &Director<'_>, connections: u32) {
     let flow = Flow {
         last_seen_ns: Duration::from(now).as_nanos() as u64,
         generation: 1,
-        state: FlowState::Established as u32,
+        state: FlowState::Established as u16,
         ..Flow::default()
     };
     for client in 0..connections {

@@ -1,5 +1,7 @@
 //! Lengths of groups of pictures, by which the next keyframe is expected.
 
+use serde::{Deserialize, Serialize};
+
 use super::track::Ticks;
 
 /// Groups of which the longest is the measure: encoders begin a group early where a scene
@@ -7,7 +9,7 @@ use super::track::Ticks;
 const REMEMBERED: usize = 16;
 
 /// The newest groups of pictures.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Groups {
     lengths: [Ticks; REMEMBERED],
     /// Number of groups so far.

@@ -133,7 +133,8 @@ fn fill(tables: &Path, silent: Duration) -> Result<(), Box<dyn Error>> {
             last_seen_ns: (now.as_nanos() as u64).wrapping_sub(silent.as_nanos() as u64),
             server: client % 2,
             generation: 1,
-            state: FlowState::Established as u32,
+            state: FlowState::Established as u16,
+            taken_over: 0,
             ..Flow::default()
         };
         table.insert(key, flow, 0)?;

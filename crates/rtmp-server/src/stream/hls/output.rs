@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hls::playlist::{
@@ -230,22 +230,23 @@ impl HlsOutput {
             true => published.playlist.listed_start(),
             false => published.playlist.log_start(),
         };
-        drop(published);
-        self.changed();
+        self.change(published);
         self.log.give_back(start)?;
         Ok(finished)
     }
 
     /// The stream has ended for good.
     pub(super) fn end(&self) {
-        lock(&self.published).playlist.end();
-        self.changed();
+        let mut published = lock(&self.published);
+        published.playlist.end();
+        self.change(published);
     }
 
     /// The packager goes: nothing is published any more.
     pub(crate) fn abandon(&self) {
-        lock(&self.published).abandoned = true;
-        self.changed();
+        let mut published = lock(&self.published);
+        published.abandoned = true;
+        self.change(published);
     }
 
     /// True if nothing is published any more, though the stream goes on.
@@ -253,8 +254,11 @@ impl HlsOutput {
         lock(&self.published).abandoned
     }
 
-    fn changed(&self) {
-        lock(&self.published).texts.clear();
+    /// Ends a change. The texts go under the lock that it was made under: nobody who sees the
+    /// change gets a text from before it.
+    fn change(&self, mut published: MutexGuard<'_, Published>) {
+        published.texts.clear();
+        drop(published);
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -37,6 +37,7 @@ pub struct Builder {
     second_origin: bool,
     edit_director_conf: fn(String) -> String,
     edit_edge_conf: fn(u8, String) -> String,
+    edit_origin_conf: fn(String) -> String,
     programs: bool,
     xdp_mode: XdpMode,
     health_checks: HealthChecks,
@@ -102,6 +103,13 @@ impl Builder {
     #[must_use]
     pub fn edge_conf(mut self, edit: fn(u8, String) -> String) -> Self {
         self.edit_edge_conf = edit;
+        self
+    }
+
+    /// Changes the configuration of the origins before it is used.
+    #[must_use]
+    pub fn origin_conf(mut self, edit: fn(String) -> String) -> Self {
+        self.edit_origin_conf = edit;
         self
     }
 
@@ -260,6 +268,7 @@ impl Cluster {
             second_origin: false,
             edit_director_conf: |conf| conf,
             edit_edge_conf: |_, conf| conf,
+            edit_origin_conf: |conf| conf,
             programs: true,
             xdp_mode: XdpMode::default(),
             health_checks: HealthChecks::default(),
@@ -380,6 +389,7 @@ impl Cluster {
             origin_conf = config::with_api(&origin_conf, has_password);
             edge_conf = config::with_api(&edge_conf, false);
         }
+        let origin_conf = (builder.edit_origin_conf)(origin_conf);
         let balancer_conf = (builder.edit_director_conf)(balancer_conf);
         let standby = standby.map(|host| {
             let conf = config::with_role(&balancer_conf, "BACKUP", STANDBY_PRIORITY);

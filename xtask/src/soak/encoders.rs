@@ -2,10 +2,10 @@
 //! killed, since the other takes its place.
 
 use anyhow::Context as _;
-use netbed::Process;
+use netbed::{Host, Process};
 use testbed::Cluster;
 
-use super::load::{BITRATE, Protocol, rtmp_load};
+use super::load::{BITRATE, Protocol, TIMEOUT, rtmp_load};
 
 /// A stream that is there all along.
 pub(super) struct Stream {
@@ -35,10 +35,11 @@ pub(super) struct Encoders {
 impl Encoders {
     pub(super) fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let [constant, switched] = STREAMS;
-        let constant = publish(cluster, constant.name, "constant")?;
-        let first = publish(cluster, switched.name, "first")?;
+        let publish = |stream: &str, name| publish(cluster, cluster.encoder(), stream, name);
+        let constant = publish(constant.name, "constant")?;
+        let first = publish(switched.name, "first")?;
         wait_for_publishers(cluster, 2)?;
-        let second = publish(cluster, &format!("{}?backup=1", switched.name), "second")?;
+        let second = publish(&format!("{}?backup=1", switched.name), "second")?;
         wait_for_publishers(cluster, 3)?;
         Ok(Self {
             constant,
@@ -50,7 +51,8 @@ impl Encoders {
     pub(super) fn kill_one(&mut self, cluster: &Cluster, index: usize) -> anyhow::Result<()> {
         self.pair[index].kill()?;
         let name = format!("{}?backup=1", STREAMS[1].name);
-        self.pair[index] = publish(cluster, &name, ["first", "second"][index])?;
+        let encoder = cluster.encoder();
+        self.pair[index] = publish(cluster, encoder, &name, ["first", "second"][index])?;
         wait_for_publishers(cluster, 3)
     }
 
@@ -67,12 +69,19 @@ impl Encoders {
     }
 }
 
-fn publish(cluster: &Cluster, stream: &str, name: &str) -> anyhow::Result<Process> {
+/// A publisher on `host`, until it is killed.
+pub(super) fn publish(
+    cluster: &Cluster,
+    host: &Host,
+    stream: &str,
+    name: &str,
+) -> anyhow::Result<Process> {
     let mut command = rtmp_load()?;
     command.args(["--quiet", "-n", "0", "-t", "0", "--publish", "generated"]);
     command.args(["--bitrate", BITRATE, "--gop-seconds", "1"]);
+    command.args(["--timeout", TIMEOUT]);
     command.arg(Protocol::Rtmp.url(cluster.origin().address(), stream));
-    cluster.encoder().spawn(&format!("encoder-{name}"), command)
+    host.spawn(&format!("encoder-{name}"), command)
 }
 
 /// Waits until the origin has so many connections of the encoder's machine.

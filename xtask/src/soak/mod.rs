@@ -66,6 +66,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .standby()
         // With `rr` the other director cannot know who was sent where.
         .director_conf(|conf| conf.replace("lb_algo rr", "lb_algo mh"))
+        // Players and servers may stand still for as long, all of them with the machine.
+        .origin_conf(|conf| conf.replace("queue_length    10;", "queue_length    120;"))
+        .edge_conf(|_, conf| {
+            conf.replace("hls_window 10;", "hls_window 120;").replace(
+                "mode            remote;",
+                "mode            remote;\n    queue_length    120;",
+            )
+        })
         .browsers()
         .metrics()
         .start()?;
@@ -134,14 +142,14 @@ fn make_round(
     for (index, client) in cluster.clients().iter().enumerate().skip(1) {
         let protocol = Protocol::ALL[rng.usize(..Protocol::ALL.len())];
         let stream = format!("party-{number}-{index}");
-        let publish = Protocol::Rtmp.url(cluster.origin().address(), &stream);
-        let play = protocol.url(testbed::VIP, &stream);
+        let publisher = encoders::publish(cluster, client.host(), &stream, "party")?;
+        let url = protocol.url(testbed::VIP, &stream);
         let players = rng.u32(GUESTS);
         let seconds = rng.u32(STAY_SECONDS);
         parties.push(Load::party(
             client.host(),
-            protocol,
-            (&publish, &play),
+            publisher,
+            (protocol, &url),
             (players, seconds),
             has_kill,
         )?);

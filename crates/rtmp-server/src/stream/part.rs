@@ -103,7 +103,7 @@ impl Stream {
             is_pulled: self.is_pulled.load(Ordering::SeqCst),
             has_slate_task: self.has_slate_task.load(Ordering::SeqCst),
             origins_unreachable: self.origins_unreachable(),
-            next_hls_segment: read(&self.next_hls_segment),
+            next_hls_segment: self.free_hls_segment(),
             hls_irregular: self.hls_irregular.load(Ordering::Relaxed),
             totals: TotalsPart {
                 bytes_in: read(&totals.bytes_in),

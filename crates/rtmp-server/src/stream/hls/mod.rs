@@ -67,8 +67,8 @@ impl Stream {
         let length_ms = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
         let (history, reader) = lock(&self.writer).feed_hls(&self.log, length_ms);
         let past = self.log.messages(history)?;
-        let first_segment = first_segment(settings.segments.fragment, &past)
-            .max(self.next_hls_segment.load(Ordering::Relaxed));
+        let first_segment =
+            first_segment(settings.segments.fragment, &past).max(self.free_hls_segment());
         let pool = self.logs.pool().clone();
         let output = Arc::new(HlsOutput::new(self.key(), settings, first_segment, pool));
         let mut packager = Packager::new(self.key().clone(), output.clone());
@@ -87,13 +87,26 @@ impl Stream {
         self.hls_irregular.store(true, Ordering::Relaxed);
     }
 
+    /// The least number that the first segment of another packager may have.
+    pub(super) fn free_hls_segment(&self) -> u64 {
+        let used = lock(&self.hls).as_deref().map_or(0, free_number);
+        used.max(self.next_hls_segment.load(Ordering::Relaxed))
+    }
+
     /// The packager that makes `output` goes.
     pub(crate) fn end_hls(&self, output: &Arc<HlsOutput>) {
         output.abandon();
-        let next = output.next_segment();
+        let next = free_number(output);
         self.next_hls_segment.fetch_max(next, Ordering::Relaxed);
         lock(&self.hls).take_if(|present| Arc::ptr_eq(present, output));
     }
+}
+
+/// The least number that a segment may have that is not one of `output`: one is left out that
+/// players wait for, who would take what has been for what comes, and one that is begun while
+/// this is looked at.
+fn free_number(output: &HlsOutput) -> u64 {
+    output.next_segment() + 2
 }
 
 /// The number of the first segment that is made of `past`, by the wall clock: a segment takes

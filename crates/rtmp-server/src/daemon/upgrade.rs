@@ -46,6 +46,8 @@ const VARIABLE: &str = "MILLRACE_HAND_OVER";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time for it to read a copy of what is handed over, while requests wait.
 const STATE_LIMIT: Duration = Duration::from_secs(5);
+/// Time between the two times for which everybody stands still, in lengths of the first.
+const CATCH_UP_FACTOR: u32 = 5;
 
 /// What a process hands over to the program that it becomes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -246,6 +248,7 @@ impl Upgrade {
             Ok(copy) => copy,
             Err(reason) => return reason,
         };
+        let stood_still = copy.since.elapsed();
         if let Err(reason) = server.unfreeze(copy.server).await {
             return reason;
         }
@@ -253,6 +256,8 @@ impl Upgrade {
             server.go_on();
             return self.cannot(&reason);
         }
+        // Players get what has gathered: else they would wait for both times together.
+        tokio::time::sleep(stood_still * CATCH_UP_FACTOR).await;
         let frozen = match self.freeze(server, at_boundary, &belongings).await {
             Ok(frozen) => frozen,
             Err(reason) => return reason,

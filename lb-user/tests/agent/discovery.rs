@@ -390,7 +390,8 @@ fn etcd_is_asked_with_tls_and_as_a_user() {
             "--cacert",
             &certificate,
         ]);
-        let output = network.on("director").output(command.args(words));
+        command.args(words);
+        let output = network.on("director").output(command);
         output.expect("etcdctl is installed")
     };
     let done = |words: &[&str]| {

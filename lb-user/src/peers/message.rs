@@ -99,7 +99,7 @@ pub(crate) fn decode<'s>(
         virtual_router_id,
         service: read_end(&header[8..26])?,
         server: read_end(&header[26..])?,
-        clients: clients.filter_map(|bytes| read_client(bytes)).collect(),
+        clients: clients.filter_map(read_client).collect(),
     })
 }
 

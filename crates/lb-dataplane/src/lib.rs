@@ -329,6 +329,8 @@ impl Dataplane {
     }
 
     /// Drops the packets to services that come from these networks, and from no others.
+    /// Returns how many entries of the kernel's tables had to be written or removed: as many
+    /// as this list and the one before differ in.
     ///
     /// A connection that is established goes on until the next
     /// [sweep](ConntrackSnapshot::sweep) removes it.
@@ -336,7 +338,7 @@ impl Dataplane {
     /// # Errors
     ///
     /// [`Error::TableFull`], and nothing has changed; [`Error::Map`].
-    pub fn deny(&mut self, denied: &DeniedNetworks) -> Result<(), Error> {
+    pub fn deny(&mut self, denied: &DeniedNetworks) -> Result<usize, Error> {
         denied.admit(&self.options.tables)?;
         self.protection.deny(denied)
     }

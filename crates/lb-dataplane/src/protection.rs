@@ -84,6 +84,18 @@ impl DeniedNetworks {
         }
     }
 
+    /// Adds one more.
+    pub fn insert(&mut self, network: Network) {
+        let network = Self::canonical(network);
+        let lengths = if network.first().is_ipv4() {
+            &mut self.lengths_v4
+        } else {
+            &mut self.lengths_v6
+        };
+        lengths.insert(network.prefix_length());
+        self.networks.insert(network);
+    }
+
     /// Number of networks of one address family.
     fn count(&self, is_ipv4: bool) -> usize {
         let networks = self.networks.iter();
@@ -120,14 +132,7 @@ impl FromIterator<Network> for DeniedNetworks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let mut denied = Self::default();
         for network in networks {
-            let network = Self::canonical(network);
-            let lengths = if network.first().is_ipv4() {
-                &mut denied.lengths_v4
-            } else {
-                &mut denied.lengths_v6
-            };
-            lengths.insert(network.prefix_length());
-            denied.networks.insert(network);
+            denied.insert(network);
         }
         denied
     }
@@ -178,8 +183,10 @@ impl ProtectionMaps {
         &self.denied
     }
 
-    /// Puts these networks on the deny list, and no others.
-    pub(crate) fn deny(&mut self, denied: &DeniedNetworks) -> Result<(), Error> {
+    /// Puts these networks on the deny list, and no others. Returns how many entries had to be
+    /// written or removed: as many as the two lists differ in.
+    pub(crate) fn deny(&mut self, denied: &DeniedNetworks) -> Result<usize, Error> {
+        let mut changed = 0;
         let former = Arc::clone(&self.denied);
         // If the kernel refuses one of them, the next attempt removes what is not wanted then.
         let both = former.networks.union(&denied.networks).copied();
@@ -192,6 +199,7 @@ impl ProtectionMaps {
             if !is_absent(&removed) {
                 write(name, removed)?;
             }
+            changed += 1;
         }
         for network in denied.networks.difference(&former.networks) {
             let (name, added) = match network.first() {
@@ -205,13 +213,15 @@ impl ProtectionMaps {
                 ),
             };
             write(name, added)?;
+            changed += 1;
         }
         self.denied = Arc::new(denied.clone());
         let mut settings = self.written;
         settings
             .flags
             .set(ProtectionFlags::DENIES, !denied.is_empty());
-        self.write(settings)
+        self.write(settings)?;
+        Ok(changed)
     }
 
     /// Has SYNs of unproven sources challenged, or not.

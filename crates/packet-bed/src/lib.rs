@@ -236,7 +236,7 @@ impl Bed {
         let dataplane = &mut self.dataplane;
         let ended = dataplane
             .deny(&DeniedNetworks::default())
-            .and_then(|()| dataplane.validate_sources(false))
+            .and_then(|_| dataplane.validate_sources(false))
             .and_then(|()| dataplane.limit_connections(None));
         ended.expect("the protection ends");
     }

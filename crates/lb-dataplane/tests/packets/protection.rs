@@ -1,11 +1,13 @@
 //! Protection from floods: denied networks, validation of sources, rates.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lb_abi::{Address, CookieKey, cookie_hash};
-use lb_dataplane::{ConnectionRate, DeniedNetworks, Error};
+use lb_dataplane::{ConnectionRate, DeniedNetworks, Error, TableSizes};
 use lb_model::{DesiredState, Protocol};
+use net_types::Network;
 
 use packet_bed::frames::*;
 use packet_bed::{
@@ -465,4 +467,35 @@ fn handshakes_are_counted() {
     let handshakes = bed.dataplane.handshakes().expect("they can be read");
     assert_eq!((handshakes.opened, handshakes.completed), (2, 1));
     assert_eq!(handshakes.refused, 1, "SYNs only");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_change_of_a_long_deny_list_writes_what_is_different() {
+    const NETWORKS: u32 = 10_000;
+    let tables = TableSizes {
+        denied: 1 << 14,
+        ..small_tables()
+    };
+    let Some(mut bed) = Bed::with_tables(deployment(), tables) else {
+        return;
+    };
+    let network = |number: u32| {
+        let address = IpAddr::from((0x0B00_0000 + (number << 8)).to_be_bytes());
+        Network::new(address, 24)
+    };
+    let mut deny = |networks: std::ops::Range<u32>| {
+        let denied: DeniedNetworks = networks.map(network).collect();
+        bed.dataplane.deny(&denied).expect("they fit")
+    };
+    assert_eq!(deny(0..NETWORKS), NETWORKS as usize);
+    assert_eq!(deny(0..NETWORKS), 0, "the same list");
+    assert_eq!(deny(0..NETWORKS + 1), 1, "one more");
+    assert_eq!(deny(1..NETWORKS + 2), 2, "one out, another one in");
+    let last = tcp([11, 0x27, 0x11, 7], 5000, S);
+    assert_eq!(bed.send(&last), Verdict::Dropped("denied"));
+    assert!(matches!(
+        bed.send(&tcp([11, 0, 0, 7], 5000, S)),
+        Verdict::To(_)
+    ));
 }

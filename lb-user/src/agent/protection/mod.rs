@@ -232,7 +232,8 @@ impl Protection {
         let until = timeout.and_then(|timeout| SystemTime::now().checked_add(timeout));
         let network = DeniedNetworks::canonical(network);
         self.orders.denials.insert(network, until);
-        self.on_denials_changed();
+        self.denied.insert(network);
+        self.is_denied = false;
     }
 
     /// Takes an order to deny a network back.

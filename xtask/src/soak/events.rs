@@ -128,14 +128,6 @@ impl Event {
         }
     }
 
-    /// The edge whose HLS connections end by it, to be opened again.
-    pub(super) fn upgraded_edge(self) -> Option<usize> {
-        match self {
-            Self::Upgrade(Place::Edge(index)) => Some(index),
-            _ => None,
-        }
-    }
-
     /// Has it happen, and waits until what was killed is back.
     pub(super) fn happen(self, cluster: &Cluster, encoders: &mut Encoders) -> anyhow::Result<()> {
         match self {

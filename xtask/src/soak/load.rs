@@ -32,9 +32,8 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// True if each piece is a request of its own: an upgrade of the server ends the
-    /// connections, and the segments that come are others.
-    pub(super) fn is_hls(self) -> bool {
+    /// True if each piece is a request of its own, which may be refused for a moment.
+    fn is_hls(self) -> bool {
         matches!(self, Self::Hls | Self::LowLatencyHls)
     }
 
@@ -68,7 +67,6 @@ pub(super) struct Load {
     report: PathBuf,
     /// The publisher of what they play, if it is a party's.
     publisher: Option<Process>,
-    protocol: Protocol,
     expected: Expected,
 }
 
@@ -82,8 +80,7 @@ enum Expected {
     /// No connection ends, and each picture that is due comes once: they leave soon, perhaps
     /// before they have begun to play.
     Guests,
-    /// Nothing more: an edge is killed meanwhile, perhaps just before the players leave; or
-    /// it is upgraded, and players of HLS ask again.
+    /// Nothing more: an edge is killed meanwhile, perhaps just before the players leave.
     Reconnects,
 }
 
@@ -112,7 +109,7 @@ impl Load {
             true => Expected::Whole,
             false => Expected::Stays,
         };
-        Self::start(host, command, protocol, url, expected)
+        Self::start(host, command, url, expected)
     }
 
     /// Players of what `publisher` sends that leave after some seconds, and it with them.
@@ -133,7 +130,7 @@ impl Load {
             true => Expected::Reconnects,
             false => Expected::Guests,
         };
-        let load = Self::start(host, command, protocol, url, expected)?;
+        let load = Self::start(host, command, url, expected)?;
         Ok(Self {
             publisher: Some(publisher),
             ..load
@@ -143,7 +140,6 @@ impl Load {
     fn start(
         host: &Host,
         mut command: Command,
-        protocol: Protocol,
         url: &str,
         expected: Expected,
     ) -> anyhow::Result<Self> {
@@ -158,7 +154,6 @@ impl Load {
             what: url.to_owned(),
             report,
             publisher: None,
-            protocol,
             expected,
         })
     }
@@ -169,15 +164,14 @@ impl Load {
         Some(format!("{}: its players have ended ({status})", self.what))
     }
 
-    /// Ends players that stay; returns what did not hold. `upgraded`: as [`Load::wait`].
-    pub(super) fn end(self, upgraded: bool) -> anyhow::Result<Vec<String>> {
+    /// Ends players that stay; returns what did not hold.
+    pub(super) fn end(self) -> anyhow::Result<Vec<String>> {
         self.process.signal(Signal::SIGINT)?;
-        self.wait(upgraded)
+        self.wait()
     }
 
-    /// Waits for the end; returns what did not hold. `upgraded`: an edge that may have served
-    /// them was upgraded meanwhile.
-    pub(super) fn wait(self, upgraded: bool) -> anyhow::Result<Vec<String>> {
+    /// Waits for the end; returns what did not hold.
+    pub(super) fn wait(self) -> anyhow::Result<Vec<String>> {
         wait_for_within(END, format_args!("the players of {}", self.what), || {
             anyhow::Ok(self.process.exit_status())
         })?;
@@ -189,11 +183,7 @@ impl Load {
             .with_context(|| format!("{}: {}", self.what, self.process.log()))?;
         // There may be thousands of them in hours.
         fs::remove_file(&self.report)?;
-        let expected = match upgraded && self.protocol.is_hls() {
-            true => Expected::Reconnects,
-            false => self.expected,
-        };
-        let faults = expected.faults(&report);
+        let faults = self.expected.faults(&report);
         Ok(faults
             .map(|fault| format!("{}: {fault}", self.what))
             .collect())

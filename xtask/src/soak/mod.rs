@@ -10,7 +10,6 @@ mod encoders;
 mod events;
 mod load;
 mod resources;
-mod watchers;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +23,6 @@ use encoders::Encoders;
 use events::Event;
 use load::{Load, Protocol};
 use resources::Resources;
-use watchers::Watchers;
 
 /// Edges.
 const EDGES: u8 = 3;
@@ -34,6 +32,8 @@ const WATCHED_EDGE: usize = 0;
 const PAUSE_SECONDS: std::ops::Range<f64> = 1.0..4.0;
 /// Events of a round.
 const EVENTS: usize = 5;
+/// Players that watch all along, of each protocol and stream.
+const WATCHERS: u32 = 2;
 /// Players of one party that comes and goes, and the seconds that it stays.
 const GUESTS: std::ops::RangeInclusive<u32> = 1..=6;
 const STAY_SECONDS: std::ops::RangeInclusive<u32> = 4..=12;
@@ -64,8 +64,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .edges(EDGES)
         .clients(4)
         .standby()
-        // With `rr` the other director cannot know who was sent where.
-        .director_conf(|conf| conf.replace("lb_algo rr", "lb_algo mh"))
+        .director_conf(|conf| {
+            // The other director cannot know who was sent where, neither by `rr` nor by the
+            // templates of persistence, which outlive the absence of an edge.
+            conf.replace("lb_algo rr", "lb_algo mh")
+                .replace("    persistence_timeout 50\n", "")
+        })
         // Players and servers may stand still for as long, all of them with the machine.
         .origin_conf(|conf| conf.replace("queue_length    10;", "queue_length    120;"))
         .edge_conf(|_, conf| {
@@ -87,28 +91,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let mut encoders = Encoders::start(cluster)?;
-    let mut watchers = Watchers::start(cluster)?;
+    let watchers = watch(cluster)?;
     let mut resources = Resources::of(cluster)?;
     let mut faults = Vec::new();
     let mut number = 0;
-    // The edge was upgraded since its players of HLS came.
-    let mut upgraded = false;
     while Instant::now() < deadline && faults.is_empty() {
         number += 1;
         let round = make_round(cluster, &mut encoders, &mut rng, number)?;
-        let events: Vec<String> = round.events.iter().map(Event::to_string).collect();
-        println!("round {number}: {}", events.join(", "));
+        println!("round {number}: {}", round.events.join(", "));
         faults.extend(round.faults);
-        faults.extend(watchers.ended());
+        faults.extend(watchers.iter().filter_map(Load::has_ended));
         resources.sample()?;
-        let is_upgraded = |event: &Event| event.upgraded_edge() == Some(WATCHED_EDGE);
-        upgraded = round.events.iter().any(is_upgraded);
-        if upgraded && Instant::now() < deadline {
-            faults.extend(watchers.renew_hls(cluster)?);
-            upgraded = false;
-        }
     }
-    faults.extend(watchers.end(upgraded)?);
+    for watcher in watchers {
+        faults.extend(watcher.end()?);
+    }
     faults.extend(encoders.end()?);
     println!("{}", resources.table());
     if number >= MIN_ROUNDS {
@@ -123,9 +120,32 @@ fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Players of each protocol at the edge that lives, and of RTMP at the origin.
+fn watch(cluster: &Cluster) -> anyhow::Result<Vec<Load>> {
+    let edge = cluster.edge(WATCHED_EDGE).address();
+    let host = cluster.client(0).host();
+    let mut watchers = Vec::new();
+    for stream in encoders::STREAMS {
+        for protocol in Protocol::ALL {
+            let url = protocol.url(edge, stream.name);
+            watchers.push(Load::watch(
+                host,
+                protocol,
+                &url,
+                WATCHERS,
+                stream.is_constant,
+            )?);
+        }
+    }
+    let constant = &encoders::STREAMS[0];
+    let url = Protocol::Rtmp.url(cluster.origin().address(), constant.name);
+    watchers.push(Load::watch(host, Protocol::Rtmp, &url, WATCHERS, true)?);
+    Ok(watchers)
+}
+
 /// What a round has brought.
 struct Round {
-    events: Vec<Event>,
+    events: Vec<String>,
     faults: Vec<String>,
 }
 
@@ -163,12 +183,11 @@ fn make_round(
         event
             .happen(cluster, encoders)
             .with_context(|| format!("round {number}: {event}"))?;
-        events.push(event);
+        events.push(event.to_string());
     }
-    let has_upgrade = events.iter().any(|event| event.upgraded_edge().is_some());
     let mut faults = Vec::new();
     for party in parties {
-        faults.extend(party.wait(has_upgrade)?);
+        faults.extend(party.wait()?);
     }
     Ok(Round { events, faults })
 }

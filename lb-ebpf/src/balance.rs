@@ -15,8 +15,9 @@ use crate::service_table::{Backend, ServiceRef, ServiceTable};
 use crate::{clock, count, fragments, interface, peers, protection, reply, trace, transmit};
 
 /// Handles packets of established connections that change nothing but when the
-/// connection was last seen, packets that are for no service, and SYNs that are challenged.
-/// For these it does what [`packet`] does; all others it leaves to that.
+/// connection was last seen, packets that are for no service, and SYNs that are challenged or
+/// denied, where sources are validated. For these it does what [`packet`] does; all others it
+/// leaves to that.
 pub(crate) struct FastPath;
 
 impl PacketHandler for FastPath {

@@ -100,8 +100,8 @@ pub(crate) fn check_handshake(
 #[repr(align(8))]
 struct Aligned<T>(T);
 
-/// The verdict on a SYN of the fast path if it is challenged; `None`, and nothing has been
-/// changed, if the slow path must handle it.
+/// The verdict on a SYN of the fast path if it is challenged, or denied; `None`, and nothing has
+/// been changed, if the slow path must handle it.
 ///
 /// A flood is made of these. Not inlined, since for established packets it would cost
 /// registers; it reads the packet once more rather than that its caller keeps it in memory.
@@ -120,12 +120,15 @@ pub(crate) fn challenge_fast<N: ParseNetwork>(
         || packet.is_martian()
         || packet.has_payload()
         || table.generation.peers.may_hold(ethernet.macs.source);
-    if is_exceptional
-        || find_proven(&Aligned(source_of(packet)).0, clock::now_from_ticks_ns()?)
-        || settings.flags.contains(ProtectionFlags::DENIES)
-            && is_denied(&Aligned(packet.client).0, packet.is_ipv6)
-        || !interface::is_addressed_to(frame, table.index, service)
+    if is_exceptional || !interface::is_addressed_to(frame, table.index, service) {
+        return None;
+    }
+    if settings.flags.contains(ProtectionFlags::DENIES)
+        && is_denied(&Aligned(packet.client).0, packet.is_ipv6)
     {
+        return Some(Reason::Denied);
+    }
+    if find_proven(&Aligned(source_of(packet)).0, clock::now_from_ticks_ns()?) {
         return None;
     }
     let hash = hash(packet, settings.keys[(settings.active_key & 1) as usize]);

@@ -84,7 +84,7 @@ impl ClientResets {
                 snapshot: dataplane.conntrack_snapshot(),
                 removed: ours,
                 rate,
-                second_chance: self.tables.with_second_chance(),
+                second_chance: self.tables.with_second_chance(std::time::Instant::now()),
             });
         }
         let is_too_early = match self.deferred.until {

@@ -10,6 +10,7 @@ use lb_model::config::LoadHost;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::health_check::HealthCheck;
@@ -119,13 +120,9 @@ struct Answer {
 /// Asks for the load.
 async fn check(probe: &LoadProbe) -> ProbeOutcome {
     let limit = probe.timeout;
-    let (stream, address) = match timeout(limit, connect(probe)).await {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(outcome)) => return outcome,
-        Err(_) => {
-            let seconds = limit.as_secs_f64();
-            return ProbeOutcome::Failure(format!("no connection within {seconds} s"));
-        }
+    let (stream, address) = match connect(probe).await {
+        Ok(connected) => connected,
+        Err(outcome) => return outcome,
     };
     let asked = timeout(limit, async {
         if probe.tls {
@@ -149,6 +146,33 @@ async fn check(probe: &LoadProbe) -> ProbeOutcome {
     }
 }
 
+/// Look-ups that may be under way. Each has a thread until the resolver gives up, which takes
+/// longer than a check waits.
+static LOOK_UPS: Semaphore = Semaphore::const_new(16);
+
+/// The addresses of a name.
+///
+/// # Errors
+/// The reason why there is none within `limit`.
+async fn look_up(name: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+    let wanted = (name.to_owned(), port);
+    let found = timeout(limit, async {
+        let permit = LOOK_UPS.acquire().await;
+        // A task, which has its permit until the resolver answers.
+        let task = tokio::spawn(async move {
+            let _permit = permit;
+            lookup_host(wanted).await.map(Vec::from_iter)
+        });
+        task.await
+    });
+    match found.await {
+        Ok(Ok(Ok(addresses))) => Ok(addresses),
+        Ok(Ok(Err(error))) => Err(tcp::reason(&error)),
+        Ok(Err(_)) => Err("the look-up was ended".to_owned()),
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
+    }
+}
+
 /// Connects to the first of the server's addresses that takes the connection.
 ///
 /// # Errors
@@ -158,15 +182,15 @@ async fn connect(probe: &LoadProbe) -> Result<(TcpStream, SocketAddr), ProbeOutc
     let addresses: Vec<SocketAddr> = match &probe.host {
         LoadHost::Address(address) => vec![*address],
         LoadHost::Name(name, port) => {
-            let found = lookup_host((name.as_str(), *port)).await;
-            let found = found.map_err(|error| {
-                ProbeOutcome::Local(format!("the address of {name}: {}", tcp::reason(&error)))
+            let found = look_up(name, *port, probe.timeout).await;
+            let found = found.map_err(|reason| {
+                ProbeOutcome::Local(format!("the address of {name}: {reason}"))
             })?;
             let is_reached = |address: &SocketAddr| {
                 let from = probe.from;
                 from.is_none_or(|from| from.is_ipv4() == address.is_ipv4())
             };
-            found.filter(is_reached).collect()
+            found.into_iter().filter(is_reached).collect()
         }
     };
     let none = format!("{} has no address that can be asked", probe.host);

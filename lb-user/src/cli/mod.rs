@@ -382,7 +382,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 return Ok(());
             }
             log_lines::start();
-            runtime.block_on(agent::run(options))
+            let outcome = runtime.block_on(agent::run(options));
+            // A look-up whose resolver does not answer must not hold up the end.
+            runtime.shutdown_background();
+            outcome
         }
         Command::Check { config, json } => {
             runtime.block_on(check::check(&config.file, &config.id(), json))

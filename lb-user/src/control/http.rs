@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRef, Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -181,7 +181,10 @@ async fn tables_after(
     Query(query): Query<TablesQuery>,
 ) -> Json<Tables> {
     let wait = Duration::from_secs(query.wait).min(MAX_TABLES_WAIT);
-    state.tables.note_question();
+    // A server that passes packets on waits for others; whoever only looks does not.
+    if query.wait > 0 {
+        state.tables.note_question(Instant::now());
+    }
     if let Ok(_place) = state.places_to_wait.try_acquire() {
         // Whatever there is then, is told.
         let _ = timeout(wait, state.tables.others_than(query.known)).await;

@@ -1,18 +1,23 @@
 //! The tables that real servers are told of, and whether any of them asks.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use lb_model::Tables;
 
+/// Servers wait a minute at most for other tables, and ask again. After so long without a
+/// question none passes packets on.
+const ASKED_LATELY: Duration = Duration::from_secs(300);
+
 /// The tables as they are now and later.
 #[derive(Debug, Clone)]
 pub(crate) struct ToldTables {
     tables: watch::Receiver<Arc<Tables>>,
-    is_asked: Arc<AtomicBool>,
+    /// When a server asked last.
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl ToldTables {
@@ -20,13 +25,13 @@ impl ToldTables {
     pub(crate) fn new(tables: watch::Receiver<Arc<Tables>>) -> Self {
         Self {
             tables,
-            is_asked: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
-    /// A server asks for them.
-    pub(super) fn note_question(&self) {
-        self.is_asked.store(true, Ordering::Relaxed);
+    /// A server asks for them at `now`.
+    pub(super) fn note_question(&self, now: Instant) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     /// Waits until there are others than those of version `known`.
@@ -43,10 +48,11 @@ impl ToldTables {
         Tables::clone(&self.tables.borrow())
     }
 
-    /// The services whose packets servers may pass on to one another: those with tables, once
-    /// a server has asked for these.
-    pub(crate) fn with_second_chance(&self) -> Vec<SocketAddr> {
-        if !self.is_asked.load(Ordering::Relaxed) {
+    /// The services whose packets servers may pass on to one another at `now`: those with
+    /// tables, if a server has asked for these lately.
+    pub(crate) fn with_second_chance(&self, now: Instant) -> Vec<SocketAddr> {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_none_or(|asked| now.duration_since(asked) > ASKED_LATELY) {
             return Vec::new();
         }
         let tables = self.tables.borrow();
@@ -61,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_has_a_second_chance_once_a_server_has_asked_for_its_tables() {
+    fn a_service_has_a_second_chance_while_servers_ask_for_its_tables() {
         let service = ServiceTables {
             address: ([10, 0, 0, 200], 1935).into(),
             places: 251,
@@ -76,8 +82,11 @@ mod tests {
         };
         let (_sender, receiver) = watch::channel(Arc::new(tables));
         let told = ToldTables::new(receiver);
-        assert_eq!(told.with_second_chance(), []);
-        told.clone().note_question();
-        assert_eq!(told.with_second_chance(), [address]);
+        let now = Instant::now();
+        assert_eq!(told.with_second_chance(now), []);
+        told.clone().note_question(now);
+        assert_eq!(told.with_second_chance(now + ASKED_LATELY), [address]);
+        let later = now + ASKED_LATELY + Duration::from_secs(1);
+        assert_eq!(told.with_second_chance(later), []);
     }
 }

@@ -70,6 +70,14 @@ pub(super) struct Load {
     expected: Expected,
 }
 
+/// What has become of players.
+pub(super) struct Outcome {
+    /// What did not hold.
+    pub(super) faults: Vec<String>,
+    /// Those that had a picture.
+    pub(super) playing: u64,
+}
+
 /// What a report must say, beside that times rise and no picture is corrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
@@ -164,14 +172,14 @@ impl Load {
         Some(format!("{}: its players have ended ({status})", self.what))
     }
 
-    /// Ends players that stay; returns what did not hold.
-    pub(super) fn end(self) -> anyhow::Result<Vec<String>> {
+    /// Ends players that stay.
+    pub(super) fn end(self) -> anyhow::Result<Outcome> {
         self.process.signal(Signal::SIGINT)?;
         self.wait()
     }
 
-    /// Waits for the end; returns what did not hold.
-    pub(super) fn wait(self) -> anyhow::Result<Vec<String>> {
+    /// Waits for the end.
+    pub(super) fn wait(self) -> anyhow::Result<Outcome> {
         wait_for_within(END, format_args!("the players of {}", self.what), || {
             anyhow::Ok(self.process.exit_status())
         })?;
@@ -184,9 +192,15 @@ impl Load {
         // There may be thousands of them in hours.
         fs::remove_file(&self.report)?;
         let faults = self.expected.faults(&report);
-        Ok(faults
-            .map(|fault| format!("{}: {fault}", self.what))
-            .collect())
+        Ok(Outcome {
+            faults: faults
+                .map(|fault| format!("{}: {fault}", self.what))
+                .collect(),
+            playing: report
+                .pointer("/players/playing")
+                .and_then(Value::as_u64)
+                .unwrap_or(0),
+        })
     }
 }
 

@@ -94,29 +94,35 @@ fn soak(cluster: &Cluster, minutes: f64, mut rng: Rng) -> anyhow::Result<()> {
     let watchers = watch(cluster)?;
     let mut resources = Resources::of(cluster)?;
     let mut faults = Vec::new();
-    let mut number = 0;
+    let (mut number, mut guests) = (0, 0);
     while Instant::now() < deadline && faults.is_empty() {
         number += 1;
         let round = make_round(cluster, &mut encoders, &mut rng, number)?;
         println!("round {number}: {}", round.events.join(", "));
         faults.extend(round.faults);
+        guests += round.guests;
         faults.extend(watchers.iter().filter_map(Load::has_ended));
         resources.sample()?;
     }
     for watcher in watchers {
-        faults.extend(watcher.end()?);
+        faults.extend(watcher.end()?.faults);
     }
     faults.extend(encoders.end()?);
     println!("{}", resources.table());
-    if number >= MIN_ROUNDS {
-        faults.extend(resources.growth());
+    match number >= MIN_ROUNDS {
+        true => faults.extend(resources.growth()),
+        false => println!("too few rounds to compare resources"),
+    }
+    // Of a guest nothing is expected, since it may leave before it has begun to play.
+    if guests == 0 {
+        faults.push("no guest has seen a picture".to_owned());
     }
     ensure!(
         faults.is_empty(),
         "what did not hold:\n  {}",
         faults.join("\n  ")
     );
-    println!("{number} rounds; everything held");
+    println!("{number} rounds, {guests} guests; everything held");
     Ok(())
 }
 
@@ -147,6 +153,8 @@ fn watch(cluster: &Cluster) -> anyhow::Result<Vec<Load>> {
 struct Round {
     events: Vec<String>,
     faults: Vec<String>,
+    /// Players of its party that had a picture.
+    guests: u64,
 }
 
 /// A party of publishers and players comes, things happen, and the party goes.
@@ -185,9 +193,15 @@ fn make_round(
             .with_context(|| format!("round {number}: {event}"))?;
         events.push(event.to_string());
     }
-    let mut faults = Vec::new();
+    let (mut faults, mut guests) = (Vec::new(), 0);
     for party in parties {
-        faults.extend(party.wait()?);
+        let outcome = party.wait()?;
+        faults.extend(outcome.faults);
+        guests += outcome.playing;
     }
-    Ok(Round { events, faults })
+    Ok(Round {
+        events,
+        faults,
+        guests,
+    })
 }

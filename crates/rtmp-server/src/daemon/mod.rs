@@ -41,8 +41,10 @@ use upgrade::{Belongings, Rehearsed, TakenOver, Upgrade};
 const EXIT_CONFIGURATION: u8 = 2;
 /// Time that a stop gives the connections to close gracefully.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Interval at which a stop or a drain checks if it is done.
+/// Interval at which a stop checks if it is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The same of a drain, which may look at all connections of this machine.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the server until a signal ends it, checks the configuration (`-t`), or signs a
 /// URL (`sign`). Returns the exit status: 0 after a stop, for a good configuration and a
@@ -303,7 +305,7 @@ impl Process<'_> {
         notify_ready();
         let mut drain_until = None;
         loop {
-            let wait = drain_until.map(|_| POLL_INTERVAL);
+            let wait = drain_until.map(|_| DRAIN_INTERVAL);
             let event = tokio::select! {
                 action = signals.next(wait) => ProcessEvent::Signal(action),
                 waiter = control.next() => ProcessEvent::Asked(waiter),
@@ -460,7 +462,8 @@ fn viewers(server: &Server) -> usize {
         |activity: Activity| matches!(activity, Activity::Playing(_) | Activity::Waiting(_));
     let mut viewers = server.clients().list();
     viewers.retain(|client| viewing(client.activity()));
-    if !viewers.is_empty() {
+    // Programs connect to 127.0.0.1. While somebody else watches, nothing need be known of them.
+    if viewers.iter().all(|client| client.peer.ip().is_loopback()) {
         let own = server.programs().connections();
         viewers.retain(|client| !own.contains(&client.peer));
     }

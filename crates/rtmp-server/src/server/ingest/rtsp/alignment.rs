@@ -10,8 +10,8 @@ use super::milliseconds;
 
 /// Nobody notices less (ITU-R BT.1359: sound that is 45 ms early, or 125 ms late).
 const TOLERANCE_MS: i64 = 40;
-/// Reports that ask for more come from clocks that are not one; GStreamer's `rtpbin` has the
-/// same limit (`max-ts-offset`).
+/// Reports that ask for more, at once or in all, come from clocks that are not one; GStreamer's
+/// `rtpbin` has the same limit (`max-ts-offset`).
 const MAX_SHIFT_MS: i64 = 3_000;
 
 /// One of the two streams.
@@ -26,12 +26,16 @@ pub(super) enum Track {
 pub(super) struct Alignment {
     pictures: Clock,
     sound: Clock,
+    /// By how much sound was to be later than pictures, by the two reports before.
+    wanted_ms: Option<i64>,
 }
 
 #[derive(Debug, Default)]
 struct Clock {
     /// When the stream's time was 0, by its newest report, on the sender's clock: ms.
     origin_ms: Option<i64>,
+    /// That report has not been compared with one of the other stream.
+    is_new: bool,
     /// Never less than before, so that times do not fall.
     shift_ms: i64,
 }
@@ -54,22 +58,33 @@ impl Alignment {
         self.align(track, clock_ms - time_ms)
     }
 
+    /// Compares reports by twos, one of each stream: the sender's clock may have been set
+    /// between two of one stream. The first two count at once, later ones where those
+    /// before say the same: others jitter.
     fn align(&mut self, track: Track, origin_ms: i64) -> Option<i64> {
         let clock = match track {
             Track::Pictures => &mut self.pictures,
             Track::Sound => &mut self.sound,
         };
         clock.origin_ms = Some(origin_ms);
-        let wanted = self.sound.origin_ms? - self.pictures.origin_ms?;
-        let change = wanted - (self.sound.shift_ms - self.pictures.shift_ms);
-        if change.abs() <= TOLERANCE_MS || wanted.abs() > MAX_SHIFT_MS {
+        clock.is_new = true;
+        if !(self.pictures.is_new && self.sound.is_new) {
             return None;
         }
+        (self.pictures.is_new, self.sound.is_new) = (false, false);
+        let wanted = self.sound.origin_ms? - self.pictures.origin_ms?;
+        let before = self.wanted_ms.replace(wanted);
+        let is_steady = before.is_none_or(|before| (wanted - before).abs() <= TOLERANCE_MS);
+        let change = wanted - (self.sound.shift_ms - self.pictures.shift_ms);
         let late = match change > 0 {
             true => &mut self.sound,
             false => &mut self.pictures,
         };
-        late.shift_ms += change.abs();
+        let shift = late.shift_ms + change.abs();
+        if !is_steady || change.abs() <= TOLERANCE_MS || shift > MAX_SHIFT_MS {
+            return None;
+        }
+        late.shift_ms = shift;
         Some(change)
     }
 }
@@ -116,10 +131,39 @@ mod tests {
         assert_eq!(alignment.time(Pictures, 1_500), 1_500);
         // Both clocks drift, and less than anybody notices.
         assert_eq!(alignment.report(Pictures, &report(12_000, 111.03)), None);
-        // Sound turns out to be late by 200 ms: pictures wait for it.
-        assert_eq!(alignment.report(Sound, &report(11_000, 110.33)), Some(-200));
+        // Sound turns out to be late by 200 ms: pictures wait for it, once that is sure.
+        assert_eq!(alignment.report(Sound, &report(11_000, 110.33)), None);
+        assert_eq!(alignment.report(Sound, &report(16_000, 115.33)), None);
+        let change = alignment.report(Pictures, &report(17_000, 116.03));
+        assert_eq!(change, Some(-200));
         assert_eq!(alignment.time(Sound, 11_000), 11_500);
         assert_eq!(alignment.time(Pictures, 12_000), 12_200);
+    }
+
+    #[test]
+    fn reports_that_jitter_shift_nothing_and_no_shift_is_without_end() {
+        let mut alignment = Alignment::default();
+        let mut both = |clock: f64, sound: f64| {
+            let ms = (clock * 1_000.0).round();
+            #[expect(clippy::cast_possible_truncation, reason = "small")]
+            let ms = ms as i64;
+            alignment.report(Pictures, &report(ms, 100.0 + clock));
+            alignment.report(Sound, &report(ms, 100.0 + clock + sound))
+        };
+        assert_eq!(both(0.0, 0.0), None);
+        for round in 0..50 {
+            let jitter = if round % 2 == 0 { 0.06 } else { -0.06 };
+            assert_eq!(both(f64::from(round) * 5.0, jitter), None);
+        }
+        // A sender whose difference goes back and forth for good.
+        let mut shifts = 0;
+        for round in 50..150 {
+            let late = if round / 2 % 2 == 0 { 1.0 } else { -1.0 };
+            shifts += i32::from(both(f64::from(round) * 5.0, late).is_some());
+        }
+        assert!((1..=4).contains(&shifts), "{shifts}");
+        assert!(alignment.time(Sound, 0) <= MAX_SHIFT_MS);
+        assert!(alignment.time(Pictures, 0) <= MAX_SHIFT_MS);
     }
 
     #[test]

@@ -79,6 +79,12 @@ fn etcd(source: &Discover, of_service: &str, diagnostics: &mut Diagnostics) {
     if source.etcd_username.is_some() && source.etcd.is_none() {
         error("`etcd_username` belongs to an `etcd`, which it does not name");
     }
+    if source.etcd_password.is_some() && url.starts_with("http://") {
+        let message = format!(
+            "discover {of_service}: the password goes to {url} in clear; https:// hides it"
+        );
+        diagnostics.warn(&source.location, message);
+    }
 }
 
 fn discovery(service: &VirtualServer, config: &Config, diagnostics: &mut Diagnostics) {

@@ -186,3 +186,22 @@ fn a_sloppy_service_is_warned_of_where_sources_are_validated() {
     assert_eq!(with("always", "lb_algo wlc"), 0);
     assert_eq!(with("off", "lb_algo mh"), 0);
 }
+
+#[test]
+fn a_password_that_goes_to_etcd_in_clear_is_warned_of() {
+    let with = |url: &str| {
+        let text = format!(
+            "virtual_server 10.0.0.1 80 {{
+                real_server_template {{ TCP_CHECK {{ }} }}
+                discover {{
+                    etcd {url}
+                    etcd_username director
+                    etcd_password secret
+                }}
+            }}"
+        );
+        warnings(&text, "in clear").len()
+    };
+    assert_eq!(with("http://10.0.0.9:2379"), 1);
+    assert_eq!(with("https://10.0.0.9:2379"), 0);
+}

@@ -48,6 +48,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STATE_LIMIT: Duration = Duration::from_secs(5);
 /// Time between the two times for which everybody stands still, in lengths of the first.
 const CATCH_UP_FACTOR: u32 = 5;
+/// It is no longer than this: requests wait meanwhile.
+const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What a process hands over to the program that it becomes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -257,11 +259,13 @@ impl Upgrade {
             return self.cannot(&reason);
         }
         // Players get what has gathered: else they would wait for both times together.
-        tokio::time::sleep(stood_still * CATCH_UP_FACTOR).await;
+        tokio::time::sleep(catch_up(stood_still)).await;
+        server.conclude().await;
         let frozen = match self.freeze(server, at_boundary, &belongings).await {
             Ok(frozen) => frozen,
             Err(reason) => return reason,
         };
+        server.flush_last_hooks().await;
         log::info!(
             "upgrade: {} goes on with {} connections ({} bytes, written within {} ms)",
             self.program.display(),
@@ -365,6 +369,11 @@ impl Upgrade {
         signals.thread_unblock()?;
         Err(error)
     }
+}
+
+/// Time for players to get what has gathered while they stood still.
+fn catch_up(stood_still: Duration) -> Duration {
+    (stood_still * CATCH_UP_FACTOR).min(MAX_CATCH_UP)
 }
 
 /// Takes the signals that have come since the program before has become this one. To be

@@ -429,7 +429,7 @@ impl Server {
 
     /// Waits until the notifications of hooks are delivered, for a bounded time.
     pub(crate) async fn flush_hooks(&self) {
-        self.hooks.flush().await;
+        self.hooks.flush(hooks::TIMEOUT).await;
     }
 
     /// True once new publishers and players are refused.

@@ -25,7 +25,7 @@ use crate::uri::encode_path;
 
 /// The most segments that wait to be written.
 const MAX_QUEUED: usize = 256;
-/// The server's end waits for the disk so long at most.
+/// The server's end, and its upgrade, wait for the disk so long at most.
 const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 /// What is told of a segment that has been written.
@@ -191,14 +191,19 @@ impl FileWriter {
 
     /// Waits until everything that is queued has been done, or the disk takes too long.
     pub(super) async fn flush(&self) {
+        if !self.is_flushed_within(MAX_FLUSH).await {
+            log::warn!("the disk is too slow: files of HLS are left behind");
+        }
+    }
+
+    /// Waits until everything that is queued has been done. Returns false after `limit`.
+    pub(super) async fn is_flushed_within(&self, limit: Duration) -> bool {
         let (sender, done) = oneshot::channel();
         let queued = match &*lock(&self.jobs) {
             Some(jobs) => jobs.send(Job::Done(sender)).is_ok(),
             None => false,
         };
-        if queued && tokio::time::timeout(MAX_FLUSH, done).await.is_err() {
-            log::warn!("the disk is too slow: files of HLS are left behind");
-        }
+        !queued || tokio::time::timeout(limit, done).await.is_ok()
     }
 }
 

@@ -204,6 +204,11 @@ impl Hls {
     /// Removes the files of streams, unless they are to stay, as SRS does at its end.
     pub(super) async fn remove_files(&self) {
         self.files.remove_all();
+        self.flush_files().await;
+    }
+
+    /// Waits until the files are written that are to be, or the disk takes too long.
+    pub(super) async fn flush_files(&self) {
         self.files.flush().await;
     }
 

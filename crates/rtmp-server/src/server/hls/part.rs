@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ use super::sessions::SessionsPart;
 use crate::hand_over::{HandOverError, HandedOver, Inherited};
 use crate::server::Server;
 use crate::stream::{HlsPart, Stream};
+
+/// Time for the disk while everybody stands still.
+const DISK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a server knows of HLS, for the program that the process becomes.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -41,10 +45,13 @@ impl Hls {
     pub(in crate::server) async fn part(
         &self,
         handed_over: &mut HandedOver,
-    ) -> Result<HlsServerPart, HandOverError> {
-        let frozen = self.packagers.freeze().await?;
+    ) -> Result<HlsServerPart, String> {
+        let frozen = self.packagers.freeze().await;
+        let frozen = frozen.map_err(|error: HandOverError| format!("something {error}"))?;
         // Names of files are given when they are written.
-        self.files.flush().await;
+        if !self.files.is_flushed_within(DISK_LIMIT).await {
+            return Err("the disk is too slow: files of HLS (`hls_path`) wait for it".to_owned());
+        }
         let mut packagers = Vec::new();
         for packager in frozen {
             handed_over.extend(&packager.handed_over);

@@ -63,11 +63,11 @@ impl HookServer {
         wait_for(before).await;
     }
 
-    /// Waits until the queue is empty.
+    /// Waits until all events that are queued now are delivered. Further ones may come.
     pub(super) async fn flush(&self) {
-        let all = u32::try_from(MAX_QUEUED).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _ = self.queue.acquire_many(all).await;
+        // Each is behind those of the same keys.
+        let queued: Vec<Delivered> = lock(&self.newest).values().cloned().collect();
+        wait_for(queued).await;
     }
 
     /// Queues an event behind those of the same keys. Returns `None` if the queue is

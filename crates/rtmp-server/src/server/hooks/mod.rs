@@ -17,7 +17,7 @@ mod stats;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::time::timeout;
@@ -32,8 +32,9 @@ pub(super) use event::{
 };
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
+use post::HookClient;
 pub(super) use post::HookError;
-use post::{HookClient, TIMEOUT};
+pub(super) use post::TIMEOUT;
 use stats::AllHookStats;
 pub(crate) use stats::HookStats;
 
@@ -213,15 +214,15 @@ impl Hooks {
         }
     }
 
-    /// Waits until all notifications are delivered, for [`TIMEOUT`] at most.
-    pub(super) async fn flush(&self) {
+    /// Waits until all notifications so far are delivered, for `limit` at most.
+    pub(super) async fn flush(&self, limit: Duration) {
         let servers: Vec<_> = lock(&self.servers).values().cloned().collect();
         let flushed = async {
             for server in servers {
                 server.flush().await;
             }
         };
-        if timeout(TIMEOUT, flushed).await.is_err() {
+        if timeout(limit, flushed).await.is_err() {
             log::warn!("the hooks are too slow: some events are lost");
         }
     }

@@ -19,7 +19,7 @@ use crate::server::tls::TlsClient;
 
 /// Time limit of a hook, from the request for a place to the answer. No answer is a
 /// refusal.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::server) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a hook's answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;

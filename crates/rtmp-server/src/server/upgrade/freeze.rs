@@ -16,6 +16,9 @@ use crate::stream::lock;
 
 /// Time for requests that have begun: those to hooks take 5 s at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+/// Time for notifications of hooks while media flows, and at the end.
+const HOOKS_LIMIT: Duration = Duration::from_secs(5);
+const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(200);
 /// Time for everybody to stand still.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for connections that cannot be handed over to end in good order.
@@ -41,7 +44,7 @@ struct Players {
 
 impl Server {
     /// Waits until requests that have begun are answered, and notifications of hooks are
-    /// delivered; further requests wait. Recordings finish their files. Connections that cannot be handed over are asked to
+    /// delivered; further requests wait. Connections that cannot be handed over are asked to
     /// connect again.
     ///
     /// # Errors
@@ -56,10 +59,28 @@ impl Server {
             ));
         }
         self.end_unportable().await;
+        self.hooks.flush(HOOKS_LIMIT).await;
+        // What is queued for the disk is not waited for while everybody stands still.
+        self.hls.flush_files().await;
+        Ok(())
+    }
+
+    /// Ends what cannot be handed over, directly before everybody stands still for the last
+    /// time: what comes between is missing from recordings.
+    pub(crate) async fn conclude(&self) {
+        // Some have connected again since they were ended first.
+        self.end_unportable().await;
+        self.hls.flush_files().await;
+        self.hooks.flush(HOOKS_LIMIT).await;
         // Their files are finished; those that follow begin at the newest keyframe.
         self.dvr.finish().await;
-        self.hooks.flush().await;
-        Ok(())
+        self.hooks.flush(LAST_HOOKS_LIMIT).await;
+    }
+
+    /// Waits a moment until hooks know of the last segments of HLS, while everybody stands
+    /// still.
+    pub(crate) async fn flush_last_hooks(&self) {
+        self.hooks.flush(LAST_HOOKS_LIMIT).await;
     }
 
     /// Ends the connections that cannot be handed over, in good order.
@@ -124,8 +145,8 @@ impl Server {
         let mut handed_over = HandedOver::default();
         // Who publishes stands still: packagers have all that there is to package.
         let hls = timeout(FREEZE_LIMIT, self.hls.part(&mut handed_over)).await;
-        let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())?;
-        let written = players.and_then(|players| self.write_down(players, tasks, hls?));
+        let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())??;
+        let written = players.and_then(|players| self.write_down(players, tasks, hls));
         let (part, others) = written.map_err(|error| format!("something {error}"))?;
         handed_over.extend(&others);
         Ok(FrozenServer {

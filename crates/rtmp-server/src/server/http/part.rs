@@ -1,6 +1,7 @@
 //! A connection for the program that the process becomes.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -42,7 +43,11 @@ struct UnsentPart {
 }
 
 impl Unsent {
-    fn part(&self) -> Result<UnsentPart, HandOverError> {
+    /// What is left for the program that the process becomes.
+    ///
+    /// # Errors
+    /// It is no longer in memory.
+    fn part(&self) -> io::Result<UnsentPart> {
         let mut part = UnsentPart {
             bytes: self.bytes.clone(),
             segment: None,
@@ -94,19 +99,26 @@ impl Connection {
     /// answer, and stands still until the server goes on.
     pub(super) async fn park(&self, participant: &Participant, unsent: Option<&Unsent>) {
         let write = |parts: &mut TaskParts| {
-            // Written down first: descriptors are those of what is handed over.
-            let unsent = unsent.map(Unsent::part).transpose()?;
             let mut handed_over = HandedOver::default();
-            if let Some(socket) = self.socket.part(&mut handed_over) {
-                parts.handed_over.extend(&handed_over);
-                parts.http.push(HttpPart {
-                    client: self.client.id,
-                    socket,
-                    input: [&*self.head, &*self.input].concat().into(),
-                    has_answered: self.has_answered,
-                    unsent,
-                });
-            }
+            let Some(socket) = self.socket.part(&mut handed_over) else {
+                return Ok(());
+            };
+            let unsent = match unsent.map(Unsent::part).transpose() {
+                Ok(unsent) => unsent,
+                // This program could not go on with it either: it ends with the upgrade.
+                Err(error) => {
+                    log::debug!("{}: it is not handed over: {error}", self.client);
+                    return Ok(());
+                }
+            };
+            parts.handed_over.extend(&handed_over);
+            parts.http.push(HttpPart {
+                client: self.client.id,
+                socket,
+                input: [&*self.head, &*self.input].concat().into(),
+                has_answered: self.has_answered,
+                unsent,
+            });
             Ok(())
         };
         participant.park(write).await;

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, Bytes};
 use http_flv::answer::{CORS_FIELDS, SERVER, phrase};
 use http_flv::request::Request;
-use tokio::time::timeout;
+use service_kit::sleep_until;
+use tokio::time::{Instant, timeout};
 
 use super::Connection;
 use super::response::{Body, Response};
 use crate::server::client::Client;
-use crate::server::connection::close::CloseReason;
+use crate::server::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use crate::server::hls::SessionUse;
 use crate::server::upgrade::Participant;
 use crate::stream::{HlsLog, Stream};
@@ -96,11 +97,16 @@ impl Unsent {
         self.bytes.is_empty() && segment.is_none_or(|(_, range)| range.is_empty())
     }
 
-    /// Sends what the connection takes; the bytes sent. May be dropped: nothing is sent then.
+    /// Sends what the connection takes; the bytes sent. With nothing left, waits until all is
+    /// with the kernel. May be dropped: nothing is sent then.
     ///
     /// # Errors
     /// The connection is lost.
     async fn send(&self, socket: &mut Transport) -> io::Result<usize> {
+        if self.is_empty() {
+            socket.flush().await?;
+            return Ok(0);
+        }
         match &self.segment {
             None => poll_fn(|context| socket.poll_write(context, &self.bytes)).await,
             // The head goes with what follows. What is not sent at once, for whatever reason,
@@ -139,7 +145,8 @@ impl Connection {
     /// Sends an answer, and counts its bytes. An upgrade may come in between.
     ///
     /// # Errors
-    /// The connection is lost, or takes nothing for `idle_timeout`.
+    /// The connection is lost, takes nothing for `idle_timeout`, or is dismissed and does not
+    /// take the rest soon.
     pub(super) async fn send(
         &mut self,
         mut unsent: Unsent,
@@ -147,26 +154,36 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         let limit = self.server.config().idle_timeout;
         let stalled = |_| CloseReason::Stalled("send_timeout");
-        while !unsent.is_empty() {
+        // Once it is dismissed: an answer that the client reads is not cut.
+        let mut deadline = None;
+        loop {
+            let is_flushing = unsent.is_empty();
             let sent = tokio::select! {
                 biased;
                 () = participant.frozen() => None,
+                () = self.client.dismissal(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + GRACEFUL_CLOSE_TIMEOUT);
+                    continue;
+                }
+                () = sleep_until(deadline) => return Err(CloseReason::Dismissed),
                 sent = timeout(limit, unsent.send(&mut self.socket)) => Some(sent),
             };
             match sent {
                 None => self.park(participant, Some(&unsent)).await,
                 Some(sent) => {
                     let sent = sent.map_err(stalled)??;
+                    if is_flushing {
+                        return match deadline {
+                            None => Ok(()),
+                            Some(_) => Err(CloseReason::Dismissed),
+                        };
+                    }
                     let bytes = &self.client.meter.bytes;
                     bytes.fetch_add(sent as u64, Ordering::Relaxed);
                     unsent.advance(sent);
                 }
             }
         }
-        timeout(limit, self.socket.flush())
-            .await
-            .map_err(stalled)??;
-        Ok(())
     }
 }
 

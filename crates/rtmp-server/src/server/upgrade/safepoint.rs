@@ -76,9 +76,9 @@ impl Safepoint {
 
     /// Changes the phase.
     pub(super) fn set_phase(&self, phase: Phase) {
-        if phase != Phase::Frozen {
-            *lock(&self.parts) = TaskParts::default();
-        }
+        // Under the lock: what belongs to another freeze is neither kept nor added.
+        let mut parts = lock(&self.parts);
+        *parts = TaskParts::default();
         self.phase.send_replace(phase);
     }
 
@@ -195,13 +195,16 @@ impl Participant {
         &self,
         write: impl FnOnce(&mut TaskParts) -> Result<(), HandOverError>,
     ) {
+        let _parked = Parked::new(&self.0);
         {
             let mut parts = lock(&self.0.parts);
+            if !self.is_frozen() {
+                return;
+            }
             if let Err(error) = write(&mut parts) {
                 parts.failure.get_or_insert(error);
             }
         }
-        let _parked = Parked::new(&self.0);
         let _standing = Standing::new(self);
         self.0.pass().await;
     }
@@ -330,6 +333,23 @@ mod tests {
             safepoint.set_phase(Phase::Settling);
             assert!(safepoint.all_go_on(LIMIT).await);
         }
+    }
+
+    #[tokio::test]
+    async fn who_comes_late_to_a_freeze_adds_nothing_to_the_next() {
+        let safepoint = Arc::<Safepoint>::default();
+        let participant = safepoint.join();
+        let late = |parts: &mut TaskParts| {
+            parts.handed_over.add(7);
+            Ok(())
+        };
+        safepoint.set_phase(Phase::Frozen);
+        participant.frozen().await;
+        safepoint.set_phase(Phase::Settling);
+        participant.park(late).await;
+        assert!(safepoint.all_go_on(LIMIT).await);
+        safepoint.set_phase(Phase::Frozen);
+        assert!(safepoint.take_parts().handed_over.numbers().is_empty());
     }
 
     #[tokio::test]

@@ -1,12 +1,13 @@
 //! A request for HLS: what its path names, and what its query says.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hls::playlist::{Reload, Resource};
 use hls::segmenter::Container;
 use http_flv::request::Request;
 use rtmp_proto::session::Parameters;
 
+use super::sessions::new_token;
 use crate::config::{self, Vhost};
 use crate::server::Server;
 use crate::server::client::Client;
@@ -36,6 +37,38 @@ pub(in crate::server) struct Asked {
     pub(super) target: Target,
     /// The session that the request belongs to.
     pub(super) token: Option<String>,
+    /// The session that begins with the request.
+    new_token: NewToken,
+}
+
+/// The token of a session that begins with a request, once it has one. Who has the request
+/// hands it over with it: its viewer has been counted, and hooks have been told of it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::server) struct NewToken(Arc<OnceLock<String>>);
+
+impl NewToken {
+    /// The token that has been made.
+    pub(in crate::server) fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    /// The token; a new one, if there is none.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    fn obtain(&self) -> Result<&str, Refusal> {
+        if self.0.get().is_none() {
+            // One that another has made meanwhile is as good.
+            let _ = self.0.set(new_token()?);
+        }
+        Ok(self.get().unwrap_or_default())
+    }
+}
+
+impl From<String> for NewToken {
+    fn from(token: String) -> Self {
+        Self(Arc::new(OnceLock::from(token)))
+    }
 }
 
 impl Asked {
@@ -61,12 +94,27 @@ impl Asked {
         let token = parameter(&request.query, SESSION).filter(|token| !token.is_empty());
         Ok(Box::new(Self {
             token: token.map(str::to_owned),
+            new_token: NewToken::default(),
             request,
             vhost,
             app,
             stream,
             target,
         }))
+    }
+
+    /// The same, with a session that begins by this token.
+    pub(in crate::server) fn beginning(mut self: Box<Self>, new_token: NewToken) -> Box<Self> {
+        self.new_token = new_token;
+        self
+    }
+
+    /// The token of the session that begins with the request.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub(super) fn new_token(&self) -> Result<&str, Refusal> {
+        self.new_token.obtain()
     }
 
     /// The stream that is asked for, with the parameters that hooks get.
@@ -179,6 +227,16 @@ fn parse_name(file: &str, container: Container) -> Option<(&str, Target)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_is_answered_again_keeps_its_new_session() {
+        let begun = NewToken::default();
+        assert_eq!(begun.get(), None);
+        let token = begun.clone().obtain().unwrap().to_owned();
+        assert_eq!(begun.get(), Some(&*token));
+        let handed_over = NewToken::from(token.clone());
+        assert_eq!(handed_over.obtain().unwrap(), token);
+    }
 
     #[test]
     fn a_files_name_tells_stream_and_resource() {

@@ -12,6 +12,7 @@ mod part;
 mod playlists;
 mod sessions;
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,8 +27,8 @@ use super::http::wanted::{Refusal, Wanted};
 use super::line_limit::{self, LineLimit};
 use super::{EventKind, Server};
 use crate::stream::HlsOutput;
-pub(super) use asked::Asked;
 use asked::Target;
+pub(super) use asked::{Asked, NewToken};
 use files::FileWriter;
 use packagers::Packagers;
 pub(super) use part::HlsServerPart;
@@ -194,6 +195,11 @@ impl Hls {
             let seconds = line_limit::PERIOD.as_secs();
             log::info!("HLS: {count} more requests were refused within {seconds} s");
         }
+    }
+
+    /// Requests of the sessions of these viewers, whom answers under way go to.
+    pub(super) fn use_again(&self, viewers: &HashSet<u64>) -> HashMap<u64, SessionUse> {
+        self.sessions.use_again(viewers)
     }
 
     /// Ends the session of the client with this id, if it is one's.

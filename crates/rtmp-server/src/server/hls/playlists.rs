@@ -9,7 +9,7 @@ use http_flv::request::Method;
 use tokio::time::Instant;
 
 use super::asked::Asked;
-use super::sessions::{SessionUse, new_token};
+use super::sessions::SessionUse;
 use super::{check_head, packagers};
 use crate::config::Vhost;
 use crate::server::Server;
@@ -62,7 +62,7 @@ pub(super) async fn answer(
     let sessions = &server.hls.sessions;
     let (token, is_new) = match &asked.token {
         Some(token) => (token.clone(), false),
-        None => (new_token()?, true),
+        None => (asked.new_token()?.to_owned(), true),
     };
     let session = match is_new {
         true => sessions.begin(server, peer, &token, &wanted).await?,

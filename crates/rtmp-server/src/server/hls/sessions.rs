@@ -23,6 +23,8 @@ use crate::stream::{Stream, Subscription, lock};
 const IDLE_TARGETS: u32 = 2;
 /// The least time without a request after which a viewer is gone.
 const MIN_IDLE: Duration = Duration::from_secs(10);
+/// The same where there has been nothing to play yet.
+const MIN_WAITING_IDLE: Duration = Duration::from_secs(2);
 /// The longest token that a client may bring, in bytes.
 const MAX_TOKEN_BYTES: usize = 64;
 /// So many sessions that have been dismissed are remembered, the newest.
@@ -222,6 +224,15 @@ impl Drop for RequestOf {
 }
 
 impl SessionUse {
+    /// One more request of the session, which has several answers under way.
+    pub(in crate::server) fn again(&self) -> Self {
+        Self {
+            session: RequestOf::new(&self.session.0),
+            stream: self.stream.clone(),
+            is_first: false,
+        }
+    }
+
     /// The stream that it plays.
     pub(super) fn stream(&self) -> &Arc<Stream> {
         &self.stream
@@ -285,8 +296,9 @@ impl Session {
             Activity::Playing(_) => {
                 silence >= MIN_IDLE && silence >= self.target_duration() * IDLE_TARGETS
             }
-            // Who goes before there is something to play has no place to come back to.
-            _ => true,
+            // Who goes before there is something to play has no place to come back to. After
+            // an upgrade, its request is answered again.
+            _ => silence >= MIN_WAITING_IDLE,
         }
     }
 
@@ -389,6 +401,25 @@ impl Sessions {
             table.sessions.insert(Arc::new(part.id), Arc::new(session));
         }
         clients
+    }
+
+    /// Requests of the sessions of these viewers, which are admitted.
+    pub(super) fn use_again(&self, viewers: &HashSet<u64>) -> HashMap<u64, SessionUse> {
+        if viewers.is_empty() {
+            return HashMap::new();
+        }
+        let table = lock(&self.0);
+        let sessions = table.sessions.values();
+        let meant = sessions.filter(|session| viewers.contains(&session.client.id));
+        let uses = meant.filter_map(|session| {
+            let again = SessionUse {
+                stream: session.subscription()?.stream().clone(),
+                session: RequestOf::new(session),
+                is_first: false,
+            };
+            Some((session.client.id, again))
+        });
+        uses.collect()
     }
 
     /// A new session by this token, or the one that there is.

@@ -101,6 +101,8 @@ pub(super) struct Connection {
     input: BytesMut,
     /// The head of the request for HLS that is being answered.
     head: Bytes,
+    /// The session that begins with it.
+    new_token: hls::NewToken,
     /// A request for HLS has been answered.
     has_answered: bool,
     /// What is left of an answer that the program before has begun.
@@ -116,6 +118,7 @@ impl Connection {
             socket,
             input: BytesMut::new(),
             head: Bytes::new(),
+            new_token: hls::NewToken::default(),
             has_answered: false,
             unsent: None,
         }
@@ -220,11 +223,13 @@ impl Connection {
             let (server, client) = (self.server.clone(), self.client.clone());
             // Boxed, and gone when it is answered: those that wait for what comes next are
             // most of all.
+            let asked = asked.beginning(self.new_token.clone());
             let answer = Box::pin(hls::answer(server, client, asked));
             self.while_connected(answer, participant).await?
         };
         self.has_answered = true;
         self.head = Bytes::new();
+        self.new_token = hls::NewToken::default();
         self.send(Unsent::new(response, delivery), participant)
             .await
     }

@@ -12,6 +12,7 @@ use super::Connection;
 use super::send::Unsent;
 use crate::hand_over::{HandOverError, HandedOver, Inherited};
 use crate::server::Server;
+use crate::server::hls::SessionUse;
 use crate::server::upgrade::{Participant, TaskParts};
 use crate::stream::Stream;
 use crate::transport::{StdTransport, Transport, TransportPart};
@@ -24,6 +25,9 @@ pub(in crate::server) struct HttpPart {
     /// The request that has no answer yet, and what follows.
     #[serde(with = "rtmp_proto::wire::bytes_format")]
     input: Bytes,
+    /// The token of the session that has begun with the request.
+    #[serde(default)]
+    new_token: Option<String>,
     has_answered: bool,
     unsent: Option<UnsentPart>,
 }
@@ -40,6 +44,13 @@ struct UnsentPart {
     /// Id of the viewer that they are counted for.
     viewer: Option<u64>,
     keep_alive: bool,
+}
+
+impl HttpPart {
+    /// Id of the viewer by HLS whose answer is under way.
+    pub(in crate::server) fn viewer(&self) -> Option<u64> {
+        self.unsent.as_ref()?.viewer
+    }
 }
 
 impl Unsent {
@@ -73,6 +84,7 @@ impl Unsent {
         part: UnsentPart,
         server: &Server,
         streams: &HashMap<u64, Arc<Stream>>,
+        session: Option<SessionUse>,
     ) -> Result<Self, HandOverError> {
         let stream = part.stream.and_then(|id| streams.get(&id).cloned());
         let segment = match part.segment {
@@ -88,7 +100,7 @@ impl Unsent {
             segment,
             stream,
             viewer: part.viewer.and_then(|id| server.clients.find(id)),
-            _session: None,
+            _session: session,
             keep_alive: part.keep_alive,
         })
     }
@@ -116,6 +128,7 @@ impl Connection {
                 client: self.client.id,
                 socket,
                 input: [&*self.head, &*self.input].concat().into(),
+                new_token: self.new_token.get().map(str::to_owned),
                 has_answered: self.has_answered,
                 unsent,
             });
@@ -124,7 +137,8 @@ impl Connection {
         participant.park(write).await;
     }
 
-    /// Goes on with a connection that this process has had before.
+    /// Goes on with a connection that this process has had before; `session` is that of its
+    /// answer under way.
     ///
     /// # Errors
     /// Something that it needs is missing.
@@ -132,6 +146,7 @@ impl Connection {
         server: &Arc<Server>,
         part: HttpPart,
         streams: &HashMap<u64, Arc<Stream>>,
+        session: Option<SessionUse>,
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
         let client = server.clients.find(part.client);
@@ -140,9 +155,10 @@ impl Connection {
         let socket = StdTransport::take_over(&part.socket, inherited)?;
         let unsent = part
             .unsent
-            .map(|unsent| Unsent::take_over(unsent, server, streams));
+            .map(|unsent| Unsent::take_over(unsent, server, streams, session));
         let mut connection = Self::new(server.clone(), client, Transport::from_std(socket)?);
         connection.input = BytesMut::from(part.input);
+        connection.new_token = part.new_token.map(Into::into).unwrap_or_default();
         connection.has_answered = part.has_answered;
         connection.unsent = unsent.transpose()?;
         Ok(connection)

@@ -14,6 +14,7 @@ use crate::hand_over::{HandOverError, Inherited};
 use crate::server::admission::Admitted;
 use crate::server::client::Client;
 use crate::server::connection::{Connection, ConnectionPart};
+use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
 use crate::server::upstream::{self, PullPart};
 use crate::server::viewer::Viewer;
@@ -227,9 +228,13 @@ impl Server {
         inherited: &mut Inherited,
     ) -> Vec<Box<http::Connection>> {
         let mut connections = Vec::new();
+        let viewers = parts.iter().filter_map(HttpPart::viewer).collect();
+        let sessions = self.hls.use_again(&viewers);
         for part in parts {
             let id = part.client;
-            match http::Connection::take_over(self, part, &taken.streams, inherited) {
+            let session = part.viewer().and_then(|id| sessions.get(&id));
+            let session = session.map(SessionUse::again);
+            match http::Connection::take_over(self, part, &taken.streams, session, inherited) {
                 Ok(connection) => {
                     taken.clients.push(id);
                     connections.push(Box::new(connection));

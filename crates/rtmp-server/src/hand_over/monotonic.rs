@@ -110,6 +110,19 @@ impl Monotonic for (u8, Instant) {
     }
 }
 
+/// A time, and what a counter was then.
+impl Monotonic for (Instant, u64) {
+    type Written = (i64, u64);
+
+    fn written(&self) -> Self::Written {
+        (self.0.written(), self.1)
+    }
+
+    fn read((time, count): Self::Written) -> Self {
+        (Instant::read(time), count)
+    }
+}
+
 /// Pauses, with the times of their ends.
 impl Monotonic for Vec<(Instant, Duration)> {
     type Written = Vec<(i64, Duration)>;

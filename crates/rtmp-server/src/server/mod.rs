@@ -93,7 +93,7 @@ pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
 pub(crate) use upgrade::{FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, ServerPart};
-use upgrade::{Participant, Safepoint};
+use upgrade::{Participant, Phase, Safepoint};
 use viewer::Viewer;
 
 /// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
@@ -166,11 +166,16 @@ impl Server {
             started: now,
             epoch: now,
         };
-        Self::start_as(identity, role, config)
+        Self::start_as(identity, role, config, Phase::Running)
     }
 
-    fn start_as(identity: Identity, role: Role, config: Config) -> io::Result<Arc<Self>> {
-        let safepoint = Arc::<Safepoint>::default();
+    fn start_as(
+        identity: Identity,
+        role: Role,
+        config: Config,
+        phase: Phase,
+    ) -> io::Result<Arc<Self>> {
+        let safepoint = Arc::new(Safepoint::new(phase));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;

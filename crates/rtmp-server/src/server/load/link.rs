@@ -4,11 +4,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use procfs::net::RouteEntry;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Capacity;
 
 /// An interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Link {
     /// Its name.
     pub(super) name: String,

@@ -15,15 +15,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use self::link::Link;
 use self::rate::Rate;
-use self::reserved::Reserved;
+use self::reserved::{Fading, Reserved};
 use self::unpublished::{Place, Unpublished};
 use super::Server;
 use crate::config::{Action, Capacity, Config};
+use crate::hand_over::monotonic;
 use crate::stream::lock;
 
 /// Interval of the measurements.
@@ -64,6 +66,20 @@ struct State {
     asked: Option<Instant>,
     /// The log has said that the capacity is not known.
     has_warned: bool,
+}
+
+/// The load for the program that the process becomes: its first viewers would have all of the
+/// room otherwise.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LoadPart {
+    sent: Rate,
+    link: Option<Link>,
+    streams: HashMap<u64, Rate>,
+    reserved: Fading,
+    #[serde(with = "monotonic")]
+    at: Instant,
+    #[serde(with = "monotonic")]
+    asked: Option<Instant>,
 }
 
 /// The load at one moment. Rates are in bit/s, with the headers of TCP, IP and Ethernet.
@@ -214,6 +230,27 @@ impl Load {
         measured.is_some_and(|at| now.saturating_duration_since(at) < 2 * INTERVAL)
     }
 
+    /// The load at `now` for the program that the process becomes.
+    pub(super) fn part(&self, now: Instant) -> LoadPart {
+        let state = &mut *lock(&self.0);
+        LoadPart {
+            sent: state.sent,
+            link: state.link.clone(),
+            streams: state.streams.clone(),
+            reserved: state.reserved.part(SMOOTHING, now),
+            at: now,
+            asked: state.asked,
+        }
+    }
+
+    /// Goes on with what has been measured before.
+    pub(super) fn take_over(&self, part: LoadPart) {
+        let state = &mut *lock(&self.0);
+        (state.sent, state.link, state.streams) = (part.sent, part.link, part.streams);
+        state.reserved.take_over(part.reserved, part.at);
+        state.asked = part.asked;
+    }
+
     fn is_wanted(&self, config: &Config, now: Instant) -> bool {
         let asked = lock(&self.0).asked;
         let is_asked = asked.is_some_and(|at| now.saturating_duration_since(at) < ASKED_FOR);
@@ -347,6 +384,8 @@ fn on_the_wire(bytes: u64) -> u64 {
 pub(super) async fn run(server: Arc<Server>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What has been sent before is counted then.
+    server.safepoint.running().await;
     loop {
         interval.tick().await;
         if server.load.is_wanted(&server.config(), Instant::now()) {

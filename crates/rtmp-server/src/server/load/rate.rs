@@ -6,14 +6,20 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use crate::hand_over::monotonic;
+
 /// Pause after which a measurement begins anew.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The rate at which a counter grows.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rate {
     /// Time and count of the first measurement and of the last.
+    #[serde(with = "monotonic")]
     first: Option<Instant>,
+    #[serde(with = "monotonic")]
     last: Option<(Instant, u64)>,
     /// The exponential average, and that of it.
     once: f64,

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// What is reserved, bit/s.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
@@ -15,6 +17,9 @@ pub(super) struct Reserved {
     waiting: f64,
     /// The part of the others that the average does not show, at the time `at`.
     fading: Fading,
+    /// The same for viewers that the program before has let in: they have no reservations of
+    /// their own here.
+    taken_over: Fading,
     at: Option<Instant>,
     /// Number of reservations.
     count: usize,
@@ -22,8 +27,8 @@ pub(super) struct Reserved {
 
 /// What an average of an average does not show: what the first one does not, and what the
 /// second one does not show of the first.
-#[derive(Debug, Clone, Copy, Default)]
-struct Fading {
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Fading {
     of_first: f64,
     of_second: f64,
 }
@@ -39,6 +44,17 @@ impl Fading {
         }
     }
 
+    fn plus(self, other: Self) -> Self {
+        Self {
+            of_first: self.of_first + other.of_first,
+            of_second: self.of_second + other.of_second,
+        }
+    }
+
+    fn sum(self) -> f64 {
+        self.of_first + self.of_second
+    }
+
     fn of_rate(rate: f64) -> Self {
         Self {
             of_first: rate,
@@ -48,6 +64,19 @@ impl Fading {
 }
 
 impl Reserved {
+    /// What is reserved at `now`, for the program that the process becomes: viewers that wait
+    /// for something to play are taken to begin now.
+    pub(super) fn part(&mut self, smoothing: Duration, now: Instant) -> Fading {
+        self.fade(smoothing, now);
+        let waiting = Fading::of_rate(self.waiting.max(0.0));
+        self.fading.plus(self.taken_over).plus(waiting)
+    }
+
+    /// Goes on with what the program before had reserved at `at`.
+    pub(super) fn take_over(&mut self, part: Fading, at: Instant) {
+        (self.taken_over, self.at) = (part, Some(at));
+    }
+
     /// Reserves `rate` for a viewer.
     pub(super) fn add(&mut self, rate: f64) {
         self.add_all(rate, 1);
@@ -98,13 +127,14 @@ impl Reserved {
     /// What is reserved at `now`.
     pub(super) fn rate(&mut self, smoothing: Duration, now: Instant) -> f64 {
         self.fade(smoothing, now);
-        (self.waiting + self.fading.of_first + self.fading.of_second).max(0.0)
+        (self.waiting + self.fading.sum() + self.taken_over.sum()).max(0.0)
     }
 
     fn fade(&mut self, smoothing: Duration, now: Instant) {
         if let Some(at) = self.at.replace(now) {
             let age = now.saturating_duration_since(at);
             self.fading = self.fading.after(age, smoothing);
+            self.taken_over = self.taken_over.after(age, smoothing);
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Role, build, conf};
+use crate::hand_over::Blob;
 
 /// Two streams: nothing is known of the second.
 const STREAM: u64 = 1;
@@ -93,6 +94,26 @@ fn what_is_sent_already_counts() {
             run.now + Duration::from_secs(second),
         );
     }
+    run.play().unwrap_err();
+}
+
+#[test]
+fn an_upgrade_lets_nobody_in_for_whom_there_is_no_room() {
+    let mut run = Run::new("capacity 10m;");
+    for second in 0..10 {
+        let sent = &mut lock(&run.load.0).sent;
+        let at = run.now + Duration::from_secs(second);
+        sent.observe(second * 500_000, SMOOTHING, at);
+    }
+    let _viewers = [(); 2].map(|()| run.play().unwrap().unwrap());
+    run.play().unwrap_err();
+    let part = Blob::of(&run.load.part(run.now)).unwrap();
+    let before = run.load.ask(&run.config, run.now);
+    run.load = Arc::default();
+    run.play().unwrap();
+    run.load.take_over(part.read().unwrap());
+    let after = run.load.ask(&run.config, run.now);
+    assert_eq!(after, before);
     run.play().unwrap_err();
 }
 

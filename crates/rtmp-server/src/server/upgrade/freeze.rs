@@ -197,6 +197,7 @@ impl Server {
                 flush_times: self.flush_times().map(|times| times.counts()).collect(),
                 hooks: self.hooks.part(),
             },
+            load: Some(self.load.part(Instant::now())),
             events: self.events.part(),
             dvr_orders: self.dvr.orders(),
             descriptors: handed_over.numbers().to_vec(),

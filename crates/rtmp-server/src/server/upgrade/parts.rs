@@ -14,6 +14,7 @@ use crate::server::connection::ConnectionPart;
 use crate::server::events::Event;
 use crate::server::hls::HlsServerPart;
 use crate::server::http::HttpPart;
+use crate::server::load::LoadPart;
 use crate::server::loop_guard::LoopGuard;
 use crate::server::upstream::PullPart;
 use crate::stream::RegistryPart;
@@ -47,6 +48,8 @@ pub(crate) struct ServerPart {
     pub(super) hls: HlsServerPart,
     pub(super) pulls: Vec<PullPart>,
     pub(super) counters: CountersPart,
+    #[serde(default)]
+    pub(super) load: Option<LoadPart>,
     #[serde(default)]
     pub(super) events: EventsPart,
     /// Streams that are recorded (true), or are not, by order.

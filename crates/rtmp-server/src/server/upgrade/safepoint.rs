@@ -51,8 +51,15 @@ pub(in crate::server) struct Safepoint {
 
 impl Default for Safepoint {
     fn default() -> Self {
+        Self::new(Phase::Running)
+    }
+}
+
+impl Safepoint {
+    /// A safepoint that begins in `phase`.
+    pub(in crate::server) fn new(phase: Phase) -> Self {
         Self {
-            phase: watch::Sender::new(Phase::Running),
+            phase: watch::Sender::new(phase),
             running: AtomicUsize::new(0),
             parked: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
@@ -60,9 +67,7 @@ impl Default for Safepoint {
             parts: Mutex::default(),
         }
     }
-}
 
-impl Safepoint {
     /// Counts its holder among those who have to stand still.
     pub(in crate::server) fn join(self: &Arc<Self>) -> Participant {
         self.running.fetch_add(1, Ordering::SeqCst);

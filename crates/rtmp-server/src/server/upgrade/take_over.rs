@@ -52,15 +52,17 @@ impl Server {
             started: part.started,
             epoch: part.registry.epoch,
         };
-        let server = Self::start_as(identity, role, config)?;
-        // Nobody sweeps what is not complete.
-        server.safepoint.set_phase(Phase::Settling);
+        // Nobody sweeps or measures what is not complete.
+        let server = Self::start_as(identity, role, config, Phase::Settling)?;
         server.events.take_over(part.events);
         for (key, record) in part.dvr_orders {
             server.dvr.order(key, record);
         }
         server.take_counters(part.counters);
         server.take_clients(part.clients);
+        if let Some(load) = part.load {
+            server.load.take_over(load);
+        }
         let config = server.config();
         let settings = |key: &rtmp_proto::session::StreamKey| {
             config.vhost(&key.vhost).map(|vhost| stream_settings(vhost))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hls::playlist::{Found, Resource};
 use hls::segmenter::Container;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{HlsFiles, HlsKeys};
+use crate::hand_over::monotonic;
 use crate::server::file_names;
 use crate::stream::{Finished, HlsOutput, lock};
 use crate::uri::encode_path;
@@ -67,6 +68,8 @@ pub(super) struct FileWriter {
     queued: Arc<AtomicUsize>,
     /// The newest files of each stream, if they are to be removed at the server's end.
     newest: Mutex<HashMap<StreamKey, Arc<StreamFiles>>>,
+    /// Those of streams that have ended, with the times when they are removed.
+    ended: Mutex<Vec<(Instant, Arc<StreamFiles>)>>,
 }
 
 /// The files of one stream.
@@ -98,14 +101,36 @@ struct Names {
 }
 
 /// The files of one stream for the program that the process becomes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct FilesPart {
+    /// Absent in what earlier versions have written.
+    #[serde(default)]
+    key: Option<StreamKey>,
     config: HlsFiles,
     keys: Option<HlsKeys>,
     names: Names,
 }
 
+/// The files of a stream that has ended, for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EndedFilesPart {
+    files: FilesPart,
+    /// The time when they are removed.
+    #[serde(with = "monotonic")]
+    until: Instant,
+}
+
 impl FilesPart {
+    /// The files, to which no more are added.
+    fn ended(self) -> Option<Arc<StreamFiles>> {
+        let key = Arc::new(self.key.clone()?);
+        let (config, keys) = (self.config.clone(), self.keys.clone());
+        // Nothing is named any more.
+        let files = StreamFiles::new(key, config, keys, Container::MpegTs, true);
+        files.take_over(self);
+        Some(Arc::new(files))
+    }
+
     /// True if files are written like this by these settings, too.
     pub(super) fn is_of(&self, config: &HlsFiles, keys: Option<&HlsKeys>) -> bool {
         self.config == *config && self.keys.as_ref() == keys
@@ -174,6 +199,40 @@ impl FileWriter {
     /// Has the playlist of `output` written, which has ended.
     pub(super) fn write_playlist(&self, files: &Arc<StreamFiles>, output: &Arc<HlsOutput>) {
         self.queue(Job::End(files.clone(), output.clone()));
+    }
+
+    /// Has all files of a stream that has ended removed at `until`, by a later program if need
+    /// be.
+    pub(super) async fn remove_at(&self, until: Instant, files: &Arc<StreamFiles>) {
+        lock(&self.ended).push((until, files.clone()));
+        tokio::time::sleep_until(until.into()).await;
+        lock(&self.ended).retain(|(_, ended)| !Arc::ptr_eq(ended, files));
+        self.remove(files);
+    }
+
+    /// The files of streams that have ended, for the program that the process becomes.
+    /// Nothing may be queued.
+    pub(super) fn part(&self) -> Vec<EndedFilesPart> {
+        let ended = lock(&self.ended);
+        let parts = ended.iter().map(|(until, files)| EndedFilesPart {
+            files: files.part(),
+            until: *until,
+        });
+        parts.collect()
+    }
+
+    /// Goes on with the files of a stream that has ended; the time when they are to be removed.
+    pub(super) fn take_over(&self, part: EndedFilesPart) -> Option<(Instant, Arc<StreamFiles>)> {
+        let files = part.files.ended()?;
+        self.register(&files);
+        Some((part.until, files))
+    }
+
+    /// Has files removed that the program before has written, and nobody goes on with.
+    pub(super) fn remove_former(&self, part: FilesPart) {
+        if let Some(files) = part.ended() {
+            self.queue(Job::Remove(files));
+        }
     }
 
     /// Has all files of a stream removed.
@@ -283,6 +342,7 @@ impl StreamFiles {
     /// The files for the program that the process becomes. Nothing may be queued.
     pub(super) fn part(&self) -> FilesPart {
         FilesPart {
+            key: Some((*self.key).clone()),
             config: self.config.clone(),
             keys: self.keys.clone(),
             names: lock(&self.names).clone(),
@@ -522,6 +582,7 @@ fn write_file(path: &Path, bytes: &[u8], suffix: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hand_over::Blob;
 
     fn files(path: &Path) -> Arc<StreamFiles> {
         let key = StreamKey {
@@ -569,11 +630,48 @@ mod tests {
         assert!(!there("s-1.m4s"));
         assert!(there("s-2.m4s") && there("s-init.mp4") && there("s.m3u8"));
         next.remove_all();
-        assert!(
-            std::fs::read_dir(directory.path())
-                .unwrap()
-                .next()
-                .is_none()
-        );
+        assert!(is_empty(directory.path()));
+    }
+
+    fn is_empty(directory: &Path) -> bool {
+        std::fs::read_dir(directory).unwrap().next().is_none()
+    }
+
+    /// Files of which a segment and the playlist are there.
+    fn written(directory: &Path) -> Arc<StreamFiles> {
+        let files = files(directory);
+        for name in ["s.m3u8", "s-1.m4s"] {
+            std::fs::write(directory.join(name), "").unwrap();
+        }
+        lock(&files.names).segments.insert(1, "s-1.m4s".to_owned());
+        files
+    }
+
+    #[tokio::test]
+    async fn the_next_program_removes_what_this_one_would_have_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (before, after) = (FileWriter::default(), FileWriter::default());
+        let files = written(directory.path());
+        let until = Instant::now() + Duration::from_secs(3600);
+        let dropped = tokio::time::timeout(Duration::ZERO, before.remove_at(until, &files));
+        dropped.await.unwrap_err();
+        let part = Blob::of(&before.part()).unwrap();
+        let mut parts: Vec<EndedFilesPart> = part.read().unwrap();
+        let (then, files) = after.take_over(parts.remove(0)).unwrap();
+        assert!(then > Instant::now() + Duration::from_secs(3500));
+        after.remove_at(Instant::now(), &files).await;
+        after.flush().await;
+        assert!(is_empty(directory.path()));
+        assert!(after.part().is_empty());
+    }
+
+    #[tokio::test]
+    async fn files_that_nobody_goes_on_with_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let writer = FileWriter::default();
+        let part = Blob::of(&written(directory.path()).part()).unwrap();
+        writer.remove_former(part.read().unwrap());
+        writer.flush().await;
+        assert!(is_empty(directory.path()));
     }
 }

@@ -341,7 +341,8 @@ impl PackagerTask {
             }
             // Names are left: segments take no memory until their files are removed.
             drop((stream, packager));
-            tokio::time::sleep(dispose).await;
+            writer.remove_at(Instant::now() + dispose, &files).await;
+            return;
         }
         writer.remove(&files);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Hls;
-use super::files::FilesPart;
+use super::files::{EndedFilesPart, FilesPart};
 use super::packagers;
 use super::sessions::SessionsPart;
 use crate::hand_over::{HandOverError, HandedOver, Inherited};
@@ -22,6 +22,8 @@ const DISK_LIMIT: Duration = Duration::from_secs(1);
 #[serde(default)]
 pub(in crate::server) struct HlsServerPart {
     packagers: Vec<PackagerPart>,
+    /// Files of streams that have ended.
+    ended: Vec<EndedFilesPart>,
     /// Ids of streams that viewers without a session play.
     without_session: Vec<u64>,
     sessions: SessionsPart,
@@ -63,6 +65,7 @@ impl Hls {
         }
         Ok(HlsServerPart {
             packagers,
+            ended: self.files.part(),
             without_session: self.packagers.without_session(),
             sessions: self.sessions.part(),
         })
@@ -77,12 +80,24 @@ impl Hls {
         streams: &HashMap<u64, Arc<Stream>>,
         inherited: &mut Inherited,
     ) -> Vec<u64> {
+        // Before those that run: the files of these are theirs now.
+        for (until, files) in part
+            .ended
+            .into_iter()
+            .filter_map(|it| self.files.take_over(it))
+        {
+            let server = server.clone();
+            tokio::spawn(async move { server.hls.files.remove_at(until, &files).await });
+        }
         for packager in part.packagers {
+            let files = packager.files.clone();
             let Some(stream) = streams.get(&packager.stream) else {
+                files.map(|files| self.files.remove_former(files));
                 continue;
             };
             if let Err(error) = packagers::resume(server, stream, packager, inherited) {
                 log::warn!("{}: its HLS begins anew: {error}", stream.key());
+                files.map(|files| self.files.remove_former(files));
             }
         }
         for id in part.without_session {

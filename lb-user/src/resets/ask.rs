@@ -7,14 +7,18 @@
 //! - by a keep-alive with a number that is over, which every stack answers with what it
 //!   awaits. Routers and firewalls that compare acknowledgement numbers may drop it;
 //! - by resets, at intervals of less than a window, over the range in which that number must
-//!   lie by now. One within the window is answered by a challenge ACK (RFC 5961 §3.2).
+//!   lie by now. One within the window is answered by a challenge ACK (RFC 5961 §3.2). None has
+//!   the very number that was acknowledged last: a client that receives nothing still awaits
+//!   that, and would take the reset.
 //!
-//! The answer comes to this director, whose stack knows no such connection, and resets that.
+//! The answer comes to this director. If the server is gone, its stack knows no such connection,
+//! and resets that. If the server lives, because the director that led was only stopped, the
+//! answer is passed on to it, and the connection goes on.
 
-use std::iter;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -31,10 +35,21 @@ const STEP: u32 = 32 * 1024;
 const MAX_RESETS: u32 = 48;
 /// After these times each is asked: at the first one, routers and clients may not know yet
 /// who has the address now. A stack answers twice a second at most.
-const ROUNDS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(700)];
+const ROUNDS: [(Duration, Means); 2] = [
+    (Duration::ZERO, Means::KeepAlive),
+    (Duration::from_millis(700), Means::KeepAliveAndResets),
+];
 
-/// Asks the clients of other directors' own servers for what they await, at most `rate` of
-/// them per second, on a thread of its own; a report for each server is sent to `reports`.
+/// How a client is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    KeepAlive,
+    KeepAliveAndResets,
+}
+
+/// Asks the clients of other directors' own servers for what they await, by at most `rate`
+/// segments per second, on a thread of its own; a report for each server is sent to `reports`
+/// when each client has been asked once.
 pub(crate) fn ask_clients(
     lost: LostClients,
     rate: NonZeroU32,
@@ -43,9 +58,13 @@ pub(crate) fn ask_clients(
     thread::spawn(move || {
         let begun = Instant::now();
         let mut sockets = Sockets::default();
-        for (round, after) in ROUNDS.into_iter().enumerate() {
+        let mut pace = Pace::new(rate, begun);
+        let mut send = |to, segment: &[u8]| {
+            thread::sleep(pace.next(Instant::now()));
+            sockets.send(to, segment)
+        };
+        for (after, means) in ROUNDS {
             thread::sleep(after.saturating_sub(begun.elapsed()));
-            let mut pace = Pace::new(rate, Instant::now());
             for ((service, server), clients) in &lost {
                 let service = ServiceKey {
                     protocol: Protocol::Tcp,
@@ -53,11 +72,10 @@ pub(crate) fn ask_clients(
                 };
                 let mut report = ResetReport::new(service, *server, ResetCause::DirectorGone);
                 for client in clients {
-                    thread::sleep(pace.next(Instant::now()));
-                    report.count(ask(&mut sockets, client));
+                    report.count(ask(client, means, &mut send));
                 }
                 report.took = begun.elapsed();
-                if round == 0 {
+                if means == Means::KeepAlive {
                     // The agent may be about to end.
                     let _ = reports.send(report);
                 }
@@ -66,7 +84,12 @@ pub(crate) fn ask_clients(
     });
 }
 
-fn ask(sockets: &mut Sockets, client: &LostClient) -> std::io::Result<()> {
+/// Asks a client by what `send` sends to it, each segment in its turn.
+fn ask(
+    client: &LostClient,
+    means: Means,
+    send: &mut impl FnMut(IpAddr, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let LostClient {
         client,
         service,
@@ -74,21 +97,22 @@ fn ask(sockets: &mut Sockets, client: &LostClient) -> std::io::Result<()> {
         advance,
     } = *client;
     let over = awaited_sequence.wrapping_sub(1);
-    let keep_alive = segment::keep_alive(service, client, over);
-    let resets = offsets(advance).map(|offset| {
+    send(client.ip(), &segment::keep_alive(service, client, over))?;
+    if means == Means::KeepAlive {
+        return Ok(());
+    }
+    for offset in offsets(advance) {
         let sequence = awaited_sequence.wrapping_add(offset);
-        segment::reset(service, client, sequence)
-    });
-    for segment in iter::once(keep_alive).chain(resets) {
-        sockets.send(client.ip(), &segment)?;
+        send(client.ip(), &segment::reset(service, client, sequence))?;
     }
     Ok(())
 }
 
-/// Where a client may be that was last seen `advance` bytes behind: up to twice as far again.
+/// Where a client may be that was last seen `advance` bytes behind: up to twice as far again,
+/// and never where it was.
 fn offsets(advance: u32) -> impl Iterator<Item = u32> {
     let count = 2 + advance.saturating_mul(2) / STEP;
-    (0..count.min(MAX_RESETS)).map(|number| number * STEP)
+    (0..count.min(MAX_RESETS)).map(|number| 1 + number * STEP)
 }
 
 #[cfg(test)]
@@ -98,10 +122,32 @@ mod tests {
     #[test]
     fn resets_reach_as_far_as_the_stream_may_have_gone_and_not_without_limit() {
         let of = |advance| offsets(advance).collect::<Vec<_>>();
-        assert_eq!(of(0), [0, STEP]);
+        assert_eq!(of(0), [1, 1 + STEP], "never what an idle client awaits");
         let fast = of(250_000);
         assert!(*fast.last().expect("some") >= 500_000, "{fast:?}");
         assert!(fast.windows(2).all(|pair| pair[1] - pair[0] == STEP));
         assert_eq!(of(u32::MAX).len(), MAX_RESETS as usize);
+    }
+
+    #[test]
+    fn first_a_client_is_asked_by_one_segment_and_each_segment_waits_its_turn() {
+        let end = |text: &str| text.parse().expect("an end");
+        let client = LostClient {
+            client: end("10.0.0.7:40000"),
+            service: end("172.16.1.200:1935"),
+            awaited_sequence: 7,
+            advance: 0,
+        };
+        let sent = ROUNDS.map(|(_, means)| {
+            let mut sent = Vec::new();
+            let mut send = |_, segment: &[u8]| {
+                let sequence = &segment[24..28];
+                sent.push(u32::from_be_bytes(sequence.try_into().expect("four bytes")));
+                Ok(())
+            };
+            ask(&client, means, &mut send).expect("sent");
+            sent
+        });
+        assert_eq!(sent, [vec![6], vec![6, 8, 8 + STEP]]);
     }
 }

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::virtual_routers::VirtualRouters;
 use crate::control::told_tables::ToldTables;
 use crate::peers::{Peers, Report, Router};
-use crate::resets::{self, ResetReport, Resets, ask_clients};
+use crate::resets::{self, ResetCause, ResetReport, Resets, ask_clients};
 use lb_dataplane::{Dataplane, RemovedServer};
 use lb_model::{DesiredState, Forwarding, OrphanPolicy, Protocol, ServiceKey};
 use vrrp::InstanceSettings;
@@ -24,7 +24,7 @@ pub(super) struct ClientResets {
     thread: Resets,
     report_sender: mpsc::UnboundedSender<ResetReport>,
     reports: mpsc::UnboundedReceiver<ResetReport>,
-    /// The other directors, where this one is a server itself.
+    /// The other directors of the virtual routers.
     peers: Option<Peers>,
     deferred: DeferredResets,
     /// Tells of which services servers pass packets on.
@@ -117,29 +117,25 @@ impl ClientResets {
         }
     }
 
-    /// Tells other directors from now on of the clients of this director's own server, and
-    /// listens to them; neither where it is no server itself, has no virtual router, or
-    /// resets nobody (`lb_reset_rate 0`).
+    /// Listens from now on to what other directors tell of their own servers' clients, and
+    /// tells them of this one's, where it is a server itself; neither without a virtual router,
+    /// or where nobody is reset (`lb_reset_rate 0`).
     pub(super) fn follow_peers(
         &mut self,
         dataplane: &Dataplane,
         plan: &Plan,
         routers: &VirtualRouters,
     ) {
-        let own = own_servers(dataplane.desired());
-        let instances = &plan.vrrp.instances;
-        if own.is_empty() || instances.is_empty() || plan.reset_rate.is_none() {
+        let all = peer_routers(plan);
+        if all.is_empty() {
             self.peers = None;
             return;
         }
-        let all: Vec<Router> = instances.iter().map(router).collect();
+        let own = own_servers(dataplane.desired());
         let mut led = Vec::new();
-        for (instance, router) in instances.iter().zip(&all) {
-            let is_held = |(service, _): &&(ServiceKey, _)| {
-                router
-                    .addresses
-                    .contains(&service.address.ip().to_canonical())
-            };
+        for (instance, router) in plan.vrrp.instances.iter().zip(&all) {
+            let is_held =
+                |(service, _): &&(ServiceKey, _)| router.services.contains(&canonical(service));
             let own: Vec<_> = own.iter().filter(is_held).copied().collect();
             if routers.masters().contains(&instance.name) && !own.is_empty() {
                 led.push((router.clone(), own));
@@ -176,11 +172,13 @@ impl ClientResets {
         }
     }
 
-    /// Counts the connections that were reset; returns the change that operators are
-    /// told of, if there were any.
+    /// Counts the connections that were reset, which those of clients merely asked may not
+    /// be; returns the change that operators are told of, if there were any.
     pub(super) fn on_report(&mut self, report: ResetReport) -> Option<Change> {
-        let server = (report.service, report.server);
-        *self.counts.entry(server).or_default() += report.viewers;
+        if report.cause == ResetCause::ServerGone {
+            let server = (report.service, report.server);
+            *self.counts.entry(server).or_default() += report.viewers;
+        }
         (report.viewers > 0 || report.failed.is_some()).then_some(Change::Reset(report))
     }
 }
@@ -197,14 +195,87 @@ fn own_servers(desired: &DesiredState) -> Vec<(ServiceKey, SocketAddr)> {
     servers.collect()
 }
 
-fn router(instance: &InstanceSettings) -> Router {
-    let addresses = instance.addresses.iter();
+/// The virtual routers whose directors are listened to, in the order of the plan's.
+fn peer_routers(plan: &Plan) -> Vec<Router> {
+    let instances = plan.vrrp.instances.iter();
+    let wanted = instances.filter(|_| plan.reset_rate.is_some());
+    wanted.map(|instance| router(instance, plan)).collect()
+}
+
+fn router(instance: &InstanceSettings, plan: &Plan) -> Router {
+    let addresses: Vec<IpAddr> = instance
+        .addresses
+        .iter()
+        .map(|held| held.address.to_canonical())
+        .collect();
+    let services = plan.services.iter().map(|service| &service.key);
+    let services = services.filter(|service| service.protocol == Protocol::Tcp);
+    let services = services.map(canonical);
     Router {
         id: instance.format.virtual_router_id(),
         interface: instance.interface.clone(),
         source: instance.source,
         destinations: instance.transport.destinations(),
         secrets: instance.shared_secrets(),
-        addresses: addresses.map(|held| held.address.to_canonical()).collect(),
+        services: services
+            .filter(|service| addresses.contains(&service.ip()))
+            .collect(),
+        max_silence: instance.max_failover_time(),
+    }
+}
+
+fn canonical(service: &ServiceKey) -> SocketAddr {
+    SocketAddr::new(service.address.ip().to_canonical(), service.address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use lb_model::Tables;
+    use tokio::sync::watch;
+
+    fn plan(more: &str) -> Plan {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keepalived.conf");
+        let text = include_str!("../../../examples/keepalived.conf");
+        std::fs::write(&file, format!("{text}\n{more}")).expect("the file is written");
+        let config = lb_config::load(&file).expect("the file is accepted").config;
+        Plan::new(&config).expect("a plan")
+    }
+
+    #[test]
+    fn a_director_that_is_no_server_itself_listens_too_unless_nobody_is_reset() {
+        // None of the servers is the director.
+        let listened = peer_routers(&plan(""));
+        assert_eq!(listened.len(), 1);
+        let service: SocketAddr = "172.16.1.200:1935".parse().expect("an end");
+        assert_eq!(listened[0].services, [service]);
+        assert_eq!(peer_routers(&plan("global_defs { lb_reset_rate 0\n }")), []);
+    }
+
+    #[test]
+    fn clients_that_were_merely_asked_are_not_counted_as_reset() {
+        let told = watch::channel(Arc::new(Tables::default())).1;
+        let mut resets = ClientResets::start(ToldTables::new(told));
+        let service = ServiceKey {
+            protocol: Protocol::Tcp,
+            address: "172.16.1.200:1935".parse().expect("an end"),
+        };
+        let server = "172.16.1.10:1935".parse().expect("an end");
+        for cause in [ResetCause::DirectorGone, ResetCause::ServerGone] {
+            let report = ResetReport {
+                service,
+                server,
+                cause,
+                viewers: 7,
+                failed: None,
+                took: Duration::ZERO,
+            };
+            assert!(resets.on_report(report).is_some(), "operators are told");
+            let expected = (cause == ResetCause::ServerGone).then_some(&7);
+            assert_eq!(resets.counts().get(&(service, server)), expected);
+        }
     }
 }

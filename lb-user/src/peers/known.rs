@@ -8,11 +8,12 @@ use super::message::Clients;
 
 /// Maximum number of clients that are remembered: some 10 MB.
 pub(super) const MAX_CLIENTS: usize = 100_000;
+/// Maximum number of servers whose clients are remembered.
+pub(super) const MAX_SERVERS: usize = 1000;
+/// Time from one search for directors that are silent to the next.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which a client counts that is told of no more while others of its server are.
-const MAX_AGE: Duration = Duration::from_secs(10);
-/// Time after which a server of which nothing is told any more counts no longer: longer than
-/// any VRRP with which somebody leads (`Master_Down_Interval`).
-const MAX_SILENCE: Duration = Duration::from_secs(120);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// A client that has lost its server along with the director that led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +31,31 @@ pub(crate) struct LostClient {
 /// The clients of a server that was lost, by service and server.
 pub(crate) type LostClients = HashMap<(SocketAddr, SocketAddr), Vec<LostClient>>;
 
+/// Who has told of clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Teller {
+    /// The director's address.
+    pub(super) source: IpAddr,
+    /// Time after which another director leads if this one is silent: what it has told counts
+    /// no longer.
+    pub(super) max_silence: Duration,
+}
+
 /// What has been told.
 #[derive(Debug, Default)]
 pub(super) struct KnownClients {
     servers: HashMap<(SocketAddr, SocketAddr), Server>,
     count: usize,
+    /// The director that has told last of a virtual address, which is the one that leads.
+    leaders: HashMap<IpAddr, IpAddr>,
+    swept: Option<Instant>,
 }
 
 /// A server's clients, by both ends of their connections.
 #[derive(Debug)]
 struct Server {
     clients: HashMap<(SocketAddr, u16), Known>,
+    teller: Teller,
     heard: Instant,
     /// When those who have gone were forgotten.
     pruned: Instant,
@@ -54,11 +69,29 @@ struct Known {
 }
 
 impl KnownClients {
-    /// Takes what was told at `now`. Returns false if there was no room for all.
-    pub(super) fn take(&mut self, told: &Clients, now: Instant) -> bool {
+    /// Takes what `teller` has told at `now`: what another director has told of the same
+    /// virtual address before is forgotten. Returns false if there was no room for all.
+    pub(super) fn take(&mut self, told: &Clients, teller: Teller, now: Instant) -> bool {
+        if self.swept.is_none_or(|swept| now - swept >= SWEEP_INTERVAL) {
+            self.forget_silent(now);
+        }
+        let address = told.service.ip();
+        if self.leaders.insert(address, teller.source) != Some(teller.source) {
+            self.retain(|service, server| {
+                service.ip() != address || server.teller.source == teller.source
+            });
+        }
         let key = (told.service, told.server);
+        let is_new = !self.servers.contains_key(&key);
+        if is_new && told.clients.is_empty() {
+            return true;
+        }
+        if is_new && self.servers.len() >= MAX_SERVERS {
+            return false;
+        }
         let server = self.servers.entry(key).or_insert_with(|| Server {
             clients: HashMap::new(),
+            teller,
             heard: now,
             pruned: now,
         });
@@ -98,16 +131,21 @@ impl KnownClients {
             };
             server.clients.insert(key, known);
         }
-        self.forget_silent(now);
         has_room
     }
 
     fn forget_silent(&mut self, now: Instant) {
+        self.swept = Some(now);
+        self.retain(|_, server| now.duration_since(server.heard) <= server.teller.max_silence);
+    }
+
+    /// Forgets the servers for which `stays` is false, given the service.
+    fn retain(&mut self, stays: impl Fn(SocketAddr, &Server) -> bool) {
         let count = &mut self.count;
-        self.servers.retain(|_, server| {
-            let is_heard = now.duration_since(server.heard) <= MAX_SILENCE;
-            *count -= if is_heard { 0 } else { server.clients.len() };
-            is_heard
+        self.servers.retain(|(service, _), server| {
+            let stays = stays(*service, server);
+            *count -= if stays { 0 } else { server.clients.len() };
+            stays
         });
     }
 
@@ -141,10 +179,20 @@ impl KnownClients {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::Client;
+    use super::super::message::{Client, Stamp};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MAX_SILENCE: Duration = Duration::from_secs(15);
+    const A: Teller = teller(10);
+    const B: Teller = teller(11);
+
+    const fn teller(number: u8) -> Teller {
+        Teller {
+            source: IpAddr::V4(std::net::Ipv4Addr::new(172, 16, 1, number)),
+            max_silence: MAX_SILENCE,
+        }
+    }
 
     fn end(text: &str) -> SocketAddr {
         text.parse().expect("an end")
@@ -158,6 +206,10 @@ mod tests {
         };
         Clients {
             virtual_router_id: 1,
+            stamp: Stamp {
+                started_ms: 1,
+                number: 1,
+            },
             service: end("172.16.1.200:1935"),
             server: end("172.16.1.10:1935"),
             clients: clients.iter().map(client).collect(),
@@ -175,8 +227,8 @@ mod tests {
     #[test]
     fn the_last_report_of_each_client_counts_and_the_rise_since_the_one_before() {
         let (mut known, start) = (KnownClients::default(), Instant::now());
-        assert!(known.take(&told(&[(5000, u32::MAX), (5001, 7)]), start));
-        assert!(known.take(&told(&[(5000, 99), (5001, 3)]), start + SECOND));
+        assert!(known.take(&told(&[(5000, u32::MAX), (5001, 7)]), A, start));
+        assert!(known.take(&told(&[(5000, 99), (5001, 3)]), A, start + SECOND));
         let taken = known.take_out(|address| address != end("172.16.1.200:0").ip(), start);
         assert!(taken.is_empty(), "another address");
         let lost_clients = lost(&mut known, start + 2 * SECOND);
@@ -188,13 +240,13 @@ mod tests {
     #[test]
     fn who_has_gone_is_forgotten_and_so_is_a_director_that_is_silent() {
         let (mut known, start) = (KnownClients::default(), Instant::now());
-        known.take(&told(&[(5000, 1), (5001, 1)]), start);
+        known.take(&told(&[(5000, 1), (5001, 1)]), A, start);
         for second in 1..=11 {
-            known.take(&told(&[(5001, 1)]), start + second * SECOND);
+            known.take(&told(&[(5001, 1)]), A, start + second * SECOND);
         }
         assert_eq!(known.count, 1);
-        assert_eq!(lost(&mut known, start + 100 * SECOND), [(5001, 1, 0)]);
-        known.take(&told(&[(5000, 1)]), start);
+        assert_eq!(lost(&mut known, start + 20 * SECOND), [(5001, 1, 0)]);
+        known.take(&told(&[(5000, 1)]), A, start);
         assert_eq!(lost(&mut known, start + MAX_SILENCE + SECOND), []);
         assert_eq!(known.count, 0);
     }
@@ -203,9 +255,50 @@ mod tests {
     fn there_is_a_limit() {
         let (mut known, start) = (KnownClients::default(), Instant::now());
         known.count = MAX_CLIENTS - 1;
-        assert!(known.take(&told(&[(5000, 1)]), start));
-        assert!(!known.take(&told(&[(5000, 2), (5001, 1)]), start));
+        assert!(known.take(&told(&[(5000, 1)]), A, start));
+        assert!(!known.take(&told(&[(5000, 2), (5001, 1)]), A, start));
         let lost = known.take_out(|_| true, start);
         assert_eq!(lost.into_values().flatten().count(), 1);
+    }
+
+    #[test]
+    fn who_led_before_the_last_leader_is_forgotten_also_if_that_one_has_no_clients() {
+        for of_b in [&[(6000, 1)][..], &[]] {
+            let (mut known, start) = (KnownClients::default(), Instant::now());
+            assert!(known.take(&told(&[(5000, 1)]), A, start));
+            assert!(known.take(&told(of_b), B, start + SECOND));
+            let expected: Vec<_> = of_b.iter().map(|(port, at)| (*port, *at, 0)).collect();
+            assert_eq!(known.count, expected.len());
+            assert_eq!(lost(&mut known, start + SECOND), expected);
+        }
+    }
+
+    #[test]
+    fn servers_are_limited_and_none_is_remembered_without_clients() {
+        let (mut known, start) = (KnownClients::default(), Instant::now());
+        let of = |number: u16, clients: &[(u16, u32)]| {
+            let mut told = told(clients);
+            told.server.set_port(number);
+            told
+        };
+        assert!(known.take(&of(1, &[]), A, start));
+        assert_eq!(known.servers.len(), 0);
+        for number in 1..=MAX_SERVERS as u16 {
+            assert!(known.take(&of(number, &[(5000, 1)]), A, start));
+        }
+        assert!(!known.take(&of(0, &[(5000, 1)]), A, start));
+        assert!(known.take(&of(1, &[(5001, 1)]), A, start), "known already");
+        assert_eq!(known.servers.len(), MAX_SERVERS);
+    }
+
+    #[test]
+    fn the_silent_are_looked_for_once_a_second() {
+        let (mut known, start) = (KnownClients::default(), Instant::now());
+        known.take(&told(&[(5000, 1)]), A, start);
+        let swept = known.swept;
+        known.take(&told(&[(5000, 1)]), A, start + SECOND / 2);
+        assert_eq!(known.swept, swept);
+        known.take(&told(&[(5000, 1)]), A, start + SECOND);
+        assert_eq!(known.swept, Some(start + SECOND));
     }
 }

@@ -1,18 +1,20 @@
 //! The UDP sockets of directors that tell each other of clients (udp(7)).
 
+use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::libc::c_int;
-use nix::net::if_::if_nametoindex;
+use nix::libc::{c_int, in6_pktinfo};
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
 use super::Router;
+use super::accept::Origin;
 
 /// The UDP port, beside that of IPVS's synchronisation.
 pub(super) const PORT: u16 = 8849;
@@ -21,50 +23,53 @@ const TIME_TO_LIVE: u8 = 255;
 /// Time after which a receiver looks whether it is still wanted.
 const WAKE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A datagram that was received.
+/// A socket that sends to another director, or to a group of them.
 #[derive(Debug)]
-pub(super) struct Received {
-    pub(super) length: usize,
+pub(super) struct Sender {
+    socket: Socket,
+    /// The source address of what it sends.
     pub(super) source: IpAddr,
-    /// True if it has crossed no router.
-    pub(super) is_on_link: bool,
 }
 
-/// Opens a socket that sends to the other directors of a virtual router.
-///
-/// # Errors
-/// The interface is not there, or has not the source address.
-pub(super) fn open_sender(router: &Router, is_ipv6: bool) -> io::Result<Socket> {
-    let socket = Socket::new(domain(is_ipv6), Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind_device(Some(router.interface.as_bytes()))?;
-    if is_ipv6 {
-        socket.set_multicast_loop_v6(false)?;
-        socket.set_multicast_hops_v6(TIME_TO_LIVE.into())?;
-        socket.set_unicast_hops_v6(TIME_TO_LIVE.into())?;
-    } else {
-        socket.set_multicast_loop_v4(false)?;
-        socket.set_multicast_ttl_v4(TIME_TO_LIVE.into())?;
-        socket.set_ttl_v4(TIME_TO_LIVE.into())?;
+impl Sender {
+    /// Opens a socket that sends to `to`, which is a destination of `router`.
+    ///
+    /// # Errors
+    /// The interface is not there, or has not the source address; there is no route.
+    pub(super) fn open(router: &Router, to: IpAddr) -> io::Result<Self> {
+        let socket = Socket::new(domain(to.is_ipv6()), Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind_device(Some(router.interface.as_bytes()))?;
+        if to.is_ipv6() {
+            socket.set_multicast_loop_v6(false)?;
+            socket.set_multicast_hops_v6(TIME_TO_LIVE.into())?;
+            socket.set_unicast_hops_v6(TIME_TO_LIVE.into())?;
+        } else {
+            socket.set_multicast_loop_v4(false)?;
+            socket.set_multicast_ttl_v4(TIME_TO_LIVE.into())?;
+            socket.set_ttl_v4(TIME_TO_LIVE.into())?;
+        }
+        let of_family = |source: &IpAddr| source.is_ipv6() == to.is_ipv6();
+        if let Some(source) = router.source.filter(of_family) {
+            socket.bind(&on_interface(source, 0, &router.interface)?.into())?;
+        }
+        socket.connect(&on_interface(to, PORT, &router.interface)?.into())?;
+        let source = socket.local_addr()?.as_socket();
+        let source = source.ok_or(io::ErrorKind::AddrNotAvailable)?.ip();
+        Ok(Self { socket, source })
     }
-    if let Some(source) = router.source.filter(|source| source.is_ipv6() == is_ipv6) {
-        socket.bind(&on_interface(source, 0, &router.interface)?.into())?;
-    }
-    Ok(socket)
-}
 
-/// Sends a datagram to another director, or to a group of them; never waits.
-///
-/// # Errors
-/// The interface is down, there is no route, or the queue is full.
-pub(super) fn send(
-    socket: &Socket,
-    router: &Router,
-    to: IpAddr,
-    datagram: &[u8],
-) -> io::Result<()> {
-    let to = on_interface(to, PORT, &router.interface)?;
-    socket.send_to(datagram, &to.into()).map(drop)
+    /// Sends a datagram; never waits.
+    ///
+    /// # Errors
+    /// The interface is down, there is no route, or the queue is full.
+    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        match self.socket.send(datagram) {
+            // A director that does not listen, such as keepalived.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            sent => sent.map(drop),
+        }
+    }
 }
 
 /// An address with the interface that it is meant on, where it needs one.
@@ -78,80 +83,179 @@ fn on_interface(address: IpAddr, port: u16, interface: &str) -> io::Result<Socke
     })
 }
 
-/// Opens the socket that receives what is sent to `routers` by one family.
-///
-/// # Errors
-/// The port is in use, or an interface is not there.
-pub(super) fn open_receiver(routers: &[Router], is_ipv6: bool) -> io::Result<Socket> {
-    let socket = Socket::new(domain(is_ipv6), Type::DGRAM, None)?;
-    socket.set_read_timeout(Some(WAKE_INTERVAL))?;
-    // The socket of before a change may still be there for a moment.
-    socket.set_reuse_address(true)?;
-    let any: IpAddr = if is_ipv6 {
-        socket.set_only_v6(true)?;
-        socket.set_multicast_all_v6(false)?;
-        setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        socket.set_multicast_all_v4(false)?;
-        setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    socket.bind(&SocketAddr::new(any, PORT).into())?;
-    for router in routers {
-        let index = if_nametoindex(router.interface.as_str())?;
-        for group in router.destinations.iter().filter(|it| it.is_multicast()) {
-            let joined = match group {
-                IpAddr::V4(group) if !is_ipv6 => {
-                    socket.join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(index))
+/// A socket that receives what other directors send by one family.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    socket: Socket,
+    is_ipv6: bool,
+    /// The groups that it has joined, each with the index that the interface had then.
+    joined: HashMap<(String, IpAddr), u32>,
+}
+
+impl Receiver {
+    /// Opens a socket at `port`.
+    ///
+    /// # Errors
+    /// The port is in use.
+    pub(super) fn open(is_ipv6: bool, port: u16) -> io::Result<Self> {
+        let socket = Socket::new(domain(is_ipv6), Type::DGRAM, None)?;
+        socket.set_read_timeout(Some(WAKE_INTERVAL))?;
+        // The socket of before a change may still be there for a moment.
+        socket.set_reuse_address(true)?;
+        let any: IpAddr = if is_ipv6 {
+            socket.set_only_v6(true)?;
+            socket.set_multicast_all_v6(false)?;
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            socket.set_multicast_all_v4(false)?;
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        socket.bind(&SocketAddr::new(any, port).into())?;
+        Ok(Self {
+            socket,
+            is_ipv6,
+            joined: HashMap::new(),
+        })
+    }
+
+    /// Joins the groups of a virtual router that it is not in, because it is new or the
+    /// interface is.
+    ///
+    /// # Errors
+    /// An interface is not there, or does no multicast.
+    pub(super) fn join(&mut self, router: &Router) -> io::Result<()> {
+        let groups = router.destinations.iter().filter(|it| it.is_multicast());
+        for group in groups.filter(|it| it.is_ipv6() == self.is_ipv6) {
+            let index = if_nametoindex(router.interface.as_str())?;
+            let key = (router.interface.clone(), *group);
+            if self.joined.get(&key) == Some(&index) {
+                continue;
+            }
+            match group {
+                IpAddr::V4(group) => self
+                    .socket
+                    .join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(index))?,
+                IpAddr::V6(group) => self.socket.join_multicast_v6(group, index)?,
+            }
+            self.joined.insert(key, index);
+        }
+        Ok(())
+    }
+
+    /// Waits a while for the next datagram, and returns its length; `None` if none has come,
+    /// or one whose origin the kernel does not tell.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Origin)>> {
+        let mut slices = [IoSliceMut::new(buffer)];
+        let mut control = nix::cmsg_space!(in6_pktinfo, c_int);
+        let received = recvmsg::<SockaddrStorage>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::empty(),
+        );
+        let message = match received {
+            Ok(message) => message,
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (mut time_to_live, mut index) = (None, None);
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                    time_to_live = Some(hops);
                 }
-                IpAddr::V6(group) if is_ipv6 => socket.join_multicast_v6(group, index),
-                _ => Ok(()),
-            };
-            match joined {
-                // Two virtual routers share a group.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                joined => joined?,
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    index = u32::try_from(info.ipi_ifindex).ok();
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => index = Some(info.ipi6_ifindex),
+                _ => {}
             }
         }
+        let source = message.address.as_ref().and_then(|address| {
+            let v4 = address.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
+        });
+        let interface = index.and_then(|index| if_indextoname(index).ok()?.into_string().ok());
+        Ok(source.zip(interface).map(|(source, interface)| {
+            let origin = Origin {
+                source,
+                interface,
+                is_on_link: time_to_live == Some(c_int::from(TIME_TO_LIVE)),
+            };
+            (message.bytes, origin)
+        }))
     }
-    Ok(socket)
 }
 
 fn domain(is_ipv6: bool) -> Domain {
     if is_ipv6 { Domain::IPV6 } else { Domain::IPV4 }
 }
 
-/// Waits a while for the next datagram; `None` if none has come, or one whose origin the
-/// kernel does not tell.
-///
-/// # Errors
-/// The kernel's.
-pub(super) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut control = nix::cmsg_space!(c_int);
-    let received = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(&mut control),
-        MsgFlags::empty(),
-    );
-    let message = match received {
-        Ok(message) => message,
-        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let time_to_live = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => Some(hops),
-        _ => None,
-    });
-    let source = message.address.as_ref().and_then(|address| {
-        let v4 = address.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
-    });
-    Ok(source.map(|source| Received {
-        length: message.bytes,
-        source,
-        is_on_link: time_to_live == Some(c_int::from(TIME_TO_LIVE)),
-    }))
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn where_a_datagram_came_from_is_told_in_both_families() {
+        for local in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
+            let receiver = Receiver::open(local.is_ipv6(), 0).expect("a socket");
+            let bound = receiver.socket.local_addr().expect("an address");
+            let port = bound.as_socket().expect("an IP address").port();
+            let sender = UdpSocket::bind((local, 0)).expect("a socket");
+            for hops in [255, 254] {
+                let socket = socket2::SockRef::from(&sender);
+                let set = if local.is_ipv6() {
+                    socket.set_unicast_hops_v6(hops)
+                } else {
+                    socket.set_ttl_v4(hops)
+                };
+                set.expect("hops");
+                sender.send_to(b"12345", (local, port)).expect("sent");
+                let mut buffer = [0; 100];
+                let received = loop {
+                    if let Some(received) = receiver.receive(&mut buffer).expect("no error") {
+                        break received;
+                    }
+                };
+                let origin = Origin {
+                    source: local,
+                    interface: "lo".to_owned(),
+                    is_on_link: hops == 255,
+                };
+                assert_eq!(received, (5, origin));
+            }
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_keeps_no_other_from_being_listened_on() {
+        let router = |interface: &str| Router {
+            id: 51,
+            interface: interface.to_owned(),
+            source: None,
+            destinations: vec![Ipv4Addr::new(224, 0, 0, 18).into()],
+            secrets: Vec::new(),
+            services: Vec::new(),
+            max_silence: Duration::ZERO,
+        };
+        let mut receiver = Receiver::open(false, 0).expect("a socket");
+        receiver.join(&router("nowhere0")).expect_err("not there");
+        // Two virtual routers share a group.
+        for _ in 0..2 {
+            receiver.join(&router("lo")).expect("joined");
+        }
+        assert_eq!(receiver.joined.len(), 1);
+    }
 }

@@ -190,7 +190,7 @@ impl InstanceSettings {
     /// Time until a successor's first advert, at most, once our priority is below
     /// its own: it learns that from our next advert, ignores us until its
     /// master-down timer expires, and advertises (RFC 5798 §6.4.2).
-    fn max_failover_time(&self) -> Duration {
+    pub fn max_failover_time(&self) -> Duration {
         // One interval until our advert, and one for slow machines.
         self.policy.interval * (self.policy.down_timer_adverts + 2) + self.max_skew()
     }

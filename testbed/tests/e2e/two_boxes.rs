@@ -221,7 +221,7 @@ fn idle_players_stay_connected_when_the_director_that_leads_is_stopped() {
             .arg(boxes.cluster.viewing_url());
         let host = boxes.cluster.client(0).host();
         let players = host.spawn("players", command)?;
-        let connected = || Ok([boxes.players(0)?, boxes.players(1)?]);
+        let connected = || anyhow::Ok([boxes.players(0)?, boxes.players(1)?]);
         wait_for("both boxes to have players", || {
             ensure!(players.is_running(), "{}", players.log());
             let all: [BTreeSet<SocketAddr>; 2] = connected()?;

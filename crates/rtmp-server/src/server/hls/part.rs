@@ -92,12 +92,16 @@ impl Hls {
         for packager in part.packagers {
             let files = packager.files.clone();
             let Some(stream) = streams.get(&packager.stream) else {
-                files.map(|files| self.files.remove_former(files));
+                if let Some(files) = files {
+                    self.files.remove_former(files);
+                }
                 continue;
             };
             if let Err(error) = packagers::resume(server, stream, packager, inherited) {
                 log::warn!("{}: its HLS begins anew: {error}", stream.key());
-                files.map(|files| self.files.remove_former(files));
+                if let Some(files) = files {
+                    self.files.remove_former(files);
+                }
             }
         }
         for id in part.without_session {

@@ -103,7 +103,7 @@ impl Server {
             tokio::spawn(Box::new(connection).run());
         }
         for connection in http {
-            tokio::spawn(connection.run());
+            tokio::spawn(Box::new(connection).run());
         }
         server.safepoint.set_phase(Phase::Running);
         Ok(server)
@@ -228,7 +228,7 @@ impl Server {
         parts: Vec<HttpPart>,
         taken: &mut Taken,
         inherited: &mut Inherited,
-    ) -> Vec<Box<http::Connection>> {
+    ) -> Vec<http::Connection> {
         let mut connections = Vec::new();
         let viewers = parts.iter().filter_map(HttpPart::viewer).collect();
         let sessions = self.hls.use_again(&viewers);
@@ -239,7 +239,7 @@ impl Server {
             match http::Connection::take_over(self, part, &taken.streams, session, inherited) {
                 Ok(connection) => {
                     taken.clients.push(id);
-                    connections.push(Box::new(connection));
+                    connections.push(connection);
                 }
                 Err(error) => log::warn!("c{id}: {error}"),
             }

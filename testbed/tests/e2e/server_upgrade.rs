@@ -22,6 +22,9 @@ const LOW_LATENCY: &str = "hls_low_latency on; hls_fragment 1; hls_window 6;";
 /// HLS whose segments are encrypted.
 const ENCRYPTED: &str = "hls_fragment 1; hls_window 6; hls_keys on; hls_fragments_per_key 3;";
 
+/// Viewers wait for a publisher for longer than the test takes.
+const PATIENT: &str = "hls_fragment 1; } play_wait_timeout 120000; play { gop_cache on;";
+
 /// A directory that is removed when the test ends.
 struct Scratch(PathBuf);
 
@@ -329,6 +332,33 @@ fn first_uri(playlist: &str) -> Result<String> {
     let mut lines = playlist.lines();
     let uri = lines.find(|line| !line.starts_with('#') && !line.is_empty());
     Ok(format!("/live/{}", uri.context("no URI")?))
+}
+
+#[test]
+fn a_viewer_who_waits_for_a_publisher_is_counted_once() -> Result<()> {
+    let scratch = Scratch::new("waiting")?;
+    let origin = Server::start("rtmp-origin", &scratch.0, PATIENT, &[])?;
+    let mut connection = KeptAlive::connect(origin.http)?;
+    connection.ask("/live/s.m3u8")?;
+    wait_for("the connection and its session", || {
+        Ok(origin.clients()?.len() == 2)
+    })?;
+    let before = origin.clients()?;
+    let (done, said) = origin.upgrade()?;
+    ensure!(done, "{said}\n{}", origin.log());
+    origin.wait_for_line("the HTTP API answers", 2)?;
+    let publisher = format!("rtmp://{}/live/s", origin.rtmp);
+    let publish = ["--publish", "generated", "--publish-url", &*publisher];
+    let watcher = Players::start(&scratch.0, 0, &publisher, &publish)?;
+    let playlist = String::from_utf8(connection.answer()?)?;
+    ensure!(playlist.starts_with("#EXTM3U"), "{playlist}");
+    let after = origin.clients()?;
+    ensure!(
+        before.iter().all(|id| after.contains(id)),
+        "{before:?} {after:?}\n{}",
+        origin.log()
+    );
+    watcher.finish()
 }
 
 #[test]

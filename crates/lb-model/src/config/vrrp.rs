@@ -18,7 +18,8 @@ pub struct GlobalDefs {
     /// Times after which silent connections are forgotten.
     pub lvs_timeouts: Option<LvsTimeouts>,
     /// Connections per second, to removed servers, whose clients are sent TCP resets; 0
-    /// sends none, and their next packet is answered. Default 50000.
+    /// sends none, and their next packet is answered. Also segments per second by which
+    /// clients of a lost director's own server are asked. Default 50000.
     pub lb_reset_rate: Option<u32>,
     /// Seconds for which the director forwards on when it stops, after it has withdrawn the
     /// addresses of `announce`. Default 3.

@@ -26,6 +26,9 @@ use crate::uri::encode_path;
 
 /// The most segments that wait to be written.
 const MAX_QUEUED: usize = 256;
+/// Files with which nobody goes on after an upgrade are there for so long, as those of an ended
+/// stream are by default (`hls_dispose`).
+const FORMER_STAY: Duration = Duration::from_secs(120);
 /// The server's end, and its upgrade, wait for the disk so long at most.
 const MAX_FLUSH: Duration = Duration::from_secs(5);
 
@@ -109,6 +112,9 @@ pub(super) struct FilesPart {
     config: HlsFiles,
     keys: Option<HlsKeys>,
     names: Names,
+    /// They stay if nobody goes on with them.
+    #[serde(default)]
+    stays: bool,
 }
 
 /// The files of a stream that has ended, for the program that the process becomes.
@@ -126,7 +132,8 @@ impl FilesPart {
         let key = Arc::new(self.key.clone()?);
         let (config, keys) = (self.config.clone(), self.keys.clone());
         // Nothing is named any more.
-        let files = StreamFiles::new(key, config, keys, Container::MpegTs, true);
+        let is_removed = !self.stays;
+        let files = StreamFiles::new(key, config, keys, Container::MpegTs, is_removed);
         files.take_over(self);
         Some(Arc::new(files))
     }
@@ -228,11 +235,12 @@ impl FileWriter {
         Some((part.until, files))
     }
 
-    /// Has files removed that the program before has written, and nobody goes on with.
-    pub(super) fn remove_former(&self, part: FilesPart) {
-        if let Some(files) = part.ended() {
-            self.queue(Job::Remove(files));
-        }
+    /// As [`Self::take_over`], of files with which nobody goes on. Players have the time to
+    /// change to those that are made anew; `None` if they stay.
+    pub(super) fn take_over_former(&self, part: FilesPart) -> Option<(Instant, Arc<StreamFiles>)> {
+        let until = Instant::now() + FORMER_STAY;
+        let files = (!part.stays).then_some(part)?;
+        self.take_over(EndedFilesPart { files, until })
     }
 
     /// Has all files of a stream removed.
@@ -346,6 +354,7 @@ impl StreamFiles {
             config: self.config.clone(),
             keys: self.keys.clone(),
             names: lock(&self.names).clone(),
+            stays: !self.is_removed_at_end,
         }
     }
 
@@ -666,11 +675,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_nobody_goes_on_with_are_removed() {
+    async fn files_that_nobody_goes_on_with_are_removed_later_unless_they_are_to_stay() {
         let directory = tempfile::tempdir().unwrap();
         let writer = FileWriter::default();
         let part = Blob::of(&written(directory.path()).part()).unwrap();
-        writer.remove_former(part.read().unwrap());
+        let part: FilesPart = part.read().unwrap();
+        let staying = FilesPart {
+            stays: true,
+            ..part.clone()
+        };
+        assert!(writer.take_over_former(staying).is_none());
+        let (until, files) = writer.take_over_former(part).unwrap();
+        assert!(until > Instant::now() + Duration::from_secs(100));
+        writer.remove_at(Instant::now(), &files).await;
         writer.flush().await;
         assert!(is_empty(directory.path()));
     }

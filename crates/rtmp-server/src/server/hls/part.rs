@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::Hls;
-use super::files::{EndedFilesPart, FilesPart};
+use super::files::{EndedFilesPart, FilesPart, StreamFiles};
 use super::packagers;
 use super::sessions::SessionsPart;
 use crate::hand_over::{HandOverError, HandedOver, Inherited};
@@ -81,27 +81,20 @@ impl Hls {
         inherited: &mut Inherited,
     ) -> Vec<u64> {
         // Before those that run: the files of these are theirs now.
-        for (until, files) in part
-            .ended
-            .into_iter()
-            .filter_map(|it| self.files.take_over(it))
-        {
-            let server = server.clone();
-            tokio::spawn(async move { server.hls.files.remove_at(until, &files).await });
+        let ended = part.ended.into_iter();
+        for (until, files) in ended.filter_map(|it| self.files.take_over(it)) {
+            remove_at(server, until, files);
         }
         for packager in part.packagers {
             let files = packager.files.clone();
-            let Some(stream) = streams.get(&packager.stream) else {
-                if let Some(files) = files {
-                    self.files.remove_former(files);
+            if let Some(stream) = streams.get(&packager.stream) {
+                match packagers::resume(server, stream, packager, inherited) {
+                    Ok(()) => continue,
+                    Err(error) => log::warn!("{}: its HLS begins anew: {error}", stream.key()),
                 }
-                continue;
-            };
-            if let Err(error) = packagers::resume(server, stream, packager, inherited) {
-                log::warn!("{}: its HLS begins anew: {error}", stream.key());
-                if let Some(files) = files {
-                    self.files.remove_former(files);
-                }
+            }
+            if let Some((until, files)) = files.and_then(|it| self.files.take_over_former(it)) {
+                remove_at(server, until, files);
             }
         }
         for id in part.without_session {
@@ -111,4 +104,10 @@ impl Hls {
         }
         self.sessions.take_over(server, part.sessions, streams)
     }
+}
+
+/// Has the files of a stream removed at the time `until`.
+fn remove_at(server: &Arc<Server>, until: Instant, files: Arc<StreamFiles>) {
+    let server = server.clone();
+    tokio::spawn(async move { server.hls.files.remove_at(until, &files).await });
 }

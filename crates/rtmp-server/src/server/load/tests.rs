@@ -112,7 +112,10 @@ fn an_upgrade_lets_nobody_in_for_whom_there_is_no_room() {
     run.load = Arc::default();
     run.play().unwrap();
     run.load.take_over(part.read().unwrap());
-    let after = run.load.ask(&run.config, run.now);
+    let mut after = run.load.ask(&run.config, run.now);
+    // Times are read twice, and what is reserved fades.
+    assert!(after.reserved.abs_diff(before.reserved) < 100, "{after:?}");
+    after.reserved = before.reserved;
     assert_eq!(after, before);
     run.play().unwrap_err();
 }

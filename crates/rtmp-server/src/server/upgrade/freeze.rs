@@ -16,9 +16,9 @@ use crate::stream::lock;
 
 /// Time for requests that have begun: those to hooks take 5 s at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
-/// Time for notifications of hooks while media flows, and at the end.
+/// Time for notifications of hooks while media flows, and while everybody stands still.
 const HOOKS_LIMIT: Duration = Duration::from_secs(5);
-const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(200);
+const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(50);
 /// Time for everybody to stand still.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for connections that cannot be handed over to end in good order.
@@ -66,7 +66,8 @@ impl Server {
     }
 
     /// Ends what cannot be handed over, directly before everybody stands still for the last
-    /// time: what comes between is missing from recordings.
+    /// time: what comes between is missing from recordings. Slow hooks make that longer: each
+    /// recording that ends is told of.
     pub(crate) async fn conclude(&self) {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
@@ -74,7 +75,7 @@ impl Server {
         self.hooks.flush(HOOKS_LIMIT).await;
         // Their files are finished; those that follow begin at the newest keyframe.
         self.dvr.finish().await;
-        self.hooks.flush(LAST_HOOKS_LIMIT).await;
+        self.hooks.flush(HOOKS_LIMIT).await;
     }
 
     /// Waits a moment until hooks know of the last segments of HLS, while everybody stands

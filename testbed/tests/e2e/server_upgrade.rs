@@ -230,6 +230,16 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
     }
     edge.wait_for_line("play live/s", 20)?;
     origin.wait_for_line("play live/s", 16)?;
+    // Of HLS there is nothing to play before there is a segment.
+    for server in [&origin, &edge] {
+        wait_for("players by HLS to have pictures", || {
+            let answer = server.api("/api/v1/clients?count=1000")?;
+            let clients = answer["clients"].as_array().context("clients")?;
+            let of_hls = clients.iter().filter(|it| it["protocol"] == "hls");
+            let sent: Vec<_> = of_hls.map(|it| it["send_bytes"].as_u64()).collect();
+            Ok(!sent.is_empty() && sent.iter().all(|it| *it > Some(100_000)))
+        })?;
+    }
     let before = [origin.clients()?, edge.clients()?];
     for number in 1..=UPGRADES {
         for server in [&origin, &edge] {

@@ -407,12 +407,8 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         read: (begun, read),
         ..
     } = before;
-    let after_ms = |time: std::time::Instant| (time - frozen_at).as_millis();
-    let (begun_ms, read_ms, started_ms) = (
-        after_ms(begun),
-        after_ms(read),
-        after_ms(std::time::Instant::now()),
-    );
+    let times = [begun, read, std::time::Instant::now()];
+    let [begun_ms, read_ms, started_ms] = times.map(|it| (it - frozen_at).as_millis());
     let server = Server::take_over(role, config, part, inherited).await;
     let server = server.context("cannot go on with what was handed over")?;
     let clients = server.clients().count();
@@ -462,8 +458,10 @@ fn viewers(server: &Server) -> usize {
         |activity: Activity| matches!(activity, Activity::Playing(_) | Activity::Waiting(_));
     let mut viewers = server.clients().list();
     viewers.retain(|client| viewing(client.activity()));
-    // Programs connect to 127.0.0.1. While somebody else watches, nothing need be known of them.
-    if viewers.iter().all(|client| client.peer.ip().is_loopback()) {
+    // Programs connect to 127.0.0.1. While somebody else watches, or nobody does, nothing need be
+    // known of them.
+    let all_may_be_own = viewers.iter().all(|client| client.peer.ip().is_loopback());
+    if all_may_be_own && !viewers.is_empty() {
         let own = server.programs().connections();
         viewers.retain(|client| !own.contains(&client.peer));
     }

@@ -13,6 +13,7 @@ use super::client::{Activity, Client, ClientProtocol};
 use super::counts::Counts;
 use super::quotas::counted_address;
 use super::upgrade::ClientsPart;
+use crate::hand_over::HandOverError;
 use crate::stream::lock;
 
 /// The most connections that a server takes.
@@ -220,6 +221,15 @@ impl Clients {
     /// The connection with this id.
     pub(crate) fn find(&self, id: u64) -> Option<Arc<Client>> {
         lock(&self.table).clients.get(&id).cloned()
+    }
+
+    /// The connection with this id, which the program before has handed over.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn handed_over(&self, id: u64) -> Result<Arc<Client>, HandOverError> {
+        let missing = || HandOverError::Missing(format!("client c{id}"));
+        self.find(id).ok_or_else(missing)
     }
 
     /// Number of connections that have come, plus those that have gone, so far.

@@ -223,9 +223,7 @@ impl Connection {
         streams: &HashMap<u64, Arc<Stream>>,
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
-        let client = server.clients.find(part.client);
-        let missing = || HandOverError::Missing(format!("client c{}", part.client));
-        let client = client.ok_or_else(missing)?;
+        let client = server.clients.handed_over(part.client)?;
         let socket = StdTransport::take_over(&part.socket, inherited)?;
         let vhost = part.vhost.as_ref().and_then(|name| {
             let config = server.config();

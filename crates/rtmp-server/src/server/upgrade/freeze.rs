@@ -16,8 +16,7 @@ use crate::stream::lock;
 
 /// Time for requests that have begun: those to hooks take 5 s at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
-/// Time for notifications of hooks while media flows, and while everybody stands still.
-const HOOKS_LIMIT: Duration = Duration::from_secs(5);
+/// Time for notifications of hooks while everybody stands still.
 const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(50);
 /// Time for everybody to stand still.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
@@ -59,7 +58,7 @@ impl Server {
             ));
         }
         self.end_unportable().await;
-        self.hooks.flush(HOOKS_LIMIT).await;
+        self.flush_hooks().await;
         // What is queued for the disk is not waited for while everybody stands still.
         self.hls.flush_files().await;
         Ok(())
@@ -72,10 +71,10 @@ impl Server {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
         self.hls.flush_files().await;
-        self.hooks.flush(HOOKS_LIMIT).await;
+        self.flush_hooks().await;
         // Their files are finished; those that follow begin at the newest keyframe.
         self.dvr.finish().await;
-        self.hooks.flush(HOOKS_LIMIT).await;
+        self.flush_hooks().await;
     }
 
     /// Waits a moment until hooks know of the last segments of HLS, while everybody stands
@@ -212,7 +211,8 @@ impl Server {
     /// # Errors
     /// Somebody does not go on in time; the others do.
     pub(crate) async fn unfreeze(&self, frozen: FrozenServer) -> Result<(), String> {
-        self.leave_freeze(frozen, Phase::Settling);
+        drop(frozen);
+        self.go_on_in(Phase::Settling);
         // Whoever has not gone on would not write itself down a second time.
         if self.safepoint.all_go_on(FREEZE_LIMIT).await {
             return Ok(());
@@ -223,27 +223,22 @@ impl Server {
 
     /// Goes on where everybody stands.
     pub(crate) fn thaw(&self, frozen: FrozenServer) {
-        self.leave_freeze(frozen, Phase::Running);
-    }
-
-    fn leave_freeze(&self, frozen: FrozenServer, phase: Phase) {
         drop(frozen);
-        self.excuse_silence();
-        self.safepoint.set_phase(phase);
+        self.go_on();
     }
 
     /// There is no upgrade any more.
     pub(crate) fn go_on(&self) {
-        self.excuse_silence();
-        self.safepoint.set_phase(Phase::Running);
+        self.go_on_in(Phase::Running);
     }
 
-    /// Nobody has listened to publishers meanwhile.
-    fn excuse_silence(&self) {
+    fn go_on_in(&self, phase: Phase) {
+        // Nobody has listened to publishers meanwhile.
         let now = Instant::now();
         for stream in self.registry.list() {
             stream.excuse_silence(now);
         }
+        self.safepoint.set_phase(phase);
     }
 }
 

@@ -3,6 +3,8 @@
 //! A switch that floods shows us frames for other hosts; forwarding those would double
 //! them.
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
 use lb_abi::{Server, Service};
 
 use crate::frame::Frame;
@@ -67,8 +69,18 @@ const OURS: u32 = 1;
 const UNKNOWN: u32 = 2;
 
 /// Compares the frame's destination with the address of the interface that it came from.
-#[inline(never)]
+#[inline(always)]
 fn addressee(frame: &Frame) -> u32 {
+    addressee_of(frame.context())
+}
+
+/// Global, so that the verifier looks at it once, as at
+/// [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn addressee_of(context: *mut xdp_md) -> u32 {
+    let context = XdpContext::new(context);
+    let frame = Frame::new(&context);
     // SAFETY: the agent replaces a value as a whole, when the interface's address
     // changes.
     let Some(interface) = (unsafe { INTERFACES.get(&frame.interface_index()) }) else {

@@ -46,7 +46,7 @@ fn millrace(context: XdpContext) -> u32 {
     let reason = match fast_path(context.ctx) {
         Some(reason) => reason,
         None => {
-            let reason = slow_path(context.ctx);
+            let reason = Reason::from_number(slow_path(context.ctx));
             if trace::is_on() {
                 trace::decision(context.ctx, reason);
             }
@@ -71,17 +71,21 @@ fn fast_path(context: *mut xdp_md) -> Option<Reason> {
     parse::fast::packet::<balance::FastPath>(&Frame::new(&context))
 }
 
-/// The verdict on any frame.
+/// The number of the verdict on any frame ([`Reason`]).
 ///
-/// Not inlined, so that its stack frame is not the fast path's as well.
+/// Not inlined, so that its stack frame is not the fast path's as well. Global, so that the
+/// verifier looks at it once, by itself ("Verifying global functions",
+/// Documentation/bpf/verifier.rst), and not once for each way that the fast path leads here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn slow_path(context: *mut xdp_md) -> Reason {
+extern "C" fn slow_path(context: *mut xdp_md) -> u32 {
     let context = XdpContext::new(context);
     let frame = Frame::new(&context);
-    match parse::packet(&frame) {
+    let reason = match parse::packet(&frame) {
         Ok(packet) => balance::packet(&frame, packet),
         Err(reason) => reason,
-    }
+    };
+    reason as u32
 }
 
 /// Never called, since nothing here panics; the linker needs the symbol.

@@ -6,11 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
+use aya::maps::{MapData, MapError};
 use aya::programs::{ProgramError, TestRunOptions, TestRunResult, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya_obj::{Map, Object};
 use lb_abi::{
     Address, DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HandshakeCounters,
     LAYOUT_VERSION, Layout, Load, MEMORY_VERSION, PeerKey, Protection, REASONS, Server,
@@ -48,6 +49,9 @@ pub(crate) fn load(
         });
     }
     raise_locked_memory_limit();
+    if let Some(set) = set {
+        make_maps(tables, set)?;
+    }
     let geometry = geometry(tables);
     let tick_ns = tick_ns();
     let trace = trace::Setting::new(trace);
@@ -68,6 +72,36 @@ pub(crate) fn load(
         .load()
         .map_err(|error| load_error(error.into()))?;
     Ok(ebpf)
+}
+
+/// Makes the maps that `set` lacks, where the loader finds them. The loader would do it as
+/// well, but only after it has read the kernel's types, which [`warm_up`] has it do meanwhile;
+/// either takes some 30 ms.
+fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
+    let parsed = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
+    let mut objects = parsed.maps;
+    for (name, shape) in shapes(tables) {
+        let path = set.map(name);
+        let Some(object) = objects.remove(name).filter(|_| !path.exists()) else {
+            continue;
+        };
+        let object = Map::new_from_params(
+            object.map_type(),
+            object.key_size(),
+            object.value_size(),
+            shape.entries,
+            object.map_flags(),
+        );
+        MapData::create(object, name, None)
+            .and_then(|map| {
+                map.pin(path).map_err(|error| MapError::PinError {
+                    name: Some(name.to_owned()),
+                    error,
+                })
+            })
+            .map_err(|error| load_error(error.into()))?;
+    }
+    Ok(())
 }
 
 /// Reads the kernel's type information in a thread of its own, which takes as long as all

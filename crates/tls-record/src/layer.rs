@@ -211,9 +211,9 @@ impl RecordLayer {
                 self.answer_due |= wants_answer == 1;
                 Ok(Content::Nothing)
             }
-            (Version::Tls13, [KEY_UPDATE_TYPE, 0, 0, 1, _]) => {
-                Err(RecordError::Illegal("a change of its key with an unknown wish"))
-            }
+            (Version::Tls13, [KEY_UPDATE_TYPE, 0, 0, 1, _]) => Err(RecordError::Illegal(
+                "a change of its key with an unknown wish",
+            )),
             (Version::Tls12, [CLIENT_HELLO_TYPE, ..]) => {
                 self.answer_due = true;
                 Ok(Content::Nothing)
@@ -226,10 +226,12 @@ impl RecordLayer {
     #[must_use]
     pub fn has_answer(&self, bytes: usize) -> bool {
         // One is left for it.
-        let records = self.write.number.saturating_add(fragments(bytes) as u64 + 1);
-        let is_used_up = self.version == Version::Tls13
-            && self.write.number > 0
-            && records > self.max_records;
+        let records = self
+            .write
+            .number
+            .saturating_add(fragments(bytes) as u64 + 1);
+        let is_used_up =
+            self.version == Version::Tls13 && self.write.number > 0 && records > self.max_records;
         self.answer_due || is_used_up
     }
 

@@ -164,11 +164,7 @@ impl Protection {
     /// There are none in TLS 1.2.
     pub(crate) fn renew(&mut self) -> Result<(), BadSecret> {
         let mut next = Zeroizing::new(vec![0; self.secret.0.len()]);
-        expand_label(
-            &prk(self.cipher, &self.secret)?,
-            b"traffic upd",
-            &mut next,
-        )?;
+        expand_label(&prk(self.cipher, &self.secret)?, b"traffic upd", &mut next)?;
         let next = DirectionState {
             secret: Secret(next),
             number: 0,
@@ -209,11 +205,7 @@ impl Protection {
     }
 
     /// What a record's tag covers beside its payload (RFC 8446 §5.2, RFC 5246 §6.2.3.3).
-    fn additional_data(
-        &self,
-        header: [u8; HEADER_BYTES],
-        payload: usize,
-    ) -> Aad<AdditionalData> {
+    fn additional_data(&self, header: [u8; HEADER_BYTES], payload: usize) -> Aad<AdditionalData> {
         let mut data = AdditionalData::default();
         match self.version {
             Version::Tls13 => data.push(&header),
@@ -242,7 +234,9 @@ impl Protection {
         let header = header(outer_type, record.len() - HEADER_BYTES);
         record[..HEADER_BYTES].copy_from_slice(&header);
         record[HEADER_BYTES..prefix].copy_from_slice(&nonce[4..4 + prefix - HEADER_BYTES]);
-        let (text, tag) = record[prefix..].split_last_chunk_mut::<TAG_BYTES>().expect("a suffix");
+        let (text, tag) = record[prefix..]
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .expect("a suffix");
         let sealed = self.key.seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(nonce),
             self.additional_data(header, payload),
@@ -280,7 +274,8 @@ impl Protection {
             // Behind the content type are zeros (RFC 8446 §5.4).
             Version::Tls13 => {
                 let last = text.iter().rposition(|&byte| byte != 0);
-                let last = last.ok_or(RecordError::Unexpected("a record of nothing but padding"))?;
+                let last =
+                    last.ok_or(RecordError::Unexpected("a record of nothing but padding"))?;
                 (text[last], last)
             }
         };
@@ -302,7 +297,9 @@ fn header(content_type: u8, length: usize) -> [u8; HEADER_BYTES] {
 }
 
 fn length_bytes(length: usize) -> [u8; 2] {
-    u16::try_from(length).expect("a record's length").to_be_bytes()
+    u16::try_from(length)
+        .expect("a record's length")
+        .to_be_bytes()
 }
 
 /// Up to 13 bytes.
@@ -443,7 +440,10 @@ mod tests {
         let mut nothing = vec![0; HEADER_BYTES + 50 + TAG_BYTES];
         rfc8448(SERVER, 0).seal(0, &mut nothing);
         let opened = rfc8448(SERVER, 0).open(&mut nothing);
-        assert!(matches!(opened, Err(RecordError::Unexpected(_))), "{opened:?}");
+        assert!(
+            matches!(opened, Err(RecordError::Unexpected(_))),
+            "{opened:?}"
+        );
     }
 
     #[test]

@@ -284,10 +284,15 @@ impl Quotas {
             };
             present.insert(client.id, bytes);
             let activity = client.activity();
-            let (Some((_, before)), Some(key)) = (&before, activity.stream()) else {
+            let (Some((at, before)), Some(key)) = (&before, activity.stream()) else {
                 continue;
             };
-            let before = before.get(&client.id).copied().unwrap_or_default();
+            let before = match before.get(&client.id) {
+                Some(before) => *before,
+                // The program before this one has served it: of no known time.
+                None if client.age(now) > now.saturating_duration_since(*at) => bytes,
+                None => Bytes::default(),
+            };
             let publishes = matches!(activity, Activity::Publishing(_) | Activity::StandingBy(_));
             let sum = by_stream.entry(key.clone()).or_default();
             if publishes {
@@ -407,6 +412,35 @@ mod tests {
             |vhost: &Vhost| quotas.acquire(vhost, &key("live"), Action::Play, address("::1"));
         let _first = acquire(&vhost("")).unwrap();
         acquire(&vhost("players 1;")).unwrap_err();
+    }
+
+    #[test]
+    fn what_the_program_before_has_sent_is_of_no_known_time() {
+        let quotas = Arc::new(Quotas::default());
+        let vhost = vhost("kbps_out 800;");
+        let acquire = || quotas.acquire(&vhost, &key("live"), Action::Play, address("::1"));
+        let clients = Clients::default();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let limits = ConnectionLimits {
+            all: 2,
+            per_address: 0,
+        };
+        let play = |since, bytes| {
+            let client = clients.add("[::1]:5".parse().unwrap(), limits, since);
+            let client = client.unwrap();
+            client.set_activity(Activity::Playing(key("live")));
+            client.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let _permit = acquire().unwrap();
+        quotas.measure(&clients.list(), start + second);
+        // One that is taken over when something has been measured already, and a new one.
+        play(start, 1_000_000_000);
+        quotas.measure(&clients.list(), start + 2 * second);
+        acquire().map(drop).unwrap();
+        play(start + 2 * second, 1_000_000_000);
+        quotas.measure(&clients.list(), start + 3 * second);
+        acquire().map(drop).unwrap_err();
     }
 
     #[test]

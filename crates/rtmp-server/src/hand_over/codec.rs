@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use rmp_serde::{Deserializer, Serializer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use super::HandOverError;
 
 /// A value as bytes. What is within another part as a blob is read by its owner alone: where
-/// it cannot be, the rest can.
+/// it cannot be, the rest can. Keys are among it: it is overwritten when it is dropped.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Blob(#[serde(with = "rtmp_proto::wire::bytes_format")] Bytes);
+pub(crate) struct Blob(#[serde(with = "rtmp_proto::wire::bytes_format")] Vec<u8>);
 
 impl Blob {
     /// Writes `value`.
@@ -23,7 +23,7 @@ impl Blob {
     pub(crate) fn of(value: &impl Serialize) -> Result<Self, HandOverError> {
         let mut bytes = Vec::new();
         value.serialize(&mut Serializer::new(&mut bytes).with_struct_map())?;
-        Ok(Self(bytes.into()))
+        Ok(Self(bytes))
     }
 
     /// The value.
@@ -42,7 +42,13 @@ impl Blob {
 
 impl From<Vec<u8>> for Blob {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+        Self(bytes)
+    }
+}
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) enum HandOverError {
     /// A descriptor is missing, or cannot be used.
     #[error("a descriptor cannot be used: {0}")]
     Descriptor(#[from] io::Error),
+    /// The keys of a connection by TLS are of no use.
+    #[error("cannot go on: {0}")]
+    Tls(#[from] tls_record::BadSecret),
     /// What refers to another part that is not there.
     #[error("there is no {0}")]
     Missing(String),

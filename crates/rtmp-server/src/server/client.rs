@@ -304,10 +304,9 @@ impl Client {
     }
 
     /// False if its connection cannot be handed over to another program: what this process
-    /// knows of it is others' (hyper, rustls).
+    /// knows of it is hyper's.
     pub(super) fn is_portable(&self) -> bool {
-        let is_bound = self.is_http2.load(Ordering::Relaxed) || self.carrier().is_some();
-        !is_bound && self.tls_place() != Some(TlsPlace::UserSpace)
+        !self.is_http2.load(Ordering::Relaxed) && self.carrier().is_none()
     }
 
     /// It is a request of the HTTP/2 connection `id`, and has one of its places.

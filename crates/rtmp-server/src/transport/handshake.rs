@@ -10,16 +10,19 @@ use std::sync::Arc;
 use ::tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ::tokio::net::TcpStream;
 use ::tokio::sync::Semaphore;
-use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{ProtocolVersion, ServerConfig};
+use tls_record::{HEADER_BYTES, RecordLayer};
 
 use super::kernel::KernelSupport;
-use super::session::{Session, encode};
+use super::key_limit::KeyLimit;
+use super::secrets::{self, TrafficSecrets};
+use super::session::Session;
 use super::{Encryption, MAX_RECORD, Transport};
 
-/// Bytes of a record's header.
-const HEADER_BYTES: usize = 5;
 /// The content type of a handshake's records (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 /// The most bytes that a client may send in its handshake.
@@ -77,12 +80,17 @@ pub(crate) async fn accept(
     places: &Semaphore,
     kernel: Option<&KernelSupport>,
 ) -> Result<Accepted, (TcpStream, HandshakeError)> {
-    let connection = match negotiate(&mut tcp, config, places).await {
+    let traffic = Arc::new(TrafficSecrets::default());
+    // What rustls knows after the handshake is not for others; its keys are ours then.
+    let mut config = ServerConfig::clone(&config);
+    config.enable_secret_extraction = true;
+    config.key_log = traffic.clone();
+    let connection = match negotiate(&mut tcp, Arc::new(config), places).await {
         Ok(connection) => connection,
         Err(error) => return Err((tcp, error)),
     };
     let protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
-    match establish(&tcp, connection, kernel) {
+    match establish(&tcp, connection, &traffic, kernel) {
         Ok(encryption) => Ok(Accepted {
             transport: Transport { tcp, encryption },
             protocol,
@@ -95,27 +103,33 @@ pub(crate) async fn accept(
 fn establish(
     tcp: &TcpStream,
     connection: UnbufferedServerConnection,
+    traffic: &TrafficSecrets,
     kernel: Option<&KernelSupport>,
 ) -> Result<Encryption, HandshakeError> {
     let suite = connection.negotiated_cipher_suite();
     let has = kernel.zip(suite).is_some_and(|(it, suite)| it.has(suite));
-    // Before rustls gives its keys away: if the kernel refuses, we encrypt.
+    // Before it gets the keys: if the kernel refuses, we encrypt.
     let prepared = match has {
         true => super::kernel::prepare(tcp).inspect_err(|error| {
             log::debug!("TLS: the kernel refuses a connection, this process encrypts it: {error}");
         }),
         false => Err(io::ErrorKind::Unsupported.into()),
     };
-    match prepared {
-        Ok(()) => {
-            let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
-            let suite = connection.negotiated_cipher_suite();
-            let version = connection.protocol_version();
-            let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
-            Ok(Encryption::Kernel(kernel))
-        }
-        Err(_) => Ok(Encryption::User(Box::new(Session::new(connection)))),
+    let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
+    let suite = connection.negotiated_cipher_suite();
+    let version = connection.protocol_version();
+    if prepared.is_ok() {
+        let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
+        return Ok(Encryption::Kernel(kernel));
     }
+    let unknown = || io::Error::other("a cipher that this program has not");
+    let state = secrets::state(&secrets, traffic, version, suite).ok_or_else(unknown)?;
+    let layer = RecordLayer::new(state).map_err(io::Error::other)?;
+    let limit = match version {
+        ProtocolVersion::TLSv1_2 => KeyLimit::new(suite, secrets.tx.0),
+        _ => KeyLimit::none(),
+    };
+    Ok(Encryption::User(Box::new(Session::new(layer, limit))))
 }
 
 async fn negotiate(
@@ -225,4 +239,18 @@ async fn read_exact(tcp: &mut TcpStream, bytes: &mut [u8]) -> Result<(), Handsha
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HandshakeError::Closed),
         read => read.map(drop).map_err(HandshakeError::Lost),
     }
+}
+
+/// Appends a record of the handshake to `out`.
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> io::Result<()> {
+    let start = out.len();
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
+        data.encode(&mut [])
+    else {
+        return Ok(());
+    };
+    out.resize(start + required_size, 0);
+    let encoded = data.encode(&mut out[start..]);
+    encoded.map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(())
 }

@@ -14,49 +14,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::libc;
 use nix::sys::socket::sockopt::{TcpTlsRx, TcpTlsTx, TcpUlp, TlsCryptoInfo};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, TlsGetRecordType, recvmsg, setsockopt};
-use rustls::{
-    CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite,
-};
+use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
+use tls_record::Cipher;
+use tls_record::alert::{CLOSE_NOTIFY, USER_CANCELED, WARNING};
+use tls_record::content_type::ALERT;
 
 use super::key_limit::KeyLimit;
-
-/// Content type of alerts (RFC 8446 §5.1).
-const ALERT: u8 = 21;
-/// Levels of alerts (RFC 8446 §6).
-const WARNING: u8 = 1;
-/// Alert that ends a direction of the connection (RFC 8446 §6.1).
-const CLOSE_NOTIFY: u8 = 0;
-/// Alert that a user has cancelled something: a `close_notify` follows (RFC 8446 §6.1).
-const USER_CANCELED: u8 = 90;
-
-/// A cipher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cipher {
-    Aes128Gcm,
-    Aes256Gcm,
-    Chacha20Poly1305,
-}
-
-impl Cipher {
-    const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::Chacha20Poly1305];
-
-    /// The cipher of `suite`, if the kernel could have it.
-    fn of(suite: SupportedCipherSuite) -> Option<Self> {
-        use CipherSuite as Suite;
-        Some(match suite.suite() {
-            Suite::TLS13_AES_128_GCM_SHA256
-            | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Self::Aes128Gcm,
-            Suite::TLS13_AES_256_GCM_SHA384
-            | Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-            | Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Self::Aes256Gcm,
-            Suite::TLS13_CHACHA20_POLY1305_SHA256
-            | Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-            | Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Self::Chacha20Poly1305,
-            _ => return None,
-        })
-    }
-}
+use super::secrets::{cipher, key_and_nonce};
 
 /// The ciphers that this kernel encrypts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +44,7 @@ impl KernelSupport {
 
     /// True if the kernel encrypts with `suite`.
     pub(super) fn has(self, suite: SupportedCipherSuite) -> bool {
-        Cipher::of(suite).is_some_and(|cipher| self.0[cipher as usize])
+        cipher(suite).is_some_and(|cipher| self.0[cipher as usize])
     }
 }
 
@@ -159,12 +123,12 @@ pub(super) fn install(
     suite: SupportedCipherSuite,
 ) -> io::Result<KernelTls> {
     let unknown = || io::Error::other("the kernel has no such cipher");
-    let cipher = Cipher::of(suite).ok_or_else(unknown)?;
+    let cipher = cipher(suite).ok_or_else(unknown)?;
     let number = u16::from(version);
     let (tx_number, tx) = secrets.tx;
     let (rx_number, rx) = secrets.rx;
-    let (tx_key, mut tx_nonce) = parts(&tx).ok_or_else(unknown)?;
-    let (rx_key, rx_nonce) = parts(&rx).ok_or_else(unknown)?;
+    let (tx_key, mut tx_nonce) = key_and_nonce(&tx).ok_or_else(unknown)?;
+    let (rx_key, rx_nonce) = key_and_nonce(&rx).ok_or_else(unknown)?;
     if version == ProtocolVersion::TLSv1_2 && cipher != Cipher::Chacha20Poly1305 {
         // TLS 1.2 sends half of the nonce with each record (RFC 5288 §3). The kernel counts
         // on from the one that it is given, rustls has used those from the same one on: a
@@ -177,17 +141,6 @@ pub(super) fn install(
     let info = crypto_info(cipher, number, rx_key, &rx_nonce, rx_number);
     setsockopt(&socket, TcpTlsRx, &info)?;
     Ok(KernelTls::new(KeyLimit::new(suite, tx_number)))
-}
-
-/// Key and nonce.
-fn parts(secrets: &ConnectionTrafficSecrets) -> Option<(&[u8], [u8; 12])> {
-    let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-    | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-    | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
-    else {
-        return None;
-    };
-    Some((key.as_ref(), iv.as_ref().try_into().ok()?))
 }
 
 /// What we keep of a connection that the kernel encrypts.

@@ -19,12 +19,8 @@ pub(super) struct KeyLimit {
 impl KeyLimit {
     /// The limit of a key of `suite` that has encrypted `used` records.
     pub(super) fn new(suite: SupportedCipherSuite, used: u64) -> Self {
-        let limit = match suite {
-            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
-            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
-        };
         Self {
-            left: limit.saturating_sub(used),
+            left: max_records(suite).saturating_sub(used),
         }
     }
 
@@ -38,7 +34,7 @@ impl KeyLimit {
         self.left
     }
 
-    /// No limit: others renew the key.
+    /// No limit: the key is renewed.
     pub(super) fn none() -> Self {
         Self { left: u64::MAX }
     }
@@ -77,8 +73,16 @@ impl KeyLimit {
     }
 }
 
+/// The most records that a key of `suite` may encrypt.
+pub(super) fn max_records(suite: SupportedCipherSuite) -> u64 {
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+    }
+}
+
 /// The error of a connection whose key may encrypt no more records.
-pub(super) fn exhausted() -> io::Error {
+fn exhausted() -> io::Error {
     io::Error::new(
         io::ErrorKind::QuotaExceeded,
         "the key has encrypted as many TLS records as it may: connect again",

@@ -18,6 +18,7 @@ pub(crate) mod kernel;
 mod key_limit;
 mod part;
 mod scratch;
+mod secrets;
 mod session;
 mod standard;
 #[cfg(test)]
@@ -31,11 +32,8 @@ use kernel::KernelTls;
 pub(crate) use part::TransportPart;
 use session::Session;
 pub(crate) use standard::StdTransport;
+use tls_record::{MAX_FRAGMENT, MAX_RECORD};
 
-/// The most bytes of payload in a record (RFC 8446 §5.1).
-const MAX_FRAGMENT: usize = 1 << 14;
-/// The most bytes of a record: header, payload, what the cipher adds (RFC 5246 §6.2.3).
-const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2_048;
 /// The most bytes that one read of a connection returns: what a record's worth of small
 /// records holds is less than their own length.
 pub(crate) const MAX_READ: usize = MAX_RECORD;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use super::key_limit::KeyLimit;
+use super::session::{Session, SessionPart};
 use super::{Encryption, KernelTls, StdTransport, Transport};
 use crate::hand_over::{HandOverError, HandedOver, Inherited, hand_over};
 
@@ -17,75 +18,78 @@ pub(crate) struct TransportPart {
 }
 
 /// Who encrypts it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum EncryptionPart {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum EncryptionPart {
     None,
     /// The kernel, which keeps the keys with the socket.
     Kernel {
         records_left: u64,
         closed: bool,
     },
+    /// This process, with its keys.
+    User(Box<SessionPart>),
 }
 
 impl Encryption {
-    /// `None` where this process encrypts: its keys are not handed over.
-    fn part(&self) -> Option<EncryptionPart> {
+    pub(super) fn part(&self) -> EncryptionPart {
         match self {
-            Self::None => Some(EncryptionPart::None),
-            Self::Kernel(kernel) => Some(EncryptionPart::Kernel {
+            Self::None => EncryptionPart::None,
+            Self::Kernel(kernel) => EncryptionPart::Kernel {
                 records_left: kernel.limit.left(),
                 closed: kernel.is_closed(),
-            }),
-            Self::User(_) => None,
+            },
+            Self::User(session) => EncryptionPart::User(Box::new(session.part())),
         }
+    }
+
+    pub(super) fn take_over(part: &EncryptionPart) -> Result<Self, HandOverError> {
+        Ok(match part {
+            EncryptionPart::None => Self::None,
+            EncryptionPart::Kernel {
+                records_left,
+                closed,
+            } => {
+                let limit = KeyLimit::of_records(*records_left);
+                Self::Kernel(KernelTls::resume(limit, *closed))
+            }
+            EncryptionPart::User(part) => {
+                Self::User(Box::new(Session::resume(SessionPart::clone(part))?))
+            }
+        })
     }
 }
 
-fn part(
-    socket: impl AsFd,
-    encryption: &Encryption,
-    handed_over: &mut HandedOver,
-) -> Option<TransportPart> {
-    encryption.part().map(|encryption| TransportPart {
+fn part(socket: impl AsFd, encryption: &Encryption, handed_over: &mut HandedOver) -> TransportPart {
+    TransportPart {
         descriptor: hand_over(socket, handed_over),
-        encryption,
-    })
+        encryption: encryption.part(),
+    }
 }
 
 impl StdTransport {
-    /// The connection for the program that the process becomes; `None` where this process
-    /// encrypts.
-    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> Option<TransportPart> {
+    /// The connection for the program that the process becomes.
+    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> TransportPart {
         part(&self.tcp, &self.encryption, handed_over)
     }
 
     /// Goes on with a connection that this process has had before.
     ///
     /// # Errors
-    /// Its descriptor is missing.
+    /// Its descriptor is missing, or its keys are of no use.
     pub(crate) fn take_over(
         part: &TransportPart,
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
         Ok(Self {
             tcp: TcpStream::from(inherited.take(part.descriptor)?),
-            encryption: match part.encryption {
-                EncryptionPart::None => Encryption::None,
-                EncryptionPart::Kernel {
-                    records_left,
-                    closed,
-                } => {
-                    let limit = KeyLimit::of_records(records_left);
-                    Encryption::Kernel(KernelTls::resume(limit, closed))
-                }
-            },
+            encryption: Encryption::take_over(&part.encryption)?,
         })
     }
 }
 
 impl Transport {
     /// As [`StdTransport::part`].
-    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> Option<TransportPart> {
+    pub(crate) fn part(&self, handed_over: &mut HandedOver) -> TransportPart {
         part(&self.tcp, &self.encryption, handed_over)
     }
 }

@@ -11,16 +11,13 @@ pub(super) const MAX_PLAINTEXT: usize = 2 * MAX_FRAGMENT;
 pub(super) struct Scratch {
     /// What was received, and the part of a record that had come before.
     pub(super) incoming: Box<[u8]>,
-    /// What is to be encrypted.
-    pub(super) plaintext: Box<[u8]>,
-    /// Encrypted records: those of two calls, and a few bytes of handshake.
+    /// What is encrypted in its place: the records of two calls, and a few bytes of handshake.
     pub(super) records: Box<[u8]>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         incoming: vec![0; MAX_RECORD].into(),
-        plaintext: vec![0; MAX_PLAINTEXT].into(),
         records: vec![0; 4 * MAX_RECORD + 1_024].into(),
     });
 }

@@ -1,24 +1,24 @@
-//! TLS of one connection in user space: rustls without buffers of its own.
+//! TLS of one connection in user space, after its handshake.
 //!
 //! A connection holds nothing but its keys while all is quiet. Part of a record that has
 //! come, and records that the socket does not take, are kept for as long as they wait.
 
 use std::io;
 
-use rustls::SupportedCipherSuite;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
-    UnbufferedStatus,
-};
+use serde::{Deserialize, Serialize};
+use tls_record::{BadSecret, Content, RecordError, RecordLayer, State, alert};
 
-use super::RawSocket;
-use super::key_limit::{self, KeyLimit};
+use super::key_limit::KeyLimit;
 use super::scratch::{self, MAX_PLAINTEXT, Scratch};
+use super::{MAX_RECORD, RawSocket};
+
+/// The most bytes of records that wait for those that follow.
+const MAX_CORKED: usize = 2 * MAX_RECORD;
 
 /// A server's side of a TLS connection after the handshake.
+#[derive(Debug)]
 pub(super) struct Session {
-    connection: UnbufferedServerConnection,
+    layer: RecordLayer,
     /// Part of a record.
     incoming: Vec<u8>,
     /// Records that are to be sent, and how much of them has been.
@@ -32,27 +32,30 @@ pub(super) struct Session {
     closed: bool,
     /// What came cannot be: nothing more is read or encrypted.
     failed: bool,
-    /// That of a key of TLS 1.2. In TLS 1.3, rustls takes another key in time.
+    /// That of a key of TLS 1.2. In TLS 1.3, another key is taken in time.
     pub(super) limit: KeyLimit,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").finish_non_exhaustive()
-    }
+/// A [`Session`] for the program that the process becomes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SessionPart {
+    state: State,
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    incoming: Vec<u8>,
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    outgoing: Vec<u8>,
+    corked: bool,
+    peer_closed: bool,
+    closed: bool,
+    failed: bool,
+    records_left: u64,
 }
 
 impl Session {
     /// A session after its handshake, whose last record was the last that was read.
-    pub(super) fn new(connection: UnbufferedServerConnection) -> Self {
-        let limit = match connection.negotiated_cipher_suite() {
-            // One record was the `Finished`.
-            Some(suite @ SupportedCipherSuite::Tls12(_)) => KeyLimit::new(suite, 1),
-            _ => KeyLimit::none(),
-        };
+    pub(super) fn new(layer: RecordLayer, limit: KeyLimit) -> Self {
         Self {
-            limit,
-            connection,
+            layer,
             incoming: Vec::new(),
             outgoing: Vec::new(),
             sent: 0,
@@ -60,7 +63,41 @@ impl Session {
             peer_closed: false,
             closed: false,
             failed: false,
+            limit,
         }
+    }
+
+    /// What the program that the process becomes goes on with. Then this one must not.
+    pub(super) fn part(&self) -> SessionPart {
+        SessionPart {
+            state: self.layer.state(),
+            incoming: self.incoming.clone(),
+            outgoing: self.outgoing[self.sent..].to_vec(),
+            corked: self.corked,
+            peer_closed: self.peer_closed,
+            closed: self.closed,
+            failed: self.failed,
+            records_left: self.limit.left(),
+        }
+    }
+
+    /// Goes on with a session that this process has had before.
+    ///
+    /// # Errors
+    /// Its secrets are none of its cipher.
+    pub(super) fn resume(part: SessionPart) -> Result<Self, BadSecret> {
+        Ok(Self {
+            incoming: part.incoming,
+            outgoing: part.outgoing,
+            corked: part.corked,
+            peer_closed: part.peer_closed,
+            closed: part.closed,
+            failed: part.failed,
+            ..Self::new(
+                RecordLayer::new(part.state)?,
+                KeyLimit::of_records(part.records_left),
+            )
+        })
     }
 
     /// True if a read would return the end, whatever comes.
@@ -95,8 +132,13 @@ impl Session {
                 return Ok(0);
             }
             let opened = self.open(&mut incoming[..held + count], &mut sink);
-            // An alert or an answer to a key update. If the socket takes nothing now, it
-            // goes out with what is sent next.
+            // If something waits already, the answer goes out with what is sent next: one is
+            // enough for several requests.
+            if self.layer.has_answer(0) && self.may_write() && !self.has_unsent() {
+                self.layer.answer(&mut self.outgoing);
+            }
+            // An alert or an answer. If the socket takes nothing now, it goes out with what is
+            // sent next.
             match self.flush(socket) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
@@ -116,45 +158,40 @@ impl Session {
     ) -> io::Result<usize> {
         let mut start = 0;
         let mut count = 0;
-        loop {
-            let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut bytes[start..]);
-            let mut waits = false;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let payload = record.map_err(io::Error::other)?.payload;
-                        count += payload.len();
-                        sink(payload)?;
-                    }
+        while !self.peer_closed {
+            let opened = self.layer.open(&mut bytes[start..]);
+            let Some(opened) = opened.map_err(|error| self.fail(error))? else {
+                break;
+            };
+            match opened.content {
+                Content::Data(payload) => {
+                    count += payload.len();
+                    sink(payload)?;
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    encode(&mut data, &mut self.outgoing)?;
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                Ok(_) => waits = true,
-                Err(error) => {
-                    self.queue_alert(&mut bytes[start + discard..]);
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
+                Content::CloseNotify => self.peer_closed = true,
+                Content::Nothing => {}
             }
-            start += discard;
-            if waits {
-                self.incoming = bytes[start..].to_vec();
-                return Ok(count);
-            }
+            start += opened.length;
         }
+        self.incoming = bytes[start..].to_vec();
+        Ok(count)
     }
 
-    /// Queues the alert that tells the peer of an error, before the records in `bytes`.
-    fn queue_alert(&mut self, bytes: &mut [u8]) {
-        self.failed = true;
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(bytes);
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) = state {
-            // Without the alert, the peer sees a connection that was closed.
-            let _ = encode(&mut data, &mut self.outgoing);
+    /// Ends the connection for what came, and queues the alert that tells the peer of it.
+    fn fail(&mut self, error: RecordError) -> io::Error {
+        if let Some(description) = error.alert()
+            && self.may_write()
+        {
+            let out = &mut self.outgoing;
+            self.layer.append_alert(alert::FATAL, description, out);
         }
+        self.failed = true;
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// True if records may follow those that were sent.
+    fn may_write(&self) -> bool {
+        !self.failed && !self.closed
     }
 
     /// Encrypts of `bytes` what fits, and sends it. What the socket does not take is kept;
@@ -168,9 +205,11 @@ impl Session {
         bytes: &[u8],
         more: bool,
     ) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(MAX_PLAINTEXT)];
-        scratch::with(|Scratch { records, .. }| self.seal_and_send(socket, bytes, records, more))?;
-        Ok(bytes.len())
+        let length = bytes.len().min(MAX_PLAINTEXT);
+        self.seal_and_send(socket, length, more, |room| {
+            room.copy_from_slice(&bytes[..length]);
+            Ok(())
+        })
     }
 
     /// [`Session::write`] for `length` bytes, of which `fill` gives the first ones.
@@ -184,96 +223,51 @@ impl Session {
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<usize> {
         let length = usize::try_from(length).map_or(MAX_PLAINTEXT, |it| it.min(MAX_PLAINTEXT));
-        if !self.corked {
-            self.flush(socket)?;
-        }
-        scratch::with(
-            |Scratch {
-                 plaintext, records, ..
-             }| {
-                let bytes = &mut plaintext[..length];
-                fill(bytes)?;
-                self.seal_and_send(socket, bytes, records, false)
-            },
-        )?;
-        Ok(length)
+        self.seal_and_send(socket, length, false, fill)
     }
 
     fn seal_and_send(
         &mut self,
         socket: &impl RawSocket,
-        bytes: &[u8],
-        records: &mut [u8],
+        length: usize,
         more: bool,
-    ) -> io::Result<()> {
-        let mut filled = 0;
-        if self.corked {
-            filled = self.outgoing.len();
-            filled -= self.sent;
-            records[..filled].copy_from_slice(&self.outgoing[self.sent..]);
+        fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        self.prepare(socket, length)?;
+        scratch::with(|Scratch { records, .. }| {
+            let waiting = &self.outgoing[self.sent..];
+            let (waiting_room, room) = records.split_at_mut(waiting.len());
+            waiting_room.copy_from_slice(waiting);
+            fill(&mut room[self.layer.prefix()..][..length])?;
+            let filled = waiting.len() + self.layer.seal(room, length);
+            // Before it is sent: what is encrypted goes out once, whatever happens.
             self.outgoing = Vec::new();
             self.sent = 0;
-            self.corked = false;
-        } else {
-            self.flush(socket)?;
-        }
-        filled += self.seal(&mut records[filled..], |traffic, room| {
-            traffic.encrypt(bytes, room)
-        })?;
-        self.limit.count(bytes.len())?;
-        self.outgoing = match more {
-            true => records[..filled].to_vec(),
-            false => {
-                let sent = send_all(socket, &records[..filled])?;
-                records[sent..filled].to_vec()
-            }
-        };
-        self.corked = more;
-        Ok(())
+            self.outgoing = match more {
+                true => records[..filled].to_vec(),
+                false => {
+                    let sent = send_all(socket, &records[..filled])?;
+                    records[sent..filled].to_vec()
+                }
+            };
+            self.corked = more;
+            Ok(length)
+        })
     }
 
-    /// Has `write` encrypt into `records`; returns the length of what is there then.
-    fn seal(
-        &mut self,
-        records: &mut [u8],
-        write: impl Fn(&mut WriteTraffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
-    ) -> io::Result<usize> {
-        if self.failed {
+    /// Leaves in `outgoing` only what is to go out together with `length` bytes of data.
+    fn prepare(&mut self, socket: &impl RawSocket, length: usize) -> io::Result<()> {
+        if !self.may_write() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut filled = 0;
-        loop {
-            let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut self.incoming);
-            let mut written = None;
-            match state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    let count =
-                        write(&mut traffic, &mut records[filled..]).map_err(
-                            |error| match error {
-                                EncryptError::EncryptExhausted => key_limit::exhausted(),
-                                EncryptError::InsufficientSize(_) => {
-                                    io::Error::other(error.to_string())
-                                }
-                            },
-                        )?;
-                    written = Some(filled + count);
-                }
-                // What rustls has to say of its own goes out first.
-                ConnectionState::EncodeTlsData(mut data) => {
-                    let encoded = data.encode(&mut records[filled..]);
-                    filled += encoded.map_err(|error| io::Error::other(error.to_string()))?;
-                }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => self.peer_closed = true,
-                // Records are opened as they come, so none can be left here.
-                _ => return Err(io::ErrorKind::BrokenPipe.into()),
-            }
-            self.incoming.drain(..discard);
-            if let Some(written) = written {
-                return Ok(written);
-            }
+        if !self.corked || self.outgoing.len() > MAX_CORKED {
+            self.flush(socket)?;
         }
+        if self.layer.has_answer(length) {
+            self.layer.answer(&mut self.outgoing);
+            self.corked = true;
+        }
+        self.limit.count(length)
     }
 
     /// Sends the records that wait.
@@ -299,16 +293,16 @@ impl Session {
         if self.closed {
             return Ok(());
         }
+        if self.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.closed = true;
-        scratch::with(|Scratch { records, .. }| {
-            let filled = self.seal(records, |traffic, room| traffic.queue_close_notify(room))?;
-            self.outgoing.extend_from_slice(&records[..filled]);
-            Ok(())
-        })
+        let out = &mut self.outgoing;
+        self.layer
+            .append_alert(alert::WARNING, alert::CLOSE_NOTIFY, out);
+        Ok(())
     }
 }
-
-type WriteTraffic<'a> = rustls::unbuffered::WriteTraffic<'a, rustls::server::ServerConnectionData>;
 
 /// Sends of `bytes` what the socket takes.
 fn send_all(socket: &impl RawSocket, bytes: &[u8]) -> io::Result<usize> {
@@ -323,18 +317,4 @@ fn send_all(socket: &impl RawSocket, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(sent)
-}
-
-/// Appends a record of the handshake to `out`.
-pub(super) fn encode<D>(data: &mut EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> io::Result<()> {
-    let start = out.len();
-    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
-        data.encode(&mut [])
-    else {
-        return Ok(());
-    };
-    out.resize(start + required_size, 0);
-    let encoded = data.encode(&mut out[start..]);
-    encoded.map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(())
 }

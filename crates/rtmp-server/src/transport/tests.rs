@@ -1,5 +1,7 @@
 //! Connections as they are used up and end.
 
+mod hand_over;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -182,9 +184,8 @@ async fn a_key_of_the_kernel_is_used_up_and_the_connection_ends_in_order() {
         .filter(|suite| suite.common.confidentiality_limit < u64::MAX)
         .map(|suite| limited(suite, LIMIT))
         .collect();
-    let (mut server, client) = configs_with(provider, &TLS13);
-    server.enable_secret_extraction = true;
-    let (transport, mut client) = connect((server, client), Some(&kernel)).await;
+    let configs = configs_with(provider, &TLS13);
+    let (transport, mut client) = connect(configs, Some(&kernel)).await;
     assert!(matches!(transport.encryption, Encryption::Kernel(_)));
     let bytes: Vec<u8> = (0..3 * MAX_FRAGMENT + 100).map(|it| it as u8).collect();
     let mut file = tempfile::tempfile().unwrap();

@@ -189,9 +189,7 @@ impl Connection {
             if !self.session.is_portable() {
                 return Ok(());
             }
-            let Some(socket) = self.socket.part(&mut parts.handed_over) else {
-                return Ok(());
-            };
+            let socket = self.socket.part(&mut parts.handed_over);
             let Some(role) = self.role.part(&mut parts.handed_over)? else {
                 return Ok(());
             };

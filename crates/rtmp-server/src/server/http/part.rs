@@ -112,9 +112,7 @@ impl Connection {
     pub(super) async fn park(&self, participant: &Participant, unsent: Option<&Unsent>) {
         let write = |parts: &mut TaskParts| {
             let mut handed_over = HandedOver::default();
-            let Some(socket) = self.socket.part(&mut handed_over) else {
-                return Ok(());
-            };
+            let socket = self.socket.part(&mut handed_over);
             let unsent = match unsent.map(Unsent::part).transpose() {
                 Ok(unsent) => unsent,
                 // This program could not go on with it either: it ends with the upgrade.

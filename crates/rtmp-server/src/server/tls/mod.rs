@@ -67,14 +67,13 @@ impl Acceptor {
         let speaks_tls = config.https().is_some() || config.rtmps.is_some();
         let kernel = speaks_tls.then(probe_kernel).flatten();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let make = |owner, protocols: &[&[u8]], extract| {
-            server_config(certificates.clone(), owner, protocols, extract)
-        };
+        let make =
+            |owner, protocols: &[&[u8]]| server_config(certificates.clone(), owner, protocols);
         Ok(Self {
-            https: make(Owner::Https, &[HTTP_2, b"http/1.1"], kernel.is_some())?,
-            https_without_http2: make(Owner::Https, &[b"http/1.1"], kernel.is_some())?,
-            rtmps: make(Owner::Rtmps, &[], kernel.is_some())?,
-            http_api: make(Owner::HttpApi, &[b"http/1.1"], false)?,
+            https: make(Owner::Https, &[HTTP_2, b"http/1.1"])?,
+            https_without_http2: make(Owner::Https, &[b"http/1.1"])?,
+            rtmps: make(Owner::Rtmps, &[])?,
+            http_api: make(Owner::HttpApi, &[b"http/1.1"])?,
             handshakes: Semaphore::new((cores / 2).max(1)),
             certificates,
             kernel,
@@ -130,7 +129,6 @@ fn server_config(
     certificates: Arc<Certificates>,
     owner: Owner,
     protocols: &[&[u8]],
-    extract: bool,
 ) -> io::Result<Arc<ServerConfig>> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
@@ -145,7 +143,6 @@ fn server_config(
     // gone.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
-    config.enable_secret_extraction = extract;
     Ok(Arc::new(config))
 }
 

@@ -95,7 +95,7 @@ impl Server {
             return;
         }
         log::info!(
-            "upgrade: {} connections by TLS in user space or HTTP/2 end, and may connect again",
+            "upgrade: {} connections by HTTP/2 and their requests end, and may connect again",
             ending.len()
         );
         for client in ending {

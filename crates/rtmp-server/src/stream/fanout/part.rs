@@ -63,8 +63,6 @@ impl PlayerPart {
 pub(crate) struct WorkerPart {
     pub(crate) players: Vec<PlayerPart>,
     pub(crate) handed_over: HandedOver,
-    /// Number of players whose connections this process encrypts: they end.
-    pub(crate) left_out: usize,
 }
 
 /// The workers while they stand still; dropped, they go on.

@@ -10,8 +10,7 @@ use crate::stream::log::Log;
 use crate::stream::{FlvFraming, Stream};
 
 impl<D: Dialogue> Player<D> {
-    /// The player for the program that the process becomes; `None` if this process encrypts
-    /// its connection.
+    /// The player for the program that the process becomes.
     ///
     /// # Errors
     /// It cannot be written down.
@@ -20,13 +19,10 @@ impl<D: Dialogue> Player<D> {
         stream: &Stream,
         framing: Option<FlvFraming>,
         handed_over: &mut HandedOver,
-    ) -> Result<Option<PlayerPart>, HandOverError> {
-        let Some(socket) = self.socket.part(handed_over) else {
-            return Ok(None);
-        };
-        Ok(Some(PlayerPart {
+    ) -> Result<PlayerPart, HandOverError> {
+        Ok(PlayerPart {
             id: self.id,
-            socket,
+            socket: self.socket.part(handed_over),
             stream: stream.id(),
             framing,
             stream_id: self.stream_id,
@@ -45,7 +41,7 @@ impl<D: Dialogue> Player<D> {
             duration: self.duration,
             until: self.until,
             dialogue: self.dialogue.part()?,
-        }))
+        })
     }
 
     /// Has it not be within a message: the rest of that is its own.

@@ -38,10 +38,8 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         for (_, player) in &self.players {
             let group = &self.groups[player.group];
             let framing = group.framing();
-            match player.part(&group.stream, framing, &mut part.handed_over)? {
-                Some(player) => part.players.push(player),
-                None => part.left_out += 1,
-            }
+            let player = player.part(&group.stream, framing, &mut part.handed_over)?;
+            part.players.push(player);
         }
         Ok(part)
     }

@@ -1,0 +1,296 @@
+//! Connections that this process encrypts, handed over while they are used, with rustls as
+//! their peer.
+
+use std::io::{self, Read, Write};
+
+use bytes::BytesMut;
+use netbed::TIME_LIMIT;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::version::{TLS12, TLS13};
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
+use socket2::SockRef;
+use tokio::time::timeout;
+
+use super::{TlsClient, configs_with, connect, limited};
+use crate::hand_over::Blob;
+use crate::transport::{Encryption, MAX_FRAGMENT, StdTransport, Transport};
+
+/// Each version, with each of its ciphers that goes with the certificate.
+fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
+    let suites = ring::default_provider().cipher_suites.into_iter();
+    let suites: Vec<_> = suites
+        .filter(|suite| !format!("{:?}", suite.suite()).contains("RSA"))
+        .map(|suite| match suite.tls13() {
+            Some(_) => (&TLS13, suite),
+            None => (&TLS12, suite),
+        })
+        .collect();
+    assert_eq!(suites.len(), 6, "{suites:?}");
+    suites
+}
+
+/// Both ends of a connection with `suite`.
+async fn connected(
+    version: &'static SupportedProtocolVersion,
+    suite: SupportedCipherSuite,
+) -> (Transport, TlsClient) {
+    let provider = CryptoProvider {
+        cipher_suites: vec![suite],
+        ..ring::default_provider()
+    };
+    connect(configs_with(provider, version), None).await
+}
+
+/// The connection as the program that the process becomes goes on with it.
+fn handed_over(transport: Transport) -> Transport {
+    let StdTransport { tcp, encryption } = transport.into_std().unwrap();
+    let part = encryption.part();
+    drop(encryption);
+    let written = Blob::of(&part).unwrap();
+    let encryption = Encryption::take_over(&written.read().unwrap()).unwrap();
+    Transport::from_std(StdTransport { tcp, encryption }).unwrap()
+}
+
+/// The records of what `write` has the client send.
+fn records(client: &mut TlsClient, write: impl FnOnce(&mut TlsClient)) -> Vec<u8> {
+    write(client);
+    let mut records = Vec::new();
+    while client.conn.wants_write() {
+        client.conn.write_tls(&mut records).unwrap();
+    }
+    records
+}
+
+fn data(bytes: &'static [u8]) -> impl FnOnce(&mut TlsClient) {
+    |client| client.conn.writer().write_all(bytes).unwrap()
+}
+
+/// Reads so many bytes.
+async fn read(transport: &mut Transport, count: usize) -> Vec<u8> {
+    let mut input = BytesMut::new();
+    while input.len() < count {
+        let read = timeout(TIME_LIMIT, transport.read(65_536, &mut input)).await;
+        assert_ne!(read.expect("it waits").unwrap(), 0, "it has ended");
+    }
+    input.to_vec()
+}
+
+/// What comes of a connection that ends.
+async fn read_to_end(transport: &mut Transport) -> io::Result<Vec<u8>> {
+    let mut input = BytesMut::new();
+    while timeout(TIME_LIMIT, transport.read(65_536, &mut input))
+        .await
+        .expect("it waits")?
+        > 0
+    {}
+    Ok(input.to_vec())
+}
+
+/// Has a thread read all that the client gets.
+fn reading(mut client: TlsClient) -> tokio::task::JoinHandle<io::Result<Vec<u8>>> {
+    tokio::task::spawn_blocking(move || {
+        let mut came = Vec::new();
+        // Without `close_notify`, rustls calls the end unexpected.
+        client.read_to_end(&mut came).map(|_| came)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_goes_on_in_the_middle_of_records() {
+    for (version, suite) in suites() {
+        let (mut transport, mut client) = connected(version, suite).await;
+        let records = records(&mut client, |client| {
+            client.conn.writer().write_all(b"first ").unwrap();
+            client.conn.writer().write_all(b"second ").unwrap();
+        });
+        // Whole, in the header, in the payload, in the tag.
+        let mut rest = &records[..];
+        for length in [records.len() / 2 + 3, 4, 9] {
+            let (now, later) = rest.split_at(length);
+            client.sock.write_all(now).unwrap();
+            let mut input = BytesMut::new();
+            // It reads what there is, which may hold no whole record.
+            let unread = tokio::time::Duration::from_millis(50);
+            let _ = timeout(unread, transport.read(1_024, &mut input)).await;
+            assert!(b"first second ".starts_with(&input), "{input:?}");
+            if !input.is_empty() {
+                assert_eq!(&input[..], b"first ");
+            }
+            transport = handed_over(transport);
+            rest = later;
+        }
+        client.sock.write_all(rest).unwrap();
+        assert_eq!(read(&mut transport, 7).await, b"second ");
+        // More than the socket takes: what waits goes on, too.
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|it| (it / 7) as u8).collect();
+        let mut sent = 0;
+        let mut worker = transport.into_std().unwrap();
+        // Else its buffer grows.
+        let socket = SockRef::from(worker.tcp());
+        socket.set_send_buffer_size(65_536).unwrap();
+        while !worker.has_unsent() {
+            assert!(sent < bytes.len(), "the socket takes everything");
+            sent += worker.write(&bytes[sent..]).unwrap();
+        }
+        let reading = reading(client);
+        let mut transport = handed_over(Transport::from_std(worker).unwrap());
+        transport.write_all(&bytes[sent..]).await.unwrap();
+        let mut transport = handed_over(transport);
+        transport.shutdown().await.unwrap();
+        let came = reading.await.unwrap().unwrap();
+        assert!(came == bytes, "{suite:?}: {} bytes", came.len());
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_was_said_or_heard_before_is_known_after() {
+    for (version, suite) in suites() {
+        let (mut transport, mut client) = connected(version, suite).await;
+        let end = records(&mut client, |client| {
+            client.conn.writer().write_all(b"x").unwrap();
+            client.conn.send_close_notify();
+        });
+        client.sock.write_all(&end).unwrap();
+        assert_eq!(read(&mut transport, 1).await, b"x");
+        let mut transport = handed_over(transport);
+        assert_eq!(read_to_end(&mut transport).await.unwrap(), b"");
+        transport.write_all(b"the end").await.unwrap();
+        transport.shutdown().await.unwrap();
+        let mut transport = handed_over(transport);
+        let refused = transport.write_all(b"more").await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+        transport.shutdown().await.unwrap();
+        assert_eq!(reading(client).await.unwrap().unwrap(), b"the end");
+    }
+}
+
+#[tokio::test]
+async fn records_that_were_changed_or_sent_twice_end_a_connection_with_an_alert() {
+    for (version, suite) in suites() {
+        for replayed in [false, true] {
+            let (mut transport, mut client) = connected(version, suite).await;
+            let mut bad = records(&mut client, data(b"one"));
+            if replayed {
+                client.sock.write_all(&bad).unwrap();
+                assert_eq!(read(&mut transport, 3).await, b"one");
+            } else {
+                *bad.last_mut().unwrap() ^= 1;
+            }
+            client.sock.write_all(&bad).unwrap();
+            let mut transport = handed_over(transport);
+            let error = read_to_end(&mut transport).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            let mut transport = handed_over(transport);
+            assert_eq!(read_to_end(&mut transport).await.unwrap(), b"");
+            assert!(transport.write_all(b"more").await.is_err());
+            drop(transport);
+            let alert = reading(client).await.unwrap().unwrap_err();
+            assert!(alert.to_string().contains("BadRecordMac"), "{alert}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_change_before_and_after() {
+    for (version, suite) in suites() {
+        if *version != TLS13 {
+            continue;
+        }
+        let (mut transport, mut client) = connected(version, suite).await;
+        for text in [b"one ", b"two ", b"six "] {
+            let sent = records(&mut client, |client| {
+                client.conn.refresh_traffic_keys().unwrap();
+                client.conn.writer().write_all(text).unwrap();
+            });
+            client.sock.write_all(&sent).unwrap();
+            assert_eq!(read(&mut transport, text.len()).await, text);
+            transport.write_all(text).await.unwrap();
+            transport = handed_over(transport);
+        }
+        transport.shutdown().await.unwrap();
+        let came = reading(client).await.unwrap().unwrap();
+        assert_eq!(came, b"one two six ", "{suite:?}");
+    }
+}
+
+/// The peer wants three answers while the socket takes nothing: one is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_reads_nothing_cannot_make_answers_gather() {
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let (transport, mut client) = connected(&TLS13, suite).await;
+    let mut worker = transport.into_std().unwrap();
+    let mut sent = 0;
+    while !worker.has_unsent() {
+        sent += worker.write(&[7; 100_000]).unwrap();
+    }
+    let waiting = |worker: &StdTransport| match &worker.encryption {
+        Encryption::User(session) => format!("{:?}", session.part()).len(),
+        other => panic!("{other:?}"),
+    };
+    let before = waiting(&worker);
+    let mut transport = Transport::from_std(worker).unwrap();
+    for _ in 0..100 {
+        let update = records(&mut client, |client| {
+            client.conn.refresh_traffic_keys().unwrap();
+            client.conn.writer().write_all(b"x").unwrap();
+        });
+        client.sock.write_all(&update).unwrap();
+        assert_eq!(read(&mut transport, 1).await, b"x");
+    }
+    let worker = handed_over(transport).into_std().unwrap();
+    assert!(waiting(&worker) < before + 100);
+    let reading = reading(client);
+    let mut transport = Transport::from_std(worker).unwrap();
+    transport.write_all(b"y").await.unwrap();
+    transport.shutdown().await.unwrap();
+    let came = reading.await.unwrap().unwrap();
+    assert_eq!((came.len(), came.last()), (sent + 1, Some(&b'y')));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_tls_1_3_is_renewed_before_its_limit_in_both_programs() {
+    let suite = ring::default_provider()
+        .cipher_suites
+        .into_iter()
+        .find_map(|suite| {
+            suite
+                .tls13()
+                .filter(|it| it.common.confidentiality_limit < u64::MAX)
+        })
+        .map(|suite| limited(suite, 5))
+        .unwrap();
+    let (mut transport, client) = connected(&TLS13, suite).await;
+    let reading = reading(client);
+    let bytes: Vec<u8> = (0..100 * MAX_FRAGMENT).map(|it| (it / 11) as u8).collect();
+    for part in bytes.chunks(10 * MAX_FRAGMENT) {
+        transport.write_all(part).await.unwrap();
+        let Encryption::User(session) = &transport.encryption else {
+            panic!("{transport:?}");
+        };
+        let text = format!("{:?}", session.part());
+        let number: u64 = text.split("number: ").nth(1).unwrap()[..1].parse().unwrap();
+        assert!(number <= 5, "{text}");
+        transport = handed_over(transport);
+    }
+    transport.shutdown().await.unwrap();
+    let came = reading.await.unwrap().unwrap();
+    assert!(came == bytes, "{} bytes", came.len());
+}
+
+#[tokio::test]
+async fn numbers_go_on_from_the_handshake_and_keys_are_not_shown() {
+    for (version, suite) in suites() {
+        let (transport, _client) = connected(version, suite).await;
+        let Encryption::User(session) = &transport.encryption else {
+            panic!("{transport:?}");
+        };
+        let text = format!("{:?} {:?}", session, session.part());
+        // Numbers and names: no bytes.
+        assert!(text.contains("secret: Secret, number: "), "{text}");
+        assert!(text.contains("incoming: [], outgoing: []"), "{text}");
+        // The `Finished` of TLS 1.2 has the first number, and its nonce is used already.
+        if *version == TLS12 {
+            assert_eq!(text.matches("number: 1 ").count(), 2, "{text}");
+        }
+    }
+}

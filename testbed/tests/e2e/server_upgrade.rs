@@ -1,6 +1,8 @@
 //! Upgrades of both RTMP servers while players watch: no connection ends, and no picture is
 //! lost or repeated.
 
+mod tls;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -58,6 +60,17 @@ struct Server {
 impl Server {
     /// `hls` are directives of `hls { … }`.
     fn start(role: &'static str, directory: &Path, hls: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(role, directory, hls, "", arguments)
+    }
+
+    /// The same with more directives of `http_server { … }`.
+    fn start_with(
+        role: &'static str,
+        directory: &Path,
+        hls: &str,
+        http_server: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let installed = directory.join(role);
         install(&program(role)?, &installed)?;
         let log = directory.join(format!("{role}.log"));
@@ -80,7 +93,7 @@ impl Server {
             ])
             .args([
                 "--set",
-                &format!("http_server {{ enabled on; listen {http}; }}"),
+                &format!("http_server {{ enabled on; listen {http}; {http_server} }}"),
             ])
             .stdin(Stdio::null())
             .stderr(File::create(&log)?);

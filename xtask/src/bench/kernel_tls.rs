@@ -88,7 +88,7 @@ impl Contender {
     fn words(self) -> &'static str {
         match self {
             Self::Plain => "origin, HTTP-FLV without TLS",
-            Self::UserSpace => "origin, rustls in user space",
+            Self::UserSpace => "origin, TLS in user space",
             Self::Kernel => "origin, kernel TLS",
             Self::NginxPlain => "nginx, a file without TLS",
             Self::NginxUserSpace => "nginx, OpenSSL in user space",

@@ -265,7 +265,6 @@ impl Upgrade {
             Ok(frozen) => frozen,
             Err(reason) => return reason,
         };
-        server.flush_last_hooks().await;
         log::info!(
             "upgrade: {} goes on with {} connections ({} bytes, written within {} ms)",
             self.program.display(),

@@ -432,9 +432,12 @@ impl Server {
         tokio::join!(self.ingests.finish(), self.programs.finish());
     }
 
-    /// Waits until the notifications of hooks are delivered, for a bounded time.
+    /// Waits until the notifications of hooks are delivered, for a bounded time: what is not
+    /// is lost.
     pub(crate) async fn flush_hooks(&self) {
-        self.hooks.flush(hooks::TIMEOUT).await;
+        if !self.hooks.flush(hooks::TIMEOUT).await {
+            log::warn!("the hooks are too slow: some events are lost");
+        }
     }
 
     /// True once new publishers and players are refused.

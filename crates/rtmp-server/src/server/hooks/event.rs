@@ -39,7 +39,7 @@ pub(in crate::server) trait Event {
 
     /// Condition that is checked when its turn to be posted has come; without it,
     /// the event is left out.
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static;
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static;
 }
 
 /// `on_connect` and `on_close`.
@@ -82,7 +82,7 @@ impl Event for ClientEvent<'_> {
         body
     }
 
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         || true
     }
 }
@@ -133,9 +133,9 @@ impl Event for StreamEvent<'_> {
 
     /// An `on_unpublish` is left out if another publisher has taken the stream over
     /// meanwhile: a web server would end a stream that goes on.
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let ends = self.ends_publication.then(|| self.stream.clone());
-        move || ends.is_none_or(|stream| !stream.has_encoder())
+        move || ends.as_ref().is_none_or(|stream| !stream.has_encoder())
     }
 }
 
@@ -204,7 +204,7 @@ impl Event for SegmentEvent<'_> {
         body
     }
 
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         || true
     }
 }
@@ -243,7 +243,7 @@ impl Event for FileEvent<'_> {
         body
     }
 
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         || true
     }
 }
@@ -280,7 +280,7 @@ impl Event for ForwardEvent<'_> {
         body
     }
 
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         || true
     }
 }
@@ -321,7 +321,7 @@ impl Event for SwitchEvent<'_> {
         body
     }
 
-    fn condition(&self) -> impl FnOnce() -> bool + Send + 'static {
+    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         || true
     }
 }

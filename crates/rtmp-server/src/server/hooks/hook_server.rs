@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::stream::lock;
@@ -19,7 +20,7 @@ const MAX_QUEUED: usize = 4_096;
 pub(super) const MAX_SOCKETS: u64 = (MAX_REQUESTS + MAX_NOTIFICATIONS) as u64;
 
 /// Events of the same key are posted in the order in which they happened.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum OrderingKey {
     /// The connection with this id.
     Client(u64),

@@ -11,6 +11,7 @@
 
 mod event;
 mod hook_server;
+mod notification;
 mod post;
 mod stats;
 
@@ -32,6 +33,8 @@ pub(super) use event::{
 };
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
+pub(in crate::server) use notification::NotificationPart;
+use notification::{Notification, Undelivered};
 use post::HookClient;
 pub(super) use post::HookError;
 pub(super) use post::TIMEOUT;
@@ -46,6 +49,7 @@ pub(crate) struct Hooks {
     servers: Mutex<HashMap<String, Arc<HookServer>>>,
     client: Arc<HookClient>,
     stats: Arc<AllHookStats>,
+    undelivered: Arc<Undelivered>,
     /// Of those that hooks do not let in.
     refusal_lines: LineLimit,
 }
@@ -64,6 +68,7 @@ impl Hooks {
             servers: Mutex::default(),
             client: Arc::new(HookClient::new(tls)),
             stats: Arc::default(),
+            undelivered: Arc::default(),
             refusal_lines: LineLimit::default(),
         }
     }
@@ -160,34 +165,57 @@ impl Hooks {
     /// Notifies all of `urls`, without waiting for them.
     pub(super) fn notify(&self, urls: &[HookUrl], event: &impl Event) {
         for url in urls {
-            let server = self.server(url);
-            let Some(queued) = server.enqueue(&event.ordering_keys()) else {
-                log::warn!(
-                    "{}: the hook {url} is too slow: the event is lost",
-                    event.name()
-                );
-                continue;
-            };
-            let (client, url) = (self.client.clone(), url.clone());
-            let (name, body) = (event.name(), event.body(&self.identity));
-            let still_true = event.condition();
-            let (stats, action) = (self.stats.clone(), event.action());
-            tokio::spawn(async move {
-                let turn = queued.turn().await;
-                if !still_true() {
-                    return;
-                }
-                let begun = Instant::now();
-                let posted = timeout(TIMEOUT, client.post(&url, &body)).await;
-                let answer = posted.unwrap_or(Err(HookError::Slow));
-                stats.count(action, begun, &answer);
-                if let Err(error) = answer {
-                    log::warn!("{name}: the hook {url}: {error}");
-                }
-                // Now the next event of the same client or stream may go.
-                drop(turn);
+            self.send(Notification {
+                url: url.clone(),
+                name: event.name(),
+                action: event.action().to_owned(),
+                body: event.body(&self.identity),
+                ordering_keys: event.ordering_keys(),
+                still_true: Box::new(event.condition()),
             });
         }
+    }
+
+    /// The notifications that are not delivered, for the program that the process becomes,
+    /// the oldest first. Those whose answer has not come are among them.
+    pub(super) fn undelivered(&self) -> Vec<NotificationPart> {
+        self.undelivered.parts()
+    }
+
+    /// Goes on with those that the program before has not delivered.
+    pub(super) fn resume(&self, parts: Vec<NotificationPart>) {
+        for part in parts {
+            self.send(part.into());
+        }
+    }
+
+    fn send(&self, notification: Notification) {
+        let server = self.server(&notification.url);
+        let Some(queued) = server.enqueue(&notification.ordering_keys) else {
+            let (name, url) = (&notification.name, &notification.url);
+            log::warn!("{name}: the hook {url} is too slow: the event is lost");
+            return;
+        };
+        let entry = self.undelivered.add(notification);
+        let (client, stats) = (self.client.clone(), self.stats.clone());
+        tokio::spawn(async move {
+            let turn = queued.turn().await;
+            let notification = entry.notification();
+            if !(notification.still_true)() {
+                return;
+            }
+            let begun = Instant::now();
+            let (name, url) = (&notification.name, &notification.url);
+            let posted = timeout(TIMEOUT, client.post(url, &notification.body)).await;
+            let answer = posted.unwrap_or(Err(HookError::Slow));
+            stats.count(&notification.action, begun, &answer);
+            if let Err(error) = answer {
+                log::warn!("{name}: the hook {url}: {error}");
+            }
+            drop(entry);
+            // Now the next event of the same client or stream may go.
+            drop(turn);
+        });
     }
 
     /// Fetches each of `urls` for a segment of HLS, whose variables it fills in, or the
@@ -214,17 +242,15 @@ impl Hooks {
         }
     }
 
-    /// Waits until all notifications so far are delivered, for `limit` at most.
-    pub(super) async fn flush(&self, limit: Duration) {
+    /// Waits until all notifications so far are delivered. Returns false after `limit`.
+    pub(super) async fn flush(&self, limit: Duration) -> bool {
         let servers: Vec<_> = lock(&self.servers).values().cloned().collect();
         let flushed = async {
             for server in servers {
                 server.flush().await;
             }
         };
-        if timeout(limit, flushed).await.is_err() {
-            log::warn!("the hooks are too slow: some events are lost");
-        }
+        timeout(limit, flushed).await.is_ok()
     }
 }
 

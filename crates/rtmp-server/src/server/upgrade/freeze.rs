@@ -16,7 +16,10 @@ use crate::stream::lock;
 
 /// Time for requests that have begun: those to hooks take 5 s at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
-/// Time for notifications of hooks while everybody stands still.
+/// Time for notifications of hooks while media flows. What is not delivered is handed over; a
+/// web server that has not answered is told again.
+const HOOKS_LIMIT: Duration = Duration::from_secs(1);
+/// The same while everybody stands still.
 const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(50);
 /// Time for everybody to stand still.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
@@ -42,9 +45,8 @@ struct Players {
 }
 
 impl Server {
-    /// Waits until requests that have begun are answered, and notifications of hooks are
-    /// delivered; further requests wait. Connections that cannot be handed over are asked to
-    /// connect again.
+    /// Waits until requests that have begun are answered; further ones wait. Connections that
+    /// cannot be handed over are asked to connect again.
     ///
     /// # Errors
     /// It takes too long; the server goes on.
@@ -58,29 +60,20 @@ impl Server {
             ));
         }
         self.end_unportable().await;
-        self.flush_hooks().await;
         // What is queued for the disk is not waited for while everybody stands still.
         self.hls.flush_files().await;
         Ok(())
     }
 
     /// Ends what cannot be handed over, directly before everybody stands still for the last
-    /// time: what comes between is missing from recordings. Slow hooks make that longer: each
-    /// recording that ends is told of.
+    /// time: what comes between is missing from recordings.
     pub(crate) async fn conclude(&self) {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
         self.hls.flush_files().await;
-        self.flush_hooks().await;
         // Their files are finished; those that follow begin at the newest keyframe.
         self.dvr.finish().await;
-        self.flush_hooks().await;
-    }
-
-    /// Waits a moment until hooks know of the last segments of HLS, while everybody stands
-    /// still.
-    pub(crate) async fn flush_last_hooks(&self) {
-        self.hooks.flush(LAST_HOOKS_LIMIT).await;
+        self.hooks.flush(HOOKS_LIMIT).await;
     }
 
     /// Ends the connections that cannot be handed over, in good order.
@@ -146,6 +139,8 @@ impl Server {
         // Who publishes stands still: packagers have all that there is to package.
         let hls = timeout(FREEZE_LIMIT, self.hls.part(&mut handed_over)).await;
         let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())??;
+        // They hear of the last segments of HLS.
+        self.hooks.flush(LAST_HOOKS_LIMIT).await;
         let written = players.and_then(|players| self.write_down(players, tasks, hls));
         let (part, others) = written.map_err(|error| format!("something {error}"))?;
         handed_over.extend(&others);
@@ -197,6 +192,7 @@ impl Server {
                 flush_times: self.flush_times().map(|times| times.counts()).collect(),
                 hooks: self.hooks.part(),
             },
+            notifications: self.hooks.undelivered(),
             load: Some(self.load.part(Instant::now())),
             events: self.events.part(),
             dvr_orders: self.dvr.orders(),

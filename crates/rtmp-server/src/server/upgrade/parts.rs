@@ -13,6 +13,7 @@ use crate::server::clients::ClientTotals;
 use crate::server::connection::ConnectionPart;
 use crate::server::events::Event;
 use crate::server::hls::HlsServerPart;
+use crate::server::hooks::NotificationPart;
 use crate::server::http::HttpPart;
 use crate::server::load::LoadPart;
 use crate::server::loop_guard::LoopGuard;
@@ -48,6 +49,9 @@ pub(crate) struct ServerPart {
     pub(super) hls: HlsServerPart,
     pub(super) pulls: Vec<PullPart>,
     pub(super) counters: CountersPart,
+    /// Those of hooks that are not delivered.
+    #[serde(default)]
+    pub(super) notifications: Vec<NotificationPart>,
     #[serde(default)]
     pub(super) load: Option<LoadPart>,
     #[serde(default)]

@@ -59,6 +59,7 @@ impl Server {
             server.dvr.order(key, record);
         }
         server.take_counters(part.counters);
+        server.hooks.resume(part.notifications);
         server.take_clients(part.clients);
         if let Some(load) = part.load {
             server.load.take_over(load);

@@ -1,0 +1,210 @@
+//! Notifications that are not delivered, which an upgrade hands over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::hook_server::OrderingKey;
+use crate::config::HookUrl;
+use crate::stream::lock;
+
+/// What a web server is told.
+pub(super) struct Notification {
+    pub(super) url: HookUrl,
+    /// Begin of its log lines.
+    pub(super) name: String,
+    /// Name of the event.
+    pub(super) action: String,
+    pub(super) body: Value,
+    pub(super) ordering_keys: Vec<OrderingKey>,
+    /// Checked when its turn has come: else it is left out.
+    pub(super) still_true: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A [`Notification`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct NotificationPart {
+    tls: bool,
+    authority: String,
+    path: String,
+    name: String,
+    action: String,
+    /// JSON.
+    body: String,
+    ordering_keys: Vec<OrderingKey>,
+}
+
+impl From<&Notification> for NotificationPart {
+    fn from(notification: &Notification) -> Self {
+        Self {
+            tls: notification.url.tls,
+            authority: notification.url.authority.clone(),
+            path: notification.url.path.clone(),
+            name: notification.name.clone(),
+            action: notification.action.clone(),
+            body: notification.body.to_string(),
+            ordering_keys: notification.ordering_keys.clone(),
+        }
+    }
+}
+
+impl From<NotificationPart> for Notification {
+    fn from(part: NotificationPart) -> Self {
+        Self {
+            url: HookUrl {
+                tls: part.tls,
+                authority: part.authority,
+                path: part.path,
+            },
+            name: part.name,
+            action: part.action,
+            // It has been written as such.
+            body: serde_json::from_str(&part.body).unwrap_or_default(),
+            ordering_keys: part.ordering_keys,
+            // It was when it was handed over.
+            still_true: Box::new(|| true),
+        }
+    }
+}
+
+/// The notifications that wait, or whose answer has not come.
+#[derive(Debug, Default)]
+pub(super) struct Undelivered(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    last: u64,
+    by_number: BTreeMap<u64, Arc<Notification>>,
+}
+
+impl Undelivered {
+    /// Adds one, until the result is dropped.
+    pub(super) fn add(self: &Arc<Self>, notification: Notification) -> Entry {
+        let notification = Arc::new(notification);
+        let mut entries = lock(&self.0);
+        entries.last += 1;
+        let number = entries.last;
+        entries.by_number.insert(number, notification.clone());
+        Entry {
+            undelivered: self.clone(),
+            number,
+            notification,
+        }
+    }
+
+    /// Those that are still true, the oldest first.
+    pub(super) fn parts(&self) -> Vec<NotificationPart> {
+        let waiting: Vec<_> = lock(&self.0).by_number.values().cloned().collect();
+        let still_true = waiting.iter().filter(|it| (it.still_true)());
+        still_true.map(|it| NotificationPart::from(&**it)).collect()
+    }
+}
+
+/// A notification that is not delivered; dropped, it is, or has been given up.
+#[derive(Debug)]
+pub(super) struct Entry {
+    undelivered: Arc<Undelivered>,
+    number: u64,
+    notification: Arc<Notification>,
+}
+
+impl Entry {
+    /// The notification.
+    pub(super) fn notification(&self) -> &Notification {
+        &self.notification
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.undelivered.0).by_number.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netbed::TIME_LIMIT;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::super::Hooks;
+    use super::*;
+    use crate::hand_over::Blob;
+
+    fn notification(url: &str, number: u64, still_true: bool) -> Notification {
+        Notification {
+            url: HookUrl::parse(url).unwrap(),
+            name: format!("event {number}"),
+            action: "on_close".to_owned(),
+            body: json!({ "number": number }),
+            ordering_keys: vec![OrderingKey::Client(7)],
+            still_true: Box::new(move || still_true),
+        }
+    }
+
+    /// Reads a request; returns its path and body.
+    async fn read_request(stream: &mut TcpStream) -> (String, Value) {
+        let mut text = Vec::new();
+        let mut buffer = [0; 1_024];
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "no request");
+            text.extend_from_slice(&buffer[..count]);
+            let request = String::from_utf8(text.clone()).unwrap();
+            if let Some((head, body)) = request.split_once("\r\n\r\n")
+                && let Ok(body) = serde_json::from_str(body)
+            {
+                let path = head.split(' ').nth(1).unwrap();
+                return (path.to_owned(), body);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_delivered_is_by_the_program_after_in_its_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook?secret=x", listener.local_addr().unwrap());
+        let before = Hooks::new(None, Arc::default());
+        for number in 1..=3 {
+            before.send(notification(&url, number, true));
+        }
+        before.send(notification(&url, 4, false));
+        // The first one has been asked, and there is no answer.
+        let (mut unanswered, _) = listener.accept().await.unwrap();
+        assert_eq!(read_request(&mut unanswered).await.1["number"], 1);
+        let written = Blob::of(&before.undelivered()).unwrap();
+        let after = Hooks::new(None, Arc::default());
+        after.resume(written.read().unwrap());
+        for number in 1..=3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (path, body) = read_request(&mut stream).await;
+            assert_eq!(
+                (&*path, &body["number"]),
+                ("/hook?secret=x", &json!(number))
+            );
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0";
+            stream.write_all(answer).await.unwrap();
+        }
+        assert!(after.flush(TIME_LIMIT).await);
+        assert!(after.undelivered().is_empty());
+        // The program before goes on as well, where there is no other.
+        unanswered
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0")
+            .await
+            .unwrap();
+        let next = timeout(TIME_LIMIT, listener.accept()).await;
+        let (mut next, _) = next.expect("it waits").unwrap();
+        assert_eq!(read_request(&mut next).await.1["number"], 2);
+    }
+}

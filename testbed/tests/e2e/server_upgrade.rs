@@ -1,6 +1,7 @@
 //! Upgrades of both RTMP servers while players watch: no connection ends, and no picture is
 //! lost or repeated.
 
+mod hooks;
 mod tls;
 
 use std::fs::{self, File};

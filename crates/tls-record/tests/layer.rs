@@ -197,11 +197,14 @@ fn judged(version: Version, content_type: u8, payload: &[u8]) -> Came {
     receive(server, &record, &[usize::MAX], false).1
 }
 
+/// Versions, content type, payload, and the alert that it is answered with.
+type Case<'a> = (&'a [Version], u8, &'a [u8], Option<u8>);
+
 #[test]
 fn what_a_peer_must_not_send_ends_the_connection_with_its_alert() {
     use content_type::{ALERT, HANDSHAKE};
     let both = [Version::Tls12, Version::Tls13];
-    let cases: &[(&[Version], u8, &[u8], Option<u8>)] = &[
+    let cases: &[Case<'_>] = &[
         (&both, 24, b"x", Some(alert::UNEXPECTED_MESSAGE)),
         (&both, 20, &[1], Some(alert::UNEXPECTED_MESSAGE)),
         (&both, ALERT, &[], Some(alert::DECODE_ERROR)),

@@ -15,9 +15,10 @@ fn one_by_one() -> DesiredState {
     desired
 }
 
+/// With persistence of an hour: where packets are slow, thousands of them take minutes.
 fn sticky() -> DesiredState {
     let mut desired = one_by_one();
-    desired.services[0] = persistent(desired.services[0].clone(), 50, 32);
+    desired.services[0] = persistent(desired.services[0].clone(), 3600, 32);
     desired
 }
 

@@ -34,7 +34,7 @@ mod handle;
 mod instance;
 mod machine;
 mod notify;
-mod packet;
+pub mod packet;
 mod routes;
 mod settings;
 #[cfg(test)]

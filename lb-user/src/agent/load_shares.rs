@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::checker::load::Load;
+use lb_wire::load::Load;
 
 /// The weights of a service's servers are parts of this number.
 pub const TOTAL: u32 = 1_000;

@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use simple_dns::{
-    CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, header_buffer,
-};
+use lb_wire::dns::response_code;
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -105,16 +104,6 @@ pub fn query(
         false,
     ));
     packet.build_bytes_vec()
-}
-
-/// The response code of an answer to query `id`; `None` for other packets.
-fn response_code(packet: &[u8], id: u16) -> Option<RCODE> {
-    let is_answer = header_buffer::id(packet).ok()? == id
-        && header_buffer::has_flags(packet, PacketFlag::RESPONSE).ok()?;
-    if !is_answer {
-        return None;
-    }
-    header_buffer::rcode(packet).ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::load::Load;
+use lb_wire::load::Load;
 
 /// The times and counts that a checker keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use lb_wire::media;
 use rtmp_proto::session::{ClientConfig, ClientEvent, ClientSession, Purpose};
 use rtmp_proto::wire::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +14,6 @@ use tokio::time::timeout;
 
 use super::health_check::HealthCheck;
 use super::machine::ProbeOutcome;
-use super::media;
 use super::tcp::{self, Connection};
 
 /// A check by an RTMP client.

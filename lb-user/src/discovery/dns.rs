@@ -7,8 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+use lb_wire::dns::{MAX_TTL, Record, Service, is_answer, read_records};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, TYPE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
@@ -16,9 +16,8 @@ use tokio::time::{sleep, timeout};
 use super::{ANSWER_TIME, Pauses, Reports};
 use lb_model::config::DiscoveredServer;
 
-/// Bounds of the pause until records are asked for again, whatever their time to live.
+/// The shortest pause until records are asked for again, whatever their time to live.
 const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(3600);
 
 /// Time within which one name server is to answer one query.
 const TRY_TIME: Duration = Duration::from_secs(2);
@@ -95,21 +94,6 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     addresses
         .map(|address: IpAddr| SocketAddr::new(address, PORT))
         .collect()
-}
-
-/// A record that matters here.
-#[derive(Debug, Clone, PartialEq)]
-enum Record {
-    Address(IpAddr),
-    Service(Service),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Service {
-    priority: u16,
-    weight: u16,
-    port: u16,
-    target: String,
 }
 
 struct Asking {
@@ -213,12 +197,12 @@ async fn ask(
         }
     };
     let answer = exchange.await.map_err(|error| error.to_string())?;
-    match read(&answer)? {
+    match read_records(&answer)? {
         Some(answer) => Ok(answer),
         None => {
             let answer = ask_by_tcp(server, &query).await;
             let answer = answer.map_err(|error| format!("over TCP: {error}"))?;
-            read(&answer)?.ok_or_else(|| "its answer over TCP is truncated".to_owned())
+            read_records(&answer)?.ok_or_else(|| "its answer over TCP is truncated".to_owned())
         }
     }
 }
@@ -241,43 +225,6 @@ fn query(id: u16, name: &str, kind: TYPE) -> Result<Vec<u8>, simple_dns::SimpleD
     let question = Question::new(name, QTYPE::TYPE(kind), class, false);
     packet.questions.push(question);
     packet.build_bytes_vec()
-}
-
-fn is_answer(packet: &[u8], id: u16) -> bool {
-    use simple_dns::header_buffer::{has_flags, id as id_of};
-    id_of(packet).is_ok_and(|of_packet| of_packet == id)
-        && has_flags(packet, PacketFlag::RESPONSE).is_ok_and(|is_response| is_response)
-}
-
-/// The records of an answer, and the shortest time to live; `None` if it is truncated.
-fn read(answer: &[u8]) -> Result<Option<(Vec<Record>, Duration)>, String> {
-    let packet = Packet::parse(answer).map_err(|error| format!("not understood: {error}"))?;
-    if packet.has_flags(PacketFlag::TRUNCATION) {
-        return Ok(None);
-    }
-    match packet.rcode() {
-        RCODE::NoError => {}
-        RCODE::NameError => return Err("there is no such name".to_owned()),
-        code => return Err(format!("the answer is an error: {code:?}")),
-    }
-    let mut records = Vec::new();
-    let mut ttl = MAX_TTL;
-    for record in &packet.answers {
-        ttl = ttl.min(Duration::from_secs(record.ttl.into()));
-        records.extend(match &record.rdata {
-            RData::A(a) => Some(Record::Address(Ipv4Addr::from(a.address).into())),
-            RData::AAAA(aaaa) => Some(Record::Address(Ipv6Addr::from(aaaa.address).into())),
-            RData::SRV(srv) => Some(Record::Service(Service {
-                priority: srv.priority,
-                weight: srv.weight,
-                port: srv.port,
-                target: srv.target.to_string(),
-            })),
-            // A name that stands for another one is followed by the server.
-            _ => None,
-        });
-    }
-    Ok(Some((records, ttl)))
 }
 
 #[cfg(test)]

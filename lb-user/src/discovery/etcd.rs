@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
+use lb_wire::list;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ANSWER_TIME, Pauses, Reports, listed, tls};
+use super::{ANSWER_TIME, Pauses, Reports, tls};
 use lb_model::config::DiscoveredServer;
 
 /// Length of the longest answer that is read.
@@ -191,7 +192,7 @@ fn discovered_server(given: &KeyValue) -> Result<DiscoveredServer, String> {
     };
     let key = text(&given.key).unwrap_or_else(|| given.key.clone());
     let value = text(&given.value).ok_or_else(|| format!("{key}: its value is no text"))?;
-    listed::parse_one(&value).map_err(|error| format!("{key}: {error}"))
+    list::parse_one(&value).map_err(|error| format!("{key}: {error}"))
 }
 
 #[derive(Deserialize)]

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use inotify::{EventStream, Inotify, WatchMask};
+use lb_wire::list;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Reports, listed};
+use super::Reports;
 use lb_model::config::DiscoveredServer;
 
 /// Length of the longest file that is read.
@@ -98,7 +99,7 @@ async fn read(path: &Path) -> Result<Vec<DiscoveredServer>, String> {
             // As it is for a moment where a writer does not replace the file.
             return Err("it is empty; `[]` says that there are no servers".to_owned());
         }
-        listed::parse_list(&text)
+        list::parse_list(&text)
     };
     spawn_blocking(read)
         .await

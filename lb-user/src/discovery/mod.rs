@@ -7,7 +7,6 @@
 mod dns;
 mod etcd;
 mod file;
-mod listed;
 mod tls;
 
 use std::fmt;

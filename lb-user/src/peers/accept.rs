@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Router;
-use super::message::{self, Client, Clients, Stamp};
+use lb_wire::clients::{self, Client, Clients, Stamp};
 
 /// Maximum number of directors, by virtual router, whose last datagram is remembered.
 const MAX_SOURCES: usize = 1000;
@@ -36,7 +36,7 @@ impl Acceptance {
         origin: &Origin,
         datagram: &[u8],
     ) -> Option<(&'r Router, Clients)> {
-        let id = message::virtual_router_id(datagram)?;
+        let id = clients::virtual_router_id(datagram)?;
         let mut all = routers.iter().enumerate();
         let (number, router, mut told) = all.find_map(|(number, router)| {
             let is_it = router.id == id && router.interface == origin.interface;
@@ -72,7 +72,7 @@ fn may_speak(router: &Router, origin: &Origin) -> bool {
 fn decode(router: &Router, origin: &Origin, datagram: &[u8]) -> Option<Clients> {
     let secrets = router.secrets.iter().map(Vec::as_slice);
     let without = router.secrets.is_empty().then_some(&[][..]);
-    message::decode(datagram, origin.source, secrets.chain(without))
+    clients::decode(datagram, origin.source, secrets.chain(without))
 }
 
 /// True if such a client can have connected to the service: others would have segments sent
@@ -189,7 +189,7 @@ mod tests {
             ("a peer on the link", true, &[], PEER, "eth0", true, ""),
         ] {
             let routers = [router(secrets)];
-            let datagram = message::encode(&told(1), ip(source), signed_with.as_bytes());
+            let datagram = clients::encode(&told(1), ip(source), signed_with.as_bytes());
             let origin = origin(source, interface, is_on_link);
             let read = Acceptance::default().read(&routers, &origin, &datagram);
             assert_eq!(read, counts.then(|| (&routers[0], told(1))), "{what}");
@@ -205,7 +205,7 @@ mod tests {
         changed[1].service = end("172.16.1.201:1935");
         changed[2].service = end("172.16.1.200:1936");
         for told in changed {
-            let datagram = message::encode(&told, origin.source, b"");
+            let datagram = clients::encode(&told, origin.source, b"");
             let read = Acceptance::default().read(&routers, &origin, &datagram);
             assert_eq!(read, None, "{told:?}");
         }
@@ -245,7 +245,7 @@ mod tests {
         let (routers, origin) = ([router(&[])], origin("172.16.1.10", "eth0", true));
         let mut mixed = told(1);
         mixed.clients.push(client("127.0.0.1:40000", 1935));
-        let datagram = message::encode(&mixed, origin.source, b"");
+        let datagram = clients::encode(&mixed, origin.source, b"");
         let read = Acceptance::default().read(&routers, &origin, &datagram);
         assert_eq!(read, Some((&routers[0], told(1))));
     }
@@ -261,7 +261,7 @@ mod tests {
         let mut counts = |origin: &Origin, started_ms, number| {
             let mut told = told(number);
             told.stamp.started_ms = started_ms;
-            let datagram = message::encode(&told, origin.source, b"secret");
+            let datagram = clients::encode(&told, origin.source, b"secret");
             acceptance.read(&routers, origin, &datagram).is_some()
         };
         assert!(counts(&a, 1000, 1));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::message::Clients;
+use lb_wire::clients::Clients;
 
 /// Maximum number of clients that are remembered: some 10 MB.
 pub(super) const MAX_CLIENTS: usize = 100_000;
@@ -179,8 +179,8 @@ impl KnownClients {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Client, Stamp};
     use super::*;
+    use lb_wire::clients::{Client, Stamp};
 
     const SECOND: Duration = Duration::from_secs(1);
     const MAX_SILENCE: Duration = Duration::from_secs(15);

@@ -3,7 +3,7 @@
 //! A viewer only receives. If the director that leads dies along with its own server, nobody
 //! else knows that server's viewers, and they say nothing: they would wait for their own
 //! time-out. So the director that leads a virtual router sends the others a list of its own
-//! server's connections, about once a second ([`message`]), to the group or the peers of its
+//! server's connections, about once a second ([`clients`]), to the group or the peers of its
 //! adverts. Whoever leads next asks these clients to speak ([`crate::resets::ask_clients`]).
 //!
 //! A list counts if it has come by the interface of the virtual router, is signed with a secret
@@ -16,7 +16,6 @@
 mod accept;
 mod complaints;
 mod known;
-mod message;
 mod socket;
 
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +32,7 @@ use accept::Acceptance;
 use complaints::Complaints;
 use known::{KnownClients, MAX_AGE, MAX_CLIENTS, MAX_SERVERS, Teller};
 pub(crate) use known::{LostClient, LostClients};
-use message::{Client, Clients, Stamp};
+use lb_wire::clients::{self, Client, Clients, Stamp};
 use socket::{Receiver, Sender};
 
 /// Time from one list to the next.
@@ -144,7 +143,7 @@ fn listen(shared: &Weak<Shared>, is_ipv6: bool) {
         if is_ipv6 { "IPv6" } else { "IPv4" }
     );
     let mut is_full = false;
-    let mut buffer = [0; message::BUFFER_BYTES];
+    let mut buffer = [0; clients::BUFFER_BYTES];
     while let Some(shared) = shared.upgrade() {
         let received = match &mut socket {
             Some(socket) => {
@@ -273,7 +272,7 @@ fn lists(
 ) -> Vec<Clients> {
     let mut lists = Vec::new();
     for ((service, server), clients) in servers.iter().zip(found) {
-        let chunks = clients.chunks(message::MAX_CLIENTS);
+        let chunks = clients.chunks(clients::MAX_CLIENTS);
         let none = clients.is_empty().then_some(&[][..]);
         for clients in chunks.chain(none) {
             stamp.number += 1;
@@ -302,7 +301,7 @@ fn send_all(router: &Router, lists: &[Clients]) -> Vec<(IpAddr, io::Result<()>)>
         }
         for (_, sender) in &mut senders {
             if let Ok(open) = sender
-                && let Err(error) = open.send(&message::encode(list, open.source, secret))
+                && let Err(error) = open.send(&clients::encode(list, open.source, secret))
             {
                 *sender = Err(error);
             }
@@ -359,7 +358,7 @@ mod tests {
         };
         for (clients, sizes) in [
             (0, &[0][..]),
-            (message::MAX_CLIENTS + 1, &[message::MAX_CLIENTS, 1]),
+            (clients::MAX_CLIENTS + 1, &[clients::MAX_CLIENTS, 1]),
         ] {
             let before = stamp;
             let lists = lists(

@@ -30,28 +30,28 @@ use std::time::Duration;
 use net_types::{internet_checksum, pseudo_header};
 
 pub use receive::Refusal;
-pub(crate) use receive::{Advert, Datagram, Peer, Senders};
-use signature::{Bound, Sequence};
-pub(crate) use signature::{Key, SignatureSettings, Signatures, TRAILER_BYTES};
+pub use receive::{Advert, Datagram, Peer, Senders};
+use signature::Bound;
+pub use signature::{Key, Sequence, SignatureSettings, Signatures, TRAILER_BYTES};
 
 /// IP protocol number of VRRP.
-pub(crate) const IP_PROTOCOL: u8 = 112;
+pub const IP_PROTOCOL: u8 = 112;
 
 /// Destination of IPv4 adverts (RFC 3768 §5.2.2).
-pub(crate) const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+pub const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
 /// Destination of IPv6 adverts (RFC 5798 §5.1.2.2).
-pub(crate) const MULTICAST_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+pub const MULTICAST_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 /// Time to live, or hop limit, of every advert; a lower one has crossed a
 /// router (RFC 3768 §5.2.3).
-pub(crate) const TIME_TO_LIVE: u8 = 255;
+pub const TIME_TO_LIVE: u8 = 255;
 
 /// Priority of a router that owns the addresses (RFC 3768 §5.3.4).
-pub(crate) const PRIORITY_OWNER: u8 = 255;
+pub const PRIORITY_OWNER: u8 = 255;
 
 /// Priority of a master that is leaving (RFC 3768 §5.3.4).
-pub(crate) const PRIORITY_LEAVING: u8 = 0;
+pub const PRIORITY_LEAVING: u8 = 0;
 
 const TYPE_ADVERT: u8 = 1;
 const HEADER_BYTES: usize = 8;

@@ -35,7 +35,7 @@ const PREFIX_BYTES: usize = 12;
 const HMAC_BYTES: usize = 16;
 
 /// Length of the trailer.
-pub(crate) const TRAILER_BYTES: usize = PREFIX_BYTES + HMAC_BYTES;
+pub const TRAILER_BYTES: usize = PREFIX_BYTES + HMAC_BYTES;
 
 /// Senders by multicast whose sequence numbers are known: keepalived's
 /// `VRRP_AUTH_HMAC_MCAST_SENDERS`.

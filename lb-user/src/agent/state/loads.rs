@@ -8,10 +8,10 @@ use super::super::load_shares::{LoadShares, Member, Pace};
 use super::super::plan::{Plan, ServerPlan, ServicePlan};
 use super::super::saved::SavedLoadWeight;
 use super::{Place, State};
-use crate::checker::load::Load;
 use crate::checker::machine::Share;
 use crate::checker::{CheckEvent, CheckResult, Probe};
 use lb_model::{Scheduler, ServiceKey};
+use lb_wire::load::Load;
 
 /// An answer counts for as many intervals of its check, and for so long at least.
 const VALID_INTERVALS: u32 = 3;

@@ -1,5 +1,5 @@
-use simple_dns::ResourceRecord;
-use simple_dns::rdata::{A, AAAA, SRV};
+use simple_dns::rdata::{A, AAAA, RData, SRV};
+use simple_dns::{RCODE, ResourceRecord};
 use tokio::net::TcpListener;
 
 use super::*;

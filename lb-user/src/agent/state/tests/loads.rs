@@ -1,8 +1,8 @@
 //! Shares that follow what servers say of their load.
 
 use super::*;
-use crate::checker::load::Load;
 use lb_model::Scheduler;
+use lb_wire::load::Load;
 
 /// As [`two_servers`], with a check of the load beside the other.
 fn fed(scheduler: &str) -> State {

@@ -1,11 +1,7 @@
 //! Cameras and other RTSP servers, by `retina`.
 //!
 //! Media comes in the RTSP connection or in datagrams, as the configuration says. It goes
-//! into the stream as [`tracks`] makes messages of it.
-
-mod alignment;
-mod decode_order;
-mod tracks;
+//! into the stream as [`rtsp_media`] makes messages of it.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -18,9 +14,10 @@ use retina::client::{
     Credentials, Demuxed, Described, InitialTimestampPolicy, PlayOptions, Session, SessionOptions,
     SetupOptions, Transport, UdpTransportOptions,
 };
-use retina::codec::{CodecItem, FrameFormat, ParametersRef};
+use retina::codec::{CodecItem, FrameFormat};
 use retina::rtcp::ReceivedCompoundPacket;
 use rtmp_proto::session::StreamKey;
+use rtsp_media::Tracks;
 use service_kit::OneLine;
 use tokio::time::timeout;
 use url::Url;
@@ -32,8 +29,6 @@ use crate::config::{IngestInput, RtpTransport};
 use crate::redact::redacted;
 use crate::server::Server;
 use crate::stream::MediaMessage;
-use alignment::{Alignment, Track};
-use tracks::{SoundCoding, SoundTrack, VideoCoding, VideoTrack, metadata};
 
 /// A picture further than this ahead of the one before is none of the same stream: its
 /// server has begun anew, and so do we.
@@ -47,7 +42,7 @@ pub(super) async fn publish(
 ) -> Result<Infallible, IngestError> {
     let input = &report.job.input;
     let mut session = describe(input).await?;
-    let tracks = Tracks::choose(&session, input, &report.name())?;
+    let tracks = choose(&session, input, &report.name())?;
     for (number, _) in tracks.taken() {
         let options = SetupOptions::default()
             .frame_format(FrameFormat::MP4)
@@ -62,7 +57,6 @@ pub(super) async fn publish(
     let mut reading = Reading {
         media,
         tracks,
-        alignment: Alignment::default(),
         heard: Instant::now(),
         limit: input.timeout,
     };
@@ -138,70 +132,39 @@ fn failed(error: &retina::Error) -> IngestError {
     IngestError::Rtsp(OneLine(redacted(line)).to_string())
 }
 
-/// The tracks that are taken, with their numbers in the description.
-struct Tracks {
-    video: Option<(usize, VideoTrack)>,
-    sound: Option<(usize, SoundTrack)>,
-}
-
-impl Tracks {
-    /// The first of pictures, and the first of sound, that players can take.
-    fn choose(
-        session: &Session<Described>,
-        input: &IngestInput,
-        name: &str,
-    ) -> Result<Self, IngestError> {
-        let streams = session.streams();
-        let mut tracks = Self {
-            video: None,
-            sound: None,
-        };
-        for (number, stream) in streams.iter().enumerate() {
-            let (media, encoding) = (stream.media(), stream.encoding_name());
-            let video = VideoCoding::named(encoding).filter(|_| media == "video");
-            let sound = SoundCoding::named(encoding).filter(|_| media == "audio");
-            let sound = sound.filter(|sound| input.g711 || !sound.is_g711());
-            match (video, sound) {
-                (Some(coding), _) if tracks.video.is_none() => {
-                    tracks.video = Some((number, VideoTrack::new(coding)));
-                }
-                (_, Some(coding)) if tracks.sound.is_none() => {
-                    tracks.sound = Some((number, SoundTrack::new(coding)));
-                }
-                // Of cameras that have it, nobody expects that it be passed on.
-                _ if media == "application" => {}
-                _ => log::info!("{name}: {media} in {encoding} is left out"),
-            }
+/// Takes the first track of pictures, and the first of sound, that players can take.
+///
+/// # Errors
+/// There is none.
+fn choose(
+    session: &Session<Described>,
+    input: &IngestInput,
+    name: &str,
+) -> Result<Tracks, IngestError> {
+    let streams = session.streams();
+    let mut tracks = Tracks::default();
+    for (number, stream) in streams.iter().enumerate() {
+        let (media, encoding) = (stream.media(), stream.encoding_name());
+        let is_taken = tracks.add(number, media, encoding, input.g711);
+        // Of cameras that have it, nobody expects that `application` be passed on.
+        if !is_taken && media != "application" {
+            log::info!("{name}: {media} in {encoding} is left out");
         }
-        if tracks.video.is_none() && tracks.sound.is_none() {
-            let found = streams
-                .iter()
-                .map(|it| format!("{} in {}", it.media(), it.encoding_name()));
-            let found = found.collect::<Vec<_>>().join(", ");
-            return Err(IngestError::NothingToTake(OneLine(found).to_string()));
-        }
-        Ok(tracks)
     }
-
-    /// Their numbers in the description.
-    fn taken(&self) -> impl Iterator<Item = (usize, Track)> {
-        let video = self
-            .video
-            .as_ref()
-            .map(|(number, _)| (*number, Track::Pictures));
-        let sound = self
-            .sound
-            .as_ref()
-            .map(|(number, _)| (*number, Track::Sound));
-        video.into_iter().chain(sound)
+    if tracks.taken().next().is_none() {
+        let found = streams
+            .iter()
+            .map(|it| format!("{} in {}", it.media(), it.encoding_name()));
+        let found = found.collect::<Vec<_>>().join(", ");
+        return Err(IngestError::NothingToTake(OneLine(found).to_string()));
     }
+    Ok(tracks)
 }
 
 /// Media that is read, and the messages that it becomes.
 struct Reading {
     media: Demuxed,
     tracks: Tracks,
-    alignment: Alignment,
     /// Time when media came last.
     heard: Instant,
     limit: Duration,
@@ -221,12 +184,14 @@ impl Reading {
             CodecItem::VideoFrame(frame) => {
                 self.heard = Instant::now();
                 report.count_lost(frame.loss().into());
-                self.picture(frame)
+                let parameters = self.media.streams()[frame.stream_id()].parameters();
+                self.tracks.picture(frame, parameters)
             }
             CodecItem::AudioFrame(frame) => {
                 self.heard = Instant::now();
                 report.count_lost(frame.loss().into());
-                self.sound(frame)
+                let parameters = self.media.streams()[frame.stream_id()].parameters();
+                self.tracks.sound(frame, parameters)
             }
             CodecItem::Rtcp(packet) => {
                 self.align(packet, report);
@@ -239,57 +204,12 @@ impl Reading {
 
     /// Takes a sender's report into account.
     fn align(&mut self, packet: &ReceivedCompoundPacket, report: &IngestReport) {
-        let is_its = |(number, _): &(usize, Track)| *number == packet.stream_id();
-        let Some((_, track)) = self.tracks.taken().find(is_its) else {
-            return;
-        };
-        if let Some(change) = self.alignment.report(track, packet) {
+        if let Some(change) = self.tracks.report(packet) {
             let (name, track) = (report.name(), if change > 0 { "sound" } else { "video" });
             let ms = change.abs();
             log::info!("{name}: {track} is {ms} ms later, as the sender's reports say");
         }
     }
-
-    fn picture(&mut self, frame: &retina::codec::VideoFrame) -> Vec<rtmp_proto::wire::Message> {
-        let Some((number, track)) = &mut self.tracks.video else {
-            return Vec::new();
-        };
-        let mut messages = Vec::new();
-        let needs_header = frame.has_new_parameters() || !track.has_header();
-        if needs_header
-            && let Some(ParametersRef::Video(parameters)) =
-                self.media.streams()[*number].parameters()
-            && track.set_header(parameters.extra_data())
-        {
-            messages.push(metadata(track.coding(), parameters.pixel_dimensions()));
-        }
-        let shown_ms = milliseconds(frame.timestamp());
-        let shown_ms = self.alignment.time(Track::Pictures, shown_ms);
-        let is_keyframe = frame.is_random_access_point();
-        messages.extend(track.picture(is_keyframe, shown_ms, frame.data()));
-        messages
-    }
-
-    fn sound(&mut self, frame: &retina::codec::AudioFrame) -> Vec<rtmp_proto::wire::Message> {
-        let Some((number, track)) = &mut self.tracks.sound else {
-            return Vec::new();
-        };
-        if track.needs_header()
-            && let Some(ParametersRef::Audio(parameters)) =
-                self.media.streams()[*number].parameters()
-        {
-            track.set_header(parameters.extra_data());
-        }
-        let ms = milliseconds(frame.timestamp());
-        track.frame(self.alignment.time(Track::Sound, ms), frame.data())
-    }
-}
-
-/// Time since the beginning of the play, ms; negative for what is older.
-fn milliseconds(timestamp: retina::Timestamp) -> i64 {
-    let rate = i64::from(timestamp.clock_rate().get());
-    // At 192 kHz it overflows after a million years.
-    timestamp.elapsed().saturating_mul(1_000).div_euclid(rate)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 ///
 /// # Errors
 /// What is not understood, with its place: then nothing of the list counts.
-pub(super) fn parse_list(text: &str) -> Result<Vec<DiscoveredServer>, String> {
+pub fn parse_list(text: &str) -> Result<Vec<DiscoveredServer>, String> {
     if text.trim_start().starts_with('[') {
         let items: Vec<Item> =
             serde_json::from_str(text).map_err(|error| format!("its JSON: {error}"))?;
@@ -40,7 +40,7 @@ pub(super) fn parse_list(text: &str) -> Result<Vec<DiscoveredServer>, String> {
 ///
 /// # Errors
 /// It is not understood.
-pub(super) fn parse_one(text: &str) -> Result<DiscoveredServer, String> {
+pub fn parse_one(text: &str) -> Result<DiscoveredServer, String> {
     let text = text.trim();
     if text.starts_with('{') {
         let item: Item = serde_json::from_str(text).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@
 
 use retina::rtcp::ReceivedCompoundPacket;
 
-use super::milliseconds;
+use super::frames::milliseconds;
 
 /// Nobody notices less (ITU-R BT.1359: sound that is 45 ms early, or 125 ms late).
 const TOLERANCE_MS: i64 = 40;
@@ -16,14 +16,16 @@ const MAX_SHIFT_MS: i64 = 3_000;
 
 /// One of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Track {
+pub enum Track {
+    /// The pictures.
     Pictures,
+    /// The sound.
     Sound,
 }
 
 /// What is added to the times of each stream.
 #[derive(Debug, Default)]
-pub(super) struct Alignment {
+pub struct Alignment {
     pictures: Clock,
     sound: Clock,
     /// By how much sound was to be later than pictures, by the two reports before.
@@ -42,7 +44,7 @@ struct Clock {
 
 impl Alignment {
     /// The time of what has the time `ms` in its own stream.
-    pub(super) fn time(&self, track: Track, ms: i64) -> i64 {
+    pub fn time(&self, track: Track, ms: i64) -> i64 {
         ms + match track {
             Track::Pictures => self.pictures.shift_ms,
             Track::Sound => self.sound.shift_ms,
@@ -51,7 +53,7 @@ impl Alignment {
 
     /// Takes a report into account. Returns by how many milliseconds sound now comes
     /// later than before, against pictures; `None`: nothing has changed.
-    pub(super) fn report(&mut self, track: Track, packet: &ReceivedCompoundPacket) -> Option<i64> {
+    pub fn report(&mut self, track: Track, packet: &ReceivedCompoundPacket) -> Option<i64> {
         let time_ms = milliseconds(packet.rtp_timestamp()?);
         let report = packet.pkts().next()?.as_sender_report().ok()??;
         let clock_ms = clock_milliseconds(report.ntp_timestamp().0)?;

@@ -4,7 +4,7 @@
 use data_encoding::BASE64;
 
 /// The longest head of an answer that is read, in bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Number of header fields of an answer that are understood.
 const MAX_HEADERS: usize = 100;
@@ -13,12 +13,12 @@ const MAX_HEADERS: usize = 100;
 const MAX_SIZE_LINE_BYTES: usize = 1024;
 
 /// The request for a page. HTTP/1.0: the body comes in one piece, of most servers.
-pub(super) fn request(path: &str, host: &str) -> String {
+pub fn request(path: &str, host: &str) -> String {
     request_as(path, host, None)
 }
 
 /// The same for a user with a password (RFC 7617).
-pub(super) fn request_as(path: &str, host: &str, credentials: Option<(&str, &str)>) -> String {
+pub fn request_as(path: &str, host: &str, credentials: Option<(&str, &str)>) -> String {
     let authorization = credentials.map_or(String::new(), |(user, password)| {
         let basic = BASE64.encode(format!("{user}:{password}").as_bytes());
         format!("Authorization: Basic {basic}\r\n")
@@ -31,14 +31,14 @@ pub(super) fn request_as(path: &str, host: &str, credentials: Option<(&str, &str
 
 /// The head of an answer, as far as it matters.
 #[derive(Debug)]
-pub(super) struct Head {
+pub struct Head {
     /// The status code.
-    pub(super) status: u16,
+    pub status: u16,
     /// Length of the body, where the server says so: it may keep the connection
     /// open behind it.
-    pub(super) content_length: Option<usize>,
+    pub content_length: Option<usize>,
     /// True if the body is chunked. SRS sends streams so, whatever the request's version.
-    pub(super) is_chunked: bool,
+    pub is_chunked: bool,
 }
 
 impl Head {
@@ -46,7 +46,7 @@ impl Head {
     ///
     /// # Errors
     /// It is none, or too long.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, String> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, String> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Response::new(&mut headers);
         let length = match head.parse(bytes) {
@@ -78,7 +78,7 @@ impl Head {
 /// size line ──▶ data ──▶ CRLF, the next size line ──▶ …
 /// ```
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
+pub struct Chunks {
     /// The size line, while it is not whole.
     line: Vec<u8>,
     /// Bytes of data that are left of the chunk.
@@ -91,7 +91,7 @@ impl Chunks {
     ///
     /// # Errors
     /// The body is not chunked; or what `sink` says.
-    pub(super) fn take(
+    pub fn take(
         &mut self,
         mut bytes: &[u8],
         mut sink: impl FnMut(&[u8]) -> Result<(), String>,

@@ -12,14 +12,16 @@ use super::decode_order::DecodeOrder;
 
 /// The coding of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum VideoCoding {
+pub enum VideoCoding {
+    /// H.264 (RFC 6184).
     H264,
+    /// H.265 (RFC 7798).
     H265,
 }
 
 impl VideoCoding {
     /// The coding of this name in an SDP (RFC 6184 §8.1, RFC 7798 §7.1).
-    pub(super) fn named(encoding: &str) -> Option<Self> {
+    pub fn named(encoding: &str) -> Option<Self> {
         match () {
             () if encoding.eq_ignore_ascii_case("h264") => Some(Self::H264),
             () if encoding.eq_ignore_ascii_case("h265") => Some(Self::H265),
@@ -30,15 +32,18 @@ impl VideoCoding {
 
 /// The coding of sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SoundCoding {
+pub enum SoundCoding {
+    /// AAC (RFC 3640).
     Aac,
+    /// G.711, A-law (RFC 3551 §4.5.14).
     G711A,
+    /// G.711, µ-law (RFC 3551 §4.5.14).
     G711U,
 }
 
 impl SoundCoding {
     /// The coding of this name in an SDP (RFC 3640 §4.1, RFC 3551 §6).
-    pub(super) fn named(encoding: &str) -> Option<Self> {
+    pub fn named(encoding: &str) -> Option<Self> {
         match &*encoding.to_ascii_lowercase() {
             "mpeg4-generic" => Some(Self::Aac),
             "pcma" => Some(Self::G711A),
@@ -48,7 +53,7 @@ impl SoundCoding {
     }
 
     /// True for what few players can take.
-    pub(super) fn is_g711(self) -> bool {
+    pub fn is_g711(self) -> bool {
         self != Self::Aac
     }
 
@@ -101,7 +106,7 @@ pub(super) fn metadata(coding: VideoCoding, (width, height): (u32, u32)) -> Mess
 
 /// A track of pictures.
 #[derive(Debug)]
-pub(super) struct VideoTrack {
+pub struct VideoTrack {
     coding: VideoCoding,
     order: DecodeOrder,
     /// The decoder's configuration.
@@ -111,7 +116,8 @@ pub(super) struct VideoTrack {
 }
 
 impl VideoTrack {
-    pub(super) fn new(coding: VideoCoding) -> Self {
+    /// A track of which nothing has come.
+    pub fn new(coding: VideoCoding) -> Self {
         Self {
             coding,
             order: DecodeOrder::default(),
@@ -120,19 +126,20 @@ impl VideoTrack {
         }
     }
 
-    pub(super) fn coding(&self) -> VideoCoding {
+    /// Its coding.
+    pub fn coding(&self) -> VideoCoding {
         self.coding
     }
 
     /// True if a decoder's configuration is known.
-    pub(super) fn has_header(&self) -> bool {
+    pub fn has_header(&self) -> bool {
         !self.header.is_empty()
     }
 
     /// Sets the decoder's configuration: an `AVCDecoderConfigurationRecord` or an
     /// `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15). Returns true if it is another
     /// than before.
-    pub(super) fn set_header(&mut self, header: &[u8]) -> bool {
+    pub fn set_header(&mut self, header: &[u8]) -> bool {
         let is_new = self.header != header;
         if is_new {
             self.header = Bytes::copy_from_slice(header);
@@ -143,12 +150,7 @@ impl VideoTrack {
 
     /// The messages of a picture, whose units have their lengths before them in four bytes.
     /// Without a decoder's configuration nobody could show it: it is left out.
-    pub(super) fn picture(
-        &mut self,
-        is_keyframe: bool,
-        shown_ms: i64,
-        units: &[u8],
-    ) -> Vec<Message> {
+    pub fn picture(&mut self, is_keyframe: bool, shown_ms: i64, units: &[u8]) -> Vec<Message> {
         let decoded_ms = self.order.decoded_at(shown_ms);
         if !self.has_header() || units.is_empty() {
             return Vec::new();
@@ -200,7 +202,7 @@ impl VideoTrack {
 
 /// A track of sound.
 #[derive(Debug)]
-pub(super) struct SoundTrack {
+pub struct SoundTrack {
     coding: SoundCoding,
     /// The decoder's configuration has been sent, if there is one.
     has_header: bool,
@@ -208,7 +210,8 @@ pub(super) struct SoundTrack {
 }
 
 impl SoundTrack {
-    pub(super) fn new(coding: SoundCoding) -> Self {
+    /// A track of which nothing has come.
+    pub fn new(coding: SoundCoding) -> Self {
         Self {
             coding,
             has_header: coding.is_g711(),
@@ -217,17 +220,17 @@ impl SoundTrack {
     }
 
     /// True if its decoder's configuration is still to be sent.
-    pub(super) fn needs_header(&self) -> bool {
+    pub fn needs_header(&self) -> bool {
         !self.has_header
     }
 
     /// Sets the decoder's configuration: an `AudioSpecificConfig` (ISO/IEC 14496-3).
-    pub(super) fn set_header(&mut self, header: &[u8]) {
+    pub fn set_header(&mut self, header: &[u8]) {
         self.header = Bytes::copy_from_slice(header);
     }
 
     /// The messages of a frame.
-    pub(super) fn frame(&mut self, ms: i64, data: &[u8]) -> Vec<Message> {
+    pub fn frame(&mut self, ms: i64, data: &[u8]) -> Vec<Message> {
         let mut messages = Vec::new();
         if self.needs_header() {
             if self.header.is_empty() {

@@ -23,47 +23,47 @@ const HMAC_BYTES: usize = 16;
 
 /// Number of clients that a datagram holds without fragments, over IPv6 with an MTU of 1,500
 /// bytes.
-pub(crate) const MAX_CLIENTS: usize = 56;
+pub const MAX_CLIENTS: usize = 56;
 /// More than the longest datagram.
-pub(crate) const BUFFER_BYTES: usize = 2048;
+pub const BUFFER_BYTES: usize = 2048;
 
 /// A connection of a server, as another director has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
+pub struct Client {
     /// The client's end.
-    pub(crate) client: SocketAddr,
+    pub client: SocketAddr,
     /// The port of the service that it has connected to.
-    pub(crate) port: u16,
+    pub port: u16,
     /// The last acknowledgement number of the client.
-    pub(crate) awaited_sequence: u32,
+    pub awaited_sequence: u32,
 }
 
 /// When a datagram was made: a later one of the same sender is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// When its sender began, in milliseconds since 1970.
-    pub(crate) started_ms: u64,
+    pub started_ms: u64,
     /// Its number since then.
-    pub(crate) number: u64,
+    pub number: u64,
 }
 
 /// Some clients of a server that is the sender itself, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Clients {
+pub struct Clients {
     /// Number of the virtual router by which the sender leads.
-    pub(crate) virtual_router_id: u8,
+    pub virtual_router_id: u8,
     /// When this is told.
-    pub(crate) stamp: Stamp,
+    pub stamp: Stamp,
     /// The service; its port is 0 if it is one of all ports.
-    pub(crate) service: SocketAddr,
+    pub service: SocketAddr,
     /// The server.
-    pub(crate) server: SocketAddr,
+    pub server: SocketAddr,
     /// At most [`MAX_CLIENTS`].
-    pub(crate) clients: Vec<Client>,
+    pub clients: Vec<Client>,
 }
 
 /// The datagram, sent from `source`, signed with `secret`, which may be empty.
-pub(crate) fn encode(clients: &Clients, source: IpAddr, secret: &[u8]) -> Vec<u8> {
+pub fn encode(clients: &Clients, source: IpAddr, secret: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(BUFFER_BYTES);
     bytes.extend(MAGIC);
     bytes.extend([VERSION, clients.virtual_router_id]);
@@ -77,13 +77,18 @@ pub(crate) fn encode(clients: &Clients, source: IpAddr, secret: &[u8]) -> Vec<u8
         bytes.extend(client.port.to_be_bytes());
         bytes.extend(client.awaited_sequence.to_be_bytes());
     }
+    sign(bytes, source, secret)
+}
+
+/// Signs what is to be sent from `source`: appends the first bytes of its HMAC.
+pub fn sign(mut bytes: Vec<u8>, source: IpAddr, secret: &[u8]) -> Vec<u8> {
     let code = code(&bytes, source, secret).finalize().into_bytes();
     bytes.extend(&code[..HMAC_BYTES]);
     bytes
 }
 
 /// Number of the virtual router that a datagram is about; `None` if it is none of ours.
-pub(crate) fn virtual_router_id(datagram: &[u8]) -> Option<u8> {
+pub fn virtual_router_id(datagram: &[u8]) -> Option<u8> {
     match datagram.strip_prefix(MAGIC)? {
         [VERSION, virtual_router_id, ..] => Some(*virtual_router_id),
         _ => None,
@@ -92,7 +97,7 @@ pub(crate) fn virtual_router_id(datagram: &[u8]) -> Option<u8> {
 
 /// What a datagram from `source` says; `None` if it is malformed, or signed with none of
 /// `secrets`.
-pub(crate) fn decode<'s>(
+pub fn decode<'s>(
     datagram: &[u8],
     source: IpAddr,
     mut secrets: impl Iterator<Item = &'s [u8]>,

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_fuzz::rtsp::rtcp_reports(data));

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use testbed::BIN_DIR_VARIABLE;
 
 /// Debian's nginx.
 pub(crate) const NGINX: &str = "/usr/sbin/nginx";
@@ -22,12 +23,17 @@ pub(crate) const MAX_CONNECTIONS: u32 = 20_000;
 const START: Duration = Duration::from_secs(10);
 
 /// Builds these packages, or looks whether their programs are there, and says
-/// where.
+/// where: those of `MILLRACE_BIN_DIR`, if that is set, are not built.
 ///
 /// # Errors
 /// If that fails.
 pub(crate) fn build(skip: bool, packages: &[&str]) -> anyhow::Result<PathBuf> {
-    let binaries = target_folder()?.join("release");
+    let given = std::env::var_os(BIN_DIR_VARIABLE).map(PathBuf::from);
+    let skip = skip || given.is_some();
+    let binaries = match given {
+        Some(folder) => folder,
+        None => target_folder()?.join("release"),
+    };
     if skip {
         for program in packages.iter().map(|name| binaries.join(name)) {
             if !program.exists() {

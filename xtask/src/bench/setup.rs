@@ -33,7 +33,8 @@ pub(crate) struct Setup {
     #[arg(long, default_value_t = 2_000_000)]
     pub(crate) bitrate: u64,
 
-    /// Measure the release build that is there instead of building it.
+    /// Measure the release build that is there, or that of the folder MILLRACE_BIN_DIR, instead
+    /// of building it.
     #[arg(long)]
     pub(crate) no_build: bool,
 }

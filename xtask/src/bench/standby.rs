@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use netbed::local::ffmpeg;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -30,6 +31,14 @@ const SETTLE_SECONDS: u64 = 2;
 /// Seconds measured before the publisher fails, and after that.
 const BEFORE_SECONDS: u64 = 3;
 const AFTER_SECONDS: u64 = 5;
+/// The same where the slate comes, and the publisher afterwards.
+const AFTER_SLATE_SECONDS: u64 = 9;
+/// Time without a publisher after which the slate comes, ms, and that after which the
+/// publisher comes back, s.
+const SLATE_AFTER_MS: u32 = 1_000;
+const RETURN_SECONDS: u64 = 4;
+/// Length of the slate's film, which does not come to its end, s.
+const SLATE_SECONDS: u64 = 8;
 /// The goal for 99 of 100 viewers, ms.
 const MAX_GAP_P99_MS: f64 = 700.0;
 /// The same where two origins bring the same messages.
@@ -77,28 +86,40 @@ enum Fault {
     Redundant,
     /// One of two servers is killed that bring the same messages; the edge pulls from both.
     Aligned,
+    /// The publisher is killed, nobody takes its place until the slate does, and it comes back.
+    Slate,
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Kill,
         Self::Silence,
         Self::Origin,
         Self::Redundant,
         Self::Aligned,
+        Self::Slate,
     ];
 
     fn signal(self) -> Signal {
         match self {
             Self::Silence => Signal::SIGSTOP,
-            Self::Kill | Self::Origin | Self::Redundant | Self::Aligned => Signal::SIGKILL,
+            _ => Signal::SIGKILL,
         }
     }
 
     fn max_gap_ms(self) -> f64 {
         match self {
             Self::Aligned => MAX_ALIGNED_GAP_P99_MS,
+            Self::Slate => MAX_GAP_P99_MS + f64::from(SLATE_AFTER_MS),
             _ => MAX_GAP_P99_MS,
+        }
+    }
+
+    /// Seconds measured after it.
+    fn after_seconds(self) -> u64 {
+        match self {
+            Self::Slate => AFTER_SLATE_SECONDS,
+            _ => AFTER_SECONDS,
         }
     }
 }
@@ -111,6 +132,7 @@ impl fmt::Display for Fault {
             Self::Origin => "kill -9 of the origin, another one is named",
             Self::Redundant => "kill -9 of one of two origins that differ",
             Self::Aligned => "kill -9 of one of two origins that are aligned",
+            Self::Slate => "kill -9 of the publisher, a slate, and the publisher again",
         })
     }
 }
@@ -178,6 +200,10 @@ struct Cast<'a> {
     binaries: &'a Path,
     scratch: &'a Path,
     running: Running,
+    /// The film that an origin shows while nobody publishes.
+    slate: Option<PathBuf>,
+    /// Port of the server to which the publisher comes back.
+    returns_at: Option<u16>,
 }
 
 impl Cast<'_> {
@@ -185,7 +211,7 @@ impl Cast<'_> {
     fn serve(&mut self, origins: &[u16], redundancy: u32) -> anyhow::Result<u16> {
         let port = free_port()?;
         let (program, directives) = match origins {
-            [] => ("rtmp-origin", String::new()),
+            [] => ("rtmp-origin", self.slate_directives()),
             origins => {
                 let origins = origins.iter().map(|port| format!(" 127.0.0.1:{port}"));
                 let origins: String = origins.collect();
@@ -212,6 +238,27 @@ impl Cast<'_> {
         let server = spawn(command, port, self.scratch)?;
         self.running.0.push(server);
         Ok(port)
+    }
+
+    fn slate_directives(&self) -> String {
+        self.slate.as_ref().map_or(String::new(), |film| {
+            let film = film.display();
+            format!("publish {{ slate {film}; slate_after {SLATE_AFTER_MS}; }}")
+        })
+    }
+
+    /// Has ffmpeg write down what the server at `port` sends: its pictures have our publisher's
+    /// stamps, by which viewers know them.
+    fn film(&self, port: u16) -> anyhow::Result<PathBuf> {
+        let film = self.scratch.join("slate.flv");
+        let mut command = ffmpeg();
+        command.args(["-i", &format!("rtmp://127.0.0.1:{port}/live/s")]);
+        command.args(["-t", &SLATE_SECONDS.to_string(), "-c", "copy"]);
+        let status = command.arg(&film).status();
+        match status.context("starting ffmpeg")?.success() {
+            true => Ok(film),
+            false => bail!("ffmpeg could not write {}", film.display()),
+        }
     }
 
     /// Starts a publisher at the server at `port`, and gives it time to send a group.
@@ -247,6 +294,16 @@ impl Cast<'_> {
                 let between = [self.serve(&[origin], 1)?, self.serve(&[origin], 1)?];
                 Ok((self.serve(&between, 2)?, 2))
             }
+            Fault::Slate => {
+                let studio = self.serve(&[], 1)?;
+                self.publish(studio, "")?;
+                self.slate = Some(self.film(studio)?);
+                let origin = self.serve(&[], 1)?;
+                let edge = self.serve(&[origin], 1)?;
+                self.publish(origin, "")?;
+                self.returns_at = Some(origin);
+                Ok((edge, 4))
+            }
         }
     }
 }
@@ -260,15 +317,27 @@ fn measure(fault: Fault, options: &Options, binaries: &Path) -> anyhow::Result<V
         binaries,
         scratch: scratch.path(),
         running: Running(Vec::new()),
+        slate: None,
+        returns_at: None,
     };
     let (edge, number) = cast.enter(fault)?;
     let to_fail = pid(&cast.running.0[number]);
 
-    let failing = thread::spawn(move || {
+    let returns_at = cast.returns_at;
+    let (setup_of_return, binaries_of_return) = (setup.clone(), binaries.to_owned());
+    let failing = thread::spawn(move || -> anyhow::Result<Running> {
         thread::sleep(Duration::from_secs(
             START_SECONDS + SETTLE_SECONDS + BEFORE_SECONDS,
         ));
         kill(to_fail, fault.signal())
+            .context("the program could not be ended: it had ended before")?;
+        let Some(port) = returns_at else {
+            return Ok(Running(Vec::new()));
+        };
+        thread::sleep(Duration::from_secs(RETURN_SECONDS));
+        let url = format!("rtmp://127.0.0.1:{port}/live/s");
+        let publisher = publish(&url, &setup_of_return, &binaries_of_return)?;
+        Ok(Running(vec![publisher]))
     });
     let mut command = pinned(&setup.load_core.to_string(), setup.realtime);
     command.arg(binaries.join("rtmp-load"));
@@ -277,15 +346,14 @@ fn measure(fault: Fault, options: &Options, binaries: &Path) -> anyhow::Result<V
     command.args(["--players", &options.players.to_string()]);
     command.args(["--start-rate", &start_rate.to_string()]);
     command.args(["--settle", &SETTLE_SECONDS.to_string()]);
-    let seconds = BEFORE_SECONDS + AFTER_SECONDS;
+    let seconds = BEFORE_SECONDS + fault.after_seconds();
     command.args(["--seconds", &seconds.to_string()]);
     command.arg(format!("rtmp://127.0.0.1:{edge}/live/s"));
     let report = load(command, fault)?;
     let failed = failing.join();
-    failed
+    let _returned = failed
         .ok()
-        .context("the thread that ends the program has panicked")?
-        .context("the program could not be ended: it had ended before")?;
+        .context("the thread that ends the program has panicked")??;
     check(options.players, &report)?;
     let gap = report.get("picture_gap_ms").cloned();
     gap.context("the report has no picture_gap_ms")

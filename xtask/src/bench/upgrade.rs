@@ -1,5 +1,6 @@
 //! How long players of all kinds see no new picture when an origin and an edge become
-//! another program under them, ten times, and what memory that leaves behind.
+//! another program under them, ten times, and what memory that leaves behind. One stream is
+//! published by `rtmp-load`, the other by ffmpeg.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub(crate) struct Options {
     setup: Setup,
 
     /// Players at the edge: a quarter of them by RTMP, by HTTP-FLV, by WebSocket-FLV and by HLS
-    /// each. As many again would be the origin's.
+    /// each, half of each kind play either stream. As many again would be the origin's.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(4..))]
     players: u32,
 
@@ -85,7 +86,7 @@ impl Server {
              vhost __defaultVhost__ {{ http_remux {{ enabled on; }} min_latency on; \
              hls {{ enabled on; hls_fragment 2; }} {vhost} }}\n"
         );
-        let file = scratch.join(format!("{name}.conf"));
+        let file = scratch.join(format!("{port}.conf"));
         fs::write(&file, configuration)?;
         let program = binaries.join(name);
         let setup = &options.setup;
@@ -134,6 +135,62 @@ fn still_ms(said: &str) -> Option<f64> {
     after.split_once(" ms")?.0.parse().ok()
 }
 
+/// A publisher, which is to outlive all upgrades.
+struct Publisher {
+    name: &'static str,
+    child: Child,
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Publisher {
+    /// Our own, whose pictures are stamped.
+    fn own(options: &Options, binaries: &Path, port: u16, stream: &str) -> anyhow::Result<Self> {
+        let setup = &options.setup;
+        let mut command = pinned(&setup.load_core.to_string(), setup.realtime);
+        command.arg(binaries.join("rtmp-load"));
+        command.args(["--quiet", "--players", "0", "--seconds", "0"]);
+        command.args(["--publish", "generated", "--bitrate"]);
+        command.args([setup.bitrate.to_string(), url(port, stream)]);
+        Self::start("rtmp-load", command)
+    }
+
+    /// ffmpeg, which publishes what it plays from another server: so its pictures are stamped,
+    /// too.
+    fn ffmpeg(options: &Options, from: u16, to: u16, stream: &str) -> anyhow::Result<Self> {
+        let setup = &options.setup;
+        let mut command = pinned(&setup.load_core.to_string(), setup.realtime);
+        command.args(["ffmpeg", "-hide_banner", "-loglevel", "error", "-i"]);
+        command.args([&url(from, stream), "-c", "copy", "-f", "flv"]);
+        command.arg(url(to, stream));
+        Self::start("ffmpeg", command)
+    }
+
+    fn start(name: &'static str, mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Self { name, child })
+    }
+
+    fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let status = self.child.try_wait()?;
+        if let Some(status) = status {
+            eprintln!("the publisher {} has ended: {status}", self.name);
+        }
+        Ok(status.is_some())
+    }
+}
+
+fn url(port: u16, stream: &str) -> String {
+    format!("rtmp://127.0.0.1:{port}/live/{stream}")
+}
+
 /// Players from one process.
 struct Players {
     kind: &'static str,
@@ -147,7 +204,6 @@ impl Players {
         binaries: &Path,
         number: u32,
         url: &str,
-        more: &[&str],
     ) -> anyhow::Result<Self> {
         let setup = &options.setup;
         let mut command = pinned(&setup.load_core.to_string(), setup.realtime);
@@ -156,7 +212,7 @@ impl Players {
             .args(["--json", "--quiet", "--seconds", "0", "--timeout", "60"])
             .args(["--start-rate", &START_RATE.to_string()])
             .args(["--players", &number.to_string()])
-            .args(more)
+            .args(["--streams", "2"])
             .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
@@ -193,32 +249,30 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let upstream = format!("mode remote; origin 127.0.0.1:{};", at_origin.0);
     let mut origin = Server::start("rtmp-origin", options, &binaries, scratch, at_origin, "")?;
     let mut edge = Server::start("rtmp-edge", options, &binaries, scratch, at_edge, &upstream)?;
-    let publish_url = format!("rtmp://127.0.0.1:{}/live/s", at_origin.0);
-    let bitrate = options.setup.bitrate.to_string();
-    let publish = [
-        "--publish",
-        "generated",
-        "--publish-url",
-        &publish_url,
-        "--bitrate",
-        &bitrate,
+    // Not upgraded: what ffmpeg plays comes from there.
+    let at_studio = (free_port()?, free_port()?);
+    let _studio = Server::start("rtmp-origin", options, &binaries, scratch, at_studio, "")?;
+    let mut publishers = vec![
+        Publisher::own(options, &binaries, at_origin.0, "s1")?,
+        Publisher::own(options, &binaries, at_studio.0, "s2")?,
     ];
+    thread::sleep(Duration::from_secs(1));
+    let by_ffmpeg = Publisher::ffmpeg(options, at_studio.0, at_origin.0, "s2")?;
+    publishers.push(by_ffmpeg);
+    // ffmpeg looks at its source before it publishes.
+    thread::sleep(Duration::from_secs(8));
     let quarter = options.players / 4;
-    let rtmp = format!("rtmp://127.0.0.1:{}/live/s", at_edge.0);
-    let start = |kind, number, url: &str, more: &[&str]| {
-        Players::start(kind, options, &binaries, number, url, more)
-    };
-    let mut players = vec![start(
-        "RTMP",
-        options.players - 3 * quarter,
-        &rtmp,
-        &publish,
-    )?];
-    thread::sleep(Duration::from_secs(2));
-    let url = |scheme, file| format!("{scheme}://127.0.0.1:{}/live/{file}", at_edge.1);
-    players.push(start("HTTP-FLV", quarter, &url("http", "s.flv"), &[])?);
-    players.push(start("WebSocket-FLV", quarter, &url("ws", "s.flv"), &[])?);
-    players.push(start("HLS", quarter, &url("http", "s.m3u8"), &[])?);
+    let http = |scheme, file| format!("{scheme}://127.0.0.1:{}/live/{file}", at_edge.1);
+    let kinds = [
+        ("RTMP", options.players - 3 * quarter, url(at_edge.0, "s{}")),
+        ("HTTP-FLV", quarter, http("http", "s{}.flv")),
+        ("WebSocket-FLV", quarter, http("ws", "s{}.flv")),
+        ("HLS", quarter, http("http", "s{}.m3u8")),
+    ];
+    let mut players = Vec::new();
+    for (kind, number, url) in kinds {
+        players.push(Players::start(kind, options, &binaries, number, &url)?);
+    }
     let starting = options.players / START_RATE + 5;
     thread::sleep(Duration::from_secs(starting.into()));
     for server in [&mut origin, &mut edge] {
@@ -231,9 +285,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let memory_after = [origin.memory()?, edge.memory()?];
+    let mut ended = 0;
+    for publisher in &mut publishers {
+        ended += u32::from(publisher.has_ended()?);
+    }
     let reports = players.into_iter().map(Players::finish);
     let reports: Vec<_> = reports.collect::<anyhow::Result<_>>()?;
-    let goals = goals(&[&origin, &edge], &reports, options.players);
+    let goals = goals(&[&origin, &edge], &reports, options.players, ended);
     println!("{}", table(&reports));
     for (server, after) in [&origin, &edge].into_iter().zip(memory_after) {
         println!(
@@ -265,7 +323,7 @@ fn number(report: &Value, path: &str) -> Option<f64> {
     report.pointer(path).and_then(Value::as_f64)
 }
 
-fn goals(servers: &[&Server], reports: &[(&str, Value)], players: u32) -> Vec<Goal> {
+fn goals(servers: &[&Server], reports: &[(&str, Value)], players: u32, ended: u32) -> Vec<Goal> {
     let sum = |path: &str| -> Option<f64> {
         reports.iter().map(|(_, report)| number(report, path)).sum()
     };
@@ -276,6 +334,7 @@ fn goals(servers: &[&Server], reports: &[(&str, Value)], players: u32) -> Vec<Go
             still.max_by(f64::total_cmp),
             MAX_STILL_MS,
         ),
+        Goal::at_most("publishers that have ended", Some(ended.into()), 0.0),
         Goal::at_most("pictures lost", sum("/frames/lost"), 0.0),
         Goal::at_most("pictures repeated", sum("/frames/repeated"), 0.0),
         Goal::at_least(

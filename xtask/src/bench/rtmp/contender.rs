@@ -58,6 +58,8 @@ impl Chunks {
 pub(crate) enum Contender {
     /// Our origin.
     Origin(Batching),
+    /// The origin of another build, to compare with.
+    Before(Batching),
     /// So many of our edges, one behind the other, behind our origin.
     Edges(Batching, u32),
     /// nginx-rtmp, which sends each message at once.
@@ -70,6 +72,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Origin(batching) => write!(f, "origin, {batching}"),
+            Self::Before(batching) => write!(f, "origin before, {batching}"),
             Self::Edges(batching, 1) => write!(f, "origin and edge, {batching}"),
             Self::Edges(batching, edges) => {
                 write!(f, "origin and {edges} edges in a row, {batching}")
@@ -90,6 +93,8 @@ pub(crate) fn nginx_is_installed() -> bool {
 pub(crate) struct Surroundings {
     /// Folder of the release build.
     pub(crate) binaries: PathBuf,
+    /// Folder of the build to compare with.
+    pub(crate) before: Option<PathBuf>,
     /// A folder for configuration and logs.
     pub(crate) scratch: PathBuf,
     /// The servers' cores, as taskset(1) takes them.
@@ -124,20 +129,27 @@ impl Running {
         let port = free_port()?;
         let url = |port| format!("rtmp://127.0.0.1:{port}/{STREAM}");
         match contender {
-            Contender::Origin(batching) => {
-                let origin = our_server("rtmp-origin", port, batching, around);
+            Contender::Origin(batching) | Contender::Before(batching) => {
+                let folder = match (contender, &around.before) {
+                    (Contender::Before(_), Some(before)) => before,
+                    _ => &around.binaries,
+                };
+                let origin = folder.join("rtmp-origin");
+                let origin = our_server(&origin, port, batching, around);
                 let origin = spawn(origin, port, &around.scratch)?;
                 Ok(Self::of(vec![origin], url(port), Some(url(port))))
             }
             Contender::Edges(batching, edges) => {
-                let origin = our_server("rtmp-origin", port, batching, around);
+                let origin = around.binaries.join("rtmp-origin");
+                let origin = our_server(&origin, port, batching, around);
                 let origin = spawn(origin, port, &around.scratch)?;
                 // The others are ended by drop if an edge does not start.
                 let mut running = Self::of(vec![origin], url(port), Some(url(port)));
                 let mut upstream = port;
                 for _ in 0..edges {
                     let edge_port = free_port()?;
-                    let mut edge = our_server("rtmp-edge", edge_port, batching, around);
+                    let program = around.binaries.join("rtmp-edge");
+                    let mut edge = our_server(&program, edge_port, batching, around);
                     edge.args(["--origin", &format!("127.0.0.1:{upstream}")]);
                     let edge = spawn(edge, edge_port, &around.scratch)?;
                     running.server_pid = edge.id();
@@ -185,13 +197,13 @@ impl Drop for Running {
 
 /// One of our servers, on its cores.
 pub(crate) fn our_server(
-    name: &str,
+    program: &Path,
     port: u16,
     batching: Batching,
     around: &Surroundings,
 ) -> Command {
     let mut command = pinned(&around.cores, around.realtime);
-    command.arg(around.binaries.join(name));
+    command.arg(program);
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--max-connections", &MAX_CONNECTIONS.to_string()]);
     command.args([

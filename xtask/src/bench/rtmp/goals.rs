@@ -2,6 +2,7 @@
 //! are left out.
 
 use super::super::goal::Goal;
+use super::table::ENOUGH_PLAYERS;
 use super::{
     BURST_SETTLE_SECONDS, Row, Section,
     contender::{Batching, Chunks, Contender},
@@ -9,12 +10,15 @@ use super::{
 
 const AT_350_MS: Batching = Batching::Milliseconds(350);
 const AT_100_MS: Batching = Batching::Milliseconds(100);
+/// Two builds of one source differ by less.
+const MAX_DEARER: f64 = 1.05;
 const NGINX: Contender = Contender::Nginx(Chunks::Default);
 
 /// All goals that these rows allow to judge.
 pub(crate) fn of(rows: &[Row]) -> Vec<Goal> {
     let mut goals = Vec::new();
     cost(rows, &mut goals);
+    builds(rows, &mut goals);
     delivery(rows, &mut goals);
     cores(rows, &mut goals);
     for row in rows {
@@ -109,6 +113,32 @@ fn cost(rows: &[Row], goals: &mut Vec<Goal>) {
     }
 }
 
+/// Our origin against that of another build: neither may be dearer.
+fn builds(rows: &[Row], goals: &mut Vec<Goal>) {
+    for row in rows {
+        let Contender::Before(batching) = row.contender else {
+            continue;
+        };
+        let ours = rows.iter().find(|one| {
+            one.section == row.section
+                && one.load.players == row.load.players
+                && one.contender == Contender::Origin(batching)
+        });
+        let Some(ours) = ours else { continue };
+        let (after, before) = (&ours.figures, &row.figures);
+        let players = row.load.players;
+        let mut compare = |what: &str, after: f64, before: f64| {
+            let what = format!("{what}, {batching}, {players} players: this build / before");
+            goals.push(Goal::at_most(what, after / before, MAX_DEARER));
+        };
+        compare("CPU per MB", after.cpu_ms_per_mb, before.cpu_ms_per_mb);
+        if players >= ENOUGH_PLAYERS {
+            let (after, before) = (after.bytes_per_player, before.bytes_per_player);
+            compare("resident bytes per player", after, before);
+        }
+    }
+}
+
 fn delivery(rows: &[Row], goals: &mut Vec<Goal>) {
     let ours = rows
         .iter()
@@ -185,6 +215,23 @@ mod tests {
             .iter()
             .find(|goal| goal.what.contains(what))
             .expect(what)
+    }
+
+    #[test]
+    fn a_build_is_judged_against_the_one_before_in_the_same_arrangement() {
+        let goals = of(&[
+            row(Section::Cost, Contender::Origin(AT_350_MS), 0.44),
+            row(Section::Cost, Contender::Before(AT_350_MS), 0.4),
+            row(Section::Cost, Contender::Before(AT_100_MS), 0.4),
+        ]);
+        let cost = goal(
+            &goals,
+            "CPU per MB, 350 ms, 1000 players: this build / before",
+        );
+        assert!((cost.measured.unwrap() - 1.1).abs() < 1e-9 && !cost.is_reached());
+        let memory = goal(&goals, "resident bytes per player, 350 ms");
+        assert!(memory.is_reached());
+        assert!(!goals.iter().any(|goal| goal.what.contains("100 ms")));
     }
 
     #[test]

@@ -71,6 +71,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     players: u32,
 
+    /// Folder of another build, such as the release before: its origin is measured in the
+    /// sections `cost` and `scale`, too, in turns with ours.
+    #[arg(long, value_name = "FOLDER")]
+    before: Option<PathBuf>,
+
     /// Bits of audio per second; 0: none.
     #[arg(long, default_value_t = 0)]
     audio_bitrate: u64,
@@ -143,14 +148,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ];
     }
     let binaries = options.setup.prepare(&PACKAGES)?;
-    if !options.setup.no_build {
-        cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
-    } else if !binaries.join(ingest::PROGRAM).exists() {
-        bail!("{} is not there", binaries.join(ingest::PROGRAM).display());
+    if options.sections.contains(&Section::Ingest) {
+        let program = binaries.join(ingest::PROGRAM);
+        if !options.setup.no_build {
+            cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
+        } else if !program.exists() {
+            bail!("{} is not there", program.display());
+        }
+    }
+    if let Some(origin) = options.before.as_ref().map(|it| it.join("rtmp-origin"))
+        && !origin.exists()
+    {
+        bail!("--before: {} is not there", origin.display());
     }
     let scratch = tempfile::tempdir()?;
     let around = Surroundings {
         binaries,
+        before: options.before.clone(),
         scratch: scratch.path().to_owned(),
         cores: options.setup.server_core.to_string(),
         realtime: options.setup.realtime,
@@ -212,6 +226,9 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                 for batching in [batched, Batching::Milliseconds(100), Batching::AtOnce] {
                     add(Contender::Floor(batching), load);
                     add(Contender::Origin(batching), load);
+                    if options.before.is_some() {
+                        add(Contender::Before(batching), load);
+                    }
                 }
                 if nginx {
                     add(Contender::Nginx(Chunks::Default), load);
@@ -225,6 +242,9 @@ fn plan(options: &Options, nginx: bool) -> Vec<Run> {
                     let load = load(options, *players);
                     add(Contender::Floor(batched), load);
                     add(Contender::Origin(batched), load);
+                    if options.before.is_some() {
+                        add(Contender::Before(batched), load);
+                    }
                     if nginx {
                         add(Contender::Nginx(Chunks::Default), load);
                     }

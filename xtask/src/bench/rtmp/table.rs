@@ -9,7 +9,8 @@ use super::{
     ingest::Ingest,
 };
 
-const ENOUGH_PLAYERS: u32 = 1000;
+/// With fewer players, memory per player would be the server's start, divided by them.
+pub(super) const ENOUGH_PLAYERS: u32 = 1000;
 
 /// All rows.
 pub(crate) fn of(rows: &[Row]) -> Table {
@@ -45,13 +46,14 @@ pub(crate) fn of(rows: &[Row]) -> Table {
             same.map(|other| figures.cpu_ms_per_mb / other.figures.cpu_ms_per_mb)
         };
         let floor = match row.contender {
-            Contender::Origin(batching) | Contender::Edges(batching, _) => {
+            Contender::Origin(batching)
+            | Contender::Before(batching)
+            | Contender::Edges(batching, _) => {
                 against(&|one| one.contender == Contender::Floor(batching))
             }
             _ => None,
         };
         let nginx = against(&|one| one.contender == Contender::Nginx(Chunks::Default));
-        // With few players this would be the server's start, divided by them.
         let bytes_per_player =
             (row.load.players >= ENOUGH_PLAYERS).then_some(figures.bytes_per_player);
         let percent = |share: Option<f64>| show(share.map(|share| share * 100.0), 3);

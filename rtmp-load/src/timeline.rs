@@ -100,31 +100,41 @@ impl FrameCount {
     }
 }
 
-/// When pictures came that were newer than all before, whoever had published them.
+/// A picture that was sent longer ago is one of a film, such as a slate.
+const FILM_AGE: Duration = Duration::from_secs(10);
+
+/// When pictures came that were newer than all before, whoever had published them. Those of a
+/// film are compared with each other.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct News {
-    /// The newest picture: when it was sent, and when it came.
-    newest: Option<(Instant, Instant)>,
+    /// The newest picture, and that of the film: when each was sent.
+    newest: Option<Instant>,
+    newest_of_film: Option<Instant>,
+    /// When the last one came that was new.
+    came_at: Option<Instant>,
     longest_gap: Duration,
 }
 
 impl News {
     /// A picture has come at `now`.
     pub fn advance(&mut self, stamp: &Stamp, now: Instant) {
-        let Some((sent_at, came_at)) = self.newest else {
-            self.newest = Some((stamp.sent_at, now));
-            return;
+        let newest = match now.since(stamp.sent_at) > FILM_AGE {
+            true => &mut self.newest_of_film,
+            false => &mut self.newest,
         };
-        if stamp.sent_at > sent_at {
+        if newest.is_some_and(|newest| stamp.sent_at <= newest) {
+            return;
+        }
+        *newest = Some(stamp.sent_at);
+        if let Some(came_at) = self.came_at.replace(now) {
             self.longest_gap = self.longest_gap.max(now.since(came_at));
-            self.newest = Some((stamp.sent_at, now));
         }
     }
 
     /// The longest time without a new picture between the first one and `now`; `None` if
     /// none has come.
     pub fn longest_gap_up_to(&self, now: Instant) -> Option<Duration> {
-        let (_, came_at) = self.newest?;
+        let came_at = self.came_at?;
         Some(self.longest_gap.max(now.since(came_at)))
     }
 }
@@ -191,6 +201,33 @@ mod tests {
         let gap = |now| news.longest_gap_up_to(at(now));
         assert_eq!(gap(620), Some(Duration::from_millis(460)));
         assert_eq!(gap(1_610), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn pictures_of_a_film_are_news_among_each_other() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let mut news = News::default();
+        for (sent, now) in [(60_000, 60_010), (1_000, 60_300), (1_040, 60_340)] {
+            let stamp = Stamp {
+                boot: 0,
+                publisher: 1,
+                sequence: 0,
+                sent_at: at(sent),
+                checksum: 0,
+            };
+            news.advance(&stamp, at(now));
+        }
+        // The film begins again: what is shown has been shown.
+        let again = Stamp {
+            boot: 0,
+            publisher: 1,
+            sequence: 0,
+            sent_at: at(1_000),
+            checksum: 0,
+        };
+        news.advance(&again, at(61_000));
+        let gap = news.longest_gap_up_to(at(61_000));
+        assert_eq!(gap, Some(Duration::from_millis(660)));
     }
 
     #[test]

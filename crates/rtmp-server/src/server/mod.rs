@@ -260,7 +260,7 @@ impl Server {
         self.config.send_replace(config.clone());
         for stream in self.registry.list() {
             if let Some(vhost) = config.vhost(&stream.key().vhost) {
-                stream.apply(&stream_settings(vhost));
+                stream.apply(&stream_settings(&config, vhost));
             }
         }
     }
@@ -460,8 +460,8 @@ impl Server {
 
     /// The stream called `key` at `vhost`; a new one if there is none.
     fn stream(&self, key: &StreamKey, vhost: &Vhost) -> Arc<Stream> {
-        self.registry
-            .obtain(key, &stream_settings(vhost), Instant::now())
+        let settings = stream_settings(&self.config(), vhost);
+        self.registry.obtain(key, &settings, Instant::now())
     }
 }
 
@@ -484,10 +484,12 @@ fn silence_limit(vhost: &Vhost) -> Duration {
     vhost.standby_after.max(merged.unwrap_or_default())
 }
 
-fn stream_settings(vhost: &Vhost) -> StreamSettings {
+fn stream_settings(config: &Config, vhost: &Vhost) -> StreamSettings {
     StreamSettings {
         chunk_size: vhost.chunk_size,
         mw_latency: vhost.effective_mw_latency(),
+        // Where the uplink is known to be scarce.
+        spreads: config.limits_viewers(),
         gop_cache: vhost.gop_cache,
         nodelay: vhost.tcp_nodelay,
         keyframe_timeout: vhost.keyframe_timeout,

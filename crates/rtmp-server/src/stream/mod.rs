@@ -105,6 +105,7 @@ pub struct Stream {
     chunk_size: u32,
     logs: Arc<Logs>,
     mw_latency_us: AtomicU64,
+    spreads: AtomicBool,
     gop_cache: AtomicBool,
     nodelay: AtomicBool,
     keyframe_timeout_us: AtomicU64,
@@ -172,6 +173,7 @@ impl Stream {
             log,
             chunk_size: settings.chunk_size,
             mw_latency_us: AtomicU64::new(0),
+            spreads: AtomicBool::new(false),
             gop_cache: AtomicBool::new(settings.gop_cache),
             nodelay: AtomicBool::new(settings.nodelay),
             keyframe_timeout_us: AtomicU64::new(0),
@@ -201,6 +203,7 @@ impl Stream {
     pub fn apply(&self, settings: &StreamSettings) {
         self.mw_latency_us
             .store(microseconds(settings.mw_latency), Ordering::Relaxed);
+        self.spreads.store(settings.spreads, Ordering::Relaxed);
         self.keyframe_timeout_us
             .store(microseconds(settings.keyframe_timeout), Ordering::Relaxed);
         self.gop_cache.store(settings.gop_cache, Ordering::Relaxed);
@@ -457,6 +460,11 @@ impl Stream {
 
     fn mw_latency(&self) -> Duration {
         Duration::from_micros(self.mw_latency_us.load(Ordering::Relaxed))
+    }
+
+    /// True if many players get what is gathered in parts.
+    fn spreads(&self) -> bool {
+        self.spreads.load(Ordering::Relaxed)
     }
 
     /// Time for which a publication's pictures are held back for want of a

@@ -120,6 +120,7 @@ impl Stream {
         StreamSettings {
             chunk_size: self.chunk_size,
             mw_latency: self.mw_latency(),
+            spreads: self.spreads(),
             gop_cache: self.gop_cache(),
             nodelay: self.nodelay(),
             keyframe_timeout: self.keyframe_timeout(),

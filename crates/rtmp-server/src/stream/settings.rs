@@ -15,6 +15,9 @@ pub struct StreamSettings {
     /// Time for which messages are gathered before they are sent; zero with
     /// `min_latency`.
     pub mw_latency: Duration,
+    /// True if many players get what is gathered in parts, spread over that time.
+    #[serde(skip)]
+    pub spreads: bool,
     /// True if players begin at the newest keyframe, false if they wait for
     /// the next.
     pub gop_cache: bool,
@@ -37,6 +40,7 @@ impl StreamSettings {
         Self {
             chunk_size: 4_096,
             mw_latency: Duration::ZERO,
+            spreads: false,
             gop_cache: true,
             nodelay: false,
             keyframe_timeout: Duration::from_secs(8),

@@ -66,7 +66,9 @@ impl Server {
         }
         let config = server.config();
         let settings = |key: &rtmp_proto::session::StreamKey| {
-            config.vhost(&key.vhost).map(|vhost| stream_settings(vhost))
+            config
+                .vhost(&key.vhost)
+                .map(|vhost| stream_settings(&config, vhost))
         };
         let registry = &server.registry;
         let streams = registry.take_over(part.registry, settings, &mut inherited);

@@ -118,6 +118,12 @@ impl Log {
     /// worker that get each message at once.
     pub(super) fn view(&self, worker: usize, at_once: bool, low_water: u64) -> View {
         self.readers.reset(worker);
+        self.view_unnotified(worker, at_once, low_water)
+    }
+
+    /// The same for a worker that has been notified and will look again by itself: what comes
+    /// until then does not wake it.
+    pub(super) fn view_unnotified(&self, worker: usize, at_once: bool, low_water: u64) -> View {
         self.index()
             .view(Readers::number(worker, at_once), low_water)
     }

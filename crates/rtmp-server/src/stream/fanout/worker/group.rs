@@ -12,6 +12,10 @@ use crate::stream::{FlvFraming, Stream};
 /// Time for which messages are gathered that come after a pause: those that have come
 /// together are sent together.
 const GATHER_AFTER_PAUSE: Duration = Duration::from_millis(20);
+/// Parts of a flush at most that are spread over `mw_latency`.
+const MAX_PARTS: u8 = 4;
+/// Players of each part at least, so that what waking up for it costs does not count.
+const MIN_PLAYERS_OF_PART: usize = 8;
 
 /// The groups that a worker may have of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,27 @@ impl GroupKind {
     }
 }
 
+/// Time at which news are to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub(super) at: Instant,
+    /// Number of parts of the flush; 1: everybody is sent them at that time.
+    parts: u8,
+    /// Time between two parts.
+    interval: Duration,
+}
+
+impl Due {
+    /// Everybody is sent the news at `at`.
+    pub(super) fn at_once(at: Instant) -> Self {
+        Self {
+            at,
+            parts: 1,
+            interval: Duration::ZERO,
+        }
+    }
+}
+
 /// The players of one stream at this worker that are flushed to together.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -51,15 +76,15 @@ pub(super) struct Group {
     pub(super) log: Arc<Log>,
     pub(super) kind: GroupKind,
     pub(super) members: Vec<usize>,
-    /// The log as of the last flush: nobody is sent anything beyond it.
+    /// The log as of the last look: nobody is sent anything beyond it.
     pub(super) view: View,
     /// The lowest offset that a member read at or after the last flush.
     pub(super) low_water: u64,
     /// True if a member may be waiting for a place to begin.
     pub(super) waiting: bool,
-    /// Time at which what has come since is to be sent: `mw_latency` after its
-    /// first message, at the latest.
-    pub(super) mw_deadline: Option<Instant>,
+    /// Time at which the next flush begins: what has come since the last one is sent
+    /// `mw_latency` after its first message, at the latest.
+    pub(super) mw_deadline: Option<Due>,
     /// The flush that is under way.
     pub(super) flush: Option<Flush>,
 }
@@ -69,12 +94,23 @@ pub(super) struct Group {
 /// So nobody is left out when members come and go meanwhile: who leaves gives
 /// its place to the last member, which has been served, and who joins is served
 /// on its own.
+///
+/// Where the server limits what it sends (`admission`), messages are gathered and the members
+/// are many, it is made in parts, over `mw_latency`: sent to all at the same moment, a keyframe would fill the queue of a narrow
+/// uplink. Each part sends what has come by then, and the next flush follows at once: so
+/// each member has its turn once per `mw_latency`, as if all were served together.
 #[derive(Debug)]
 pub(super) struct Flush {
-    /// Time from which on it was to be made.
-    pub(super) due: Instant,
+    /// Time of the present part, or of the next one.
+    pub(super) due: Due,
     /// Number of members still to be served: the first ones.
     pub(super) left: usize,
+    /// Number of members that the present part leaves; `left` if it is over.
+    pub(super) left_by_part: usize,
+    /// Number of parts that have not begun.
+    parts_left: u8,
+    /// End of the log as the first part saw it.
+    first_end: Option<u64>,
     /// The lowest offset that a member reads at which has been served.
     pub(super) low_water: u64,
     /// True if one that has been served may be waiting for a place to begin.
@@ -135,16 +171,135 @@ impl Group {
         }
     }
 
+    /// Time at which what has come at `now` is to be sent.
+    fn gathered(&self, now: Instant) -> Due {
+        let gathering_time = self.gathering_time(now);
+        let is_short = gathering_time.is_zero() || gathering_time < self.stream.mw_latency();
+        if is_short || !self.stream.spreads() {
+            return Due::at_once(now + gathering_time);
+        }
+        self.spread(now)
+    }
+
+    /// The flush whose last part is `mw_latency` after `begin`.
+    fn spread(&self, begin: Instant) -> Due {
+        let parts = u8::try_from(self.members.len() / MIN_PLAYERS_OF_PART);
+        let parts = parts.unwrap_or(u8::MAX).clamp(1, MAX_PARTS);
+        let interval = self.stream.mw_latency() / u32::from(parts);
+        Due {
+            at: begin + interval,
+            parts,
+            interval,
+        }
+    }
+
     /// The stream has news at `now`: they are sent when they have been gathered.
     pub(super) fn schedule_flush(&mut self, worker: usize, now: Instant) {
-        let gathering_time = self.gathering_time(now);
         // Whoever waits for its first picture is not kept waiting longer.
         let at_once =
             self.at_once() || self.stream.has_ended() || self.waiting && self.can_begin(worker);
-        let mw_deadline = if at_once { now } else { now + gathering_time };
-        self.mw_deadline = Some(
-            self.mw_deadline
-                .map_or(mw_deadline, |earlier| earlier.min(mw_deadline)),
-        );
+        let looks_again = self.flush.as_ref().is_some_and(|it| it.parts_left > 0);
+        match (at_once, looks_again) {
+            (true, true) => self.flush = None,
+            (false, true) => return,
+            (_, false) => {}
+        }
+        let due = if at_once {
+            Due::at_once(now)
+        } else {
+            self.gathered(now)
+        };
+        self.flush_by(due);
+    }
+
+    /// Has the next flush begin at the time of `due`, if it does not begin earlier.
+    fn flush_by(&mut self, due: Due) {
+        if self.mw_deadline.is_none_or(|earlier| due.at < earlier.at) {
+            self.mw_deadline = Some(due);
+        }
+    }
+
+    /// Time at which somebody is to be served; none without news.
+    pub(super) fn next_flush(&self) -> Option<Instant> {
+        let due = self.flush.as_ref().map(|flush| flush.due);
+        due.or(self.mw_deadline).map(|due| due.at)
+    }
+
+    /// The flush whose turn it is at `now`, with a look at the log for each of its parts.
+    pub(super) fn take_flush(&mut self, worker: usize, now: Instant) -> Flush {
+        let mut flush = match self.flush.take() {
+            // Those that have been served leave, too.
+            Some(it) if it.parts_left > 0 && self.is_over() => self.begin_flush(Due::at_once(now)),
+            Some(flush) => flush,
+            None => {
+                let due = self.mw_deadline.take();
+                self.begin_flush(due.unwrap_or(Due::at_once(now)))
+            }
+        };
+        flush.left = flush.left.min(self.members.len());
+        if flush.left <= flush.left_by_part {
+            self.begin_part(&mut flush, worker, now);
+        }
+        flush
+    }
+
+    /// True if all members are to leave.
+    fn is_over(&self) -> bool {
+        self.stream.has_ended() || self.log.is_abandoned()
+    }
+
+    fn begin_flush(&self, due: Due) -> Flush {
+        let members = self.members.len();
+        // Asked before the look: what it ended with must be in the view.
+        let (ended, abandoned) = (self.stream.has_ended(), self.log.is_abandoned());
+        Flush {
+            due,
+            left: members,
+            left_by_part: members,
+            parts_left: if ended || abandoned { 1 } else { due.parts },
+            first_end: None,
+            low_water: u64::MAX,
+            waiting: false,
+            ended,
+            abandoned,
+        }
+    }
+
+    /// Looks at the log for those who are served next.
+    fn begin_part(&mut self, flush: &mut Flush, worker: usize, now: Instant) {
+        let served = flush.left.div_ceil(usize::from(flush.parts_left.max(1)));
+        flush.left_by_part = flush.left - served;
+        flush.parts_left = flush.parts_left.saturating_sub(1);
+        let (at_once, low_water) = (self.at_once(), self.low_water);
+        // The worker looks again by itself before the flush ends: to wake it for each message
+        // until then would only cost something, if nobody waits for a place to begin.
+        self.view = if flush.parts_left > 0 && !self.waiting && !flush.waiting {
+            self.log.view_unnotified(worker, at_once, low_water)
+        } else {
+            self.log.view(worker, at_once, low_water)
+        };
+        flush.first_end.get_or_insert(self.view.end);
+        // An end between the two wakes nobody: until the look, the worker
+        // counts as told already.
+        if !flush.ended && self.stream.has_ended() {
+            self.flush_by(Due::at_once(now));
+        }
+    }
+
+    /// The present part of the flush is over at `now`.
+    pub(super) fn finish_part(&mut self, mut flush: Flush, now: Instant) {
+        if flush.parts_left > 0 {
+            // What is late does not make the others come closer together.
+            flush.due.at = (flush.due.at + flush.due.interval).max(now);
+            self.flush = Some(flush);
+            return;
+        }
+        self.low_water = flush.low_water;
+        self.waiting = flush.waiting;
+        if flush.due.parts > 1 && flush.first_end.is_some_and(|it| it < self.view.end) {
+            let mut due = self.spread(flush.due.at);
+            due.at = due.at.max(now);
+            self.flush_by(due);
+        }
     }
 }

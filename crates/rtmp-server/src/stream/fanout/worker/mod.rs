@@ -19,7 +19,7 @@ use super::mailbox::{Command, Mailboxes};
 use super::player::{Player, Scratch};
 use super::report::{GroupReport, SocketReport};
 use crate::stream::Stream;
-use group::{Flush, Group, GroupKind};
+use group::{Due, Group, GroupKind};
 
 /// The number that epoll reports for the waker; for a player it is its slot.
 const WAKER: u64 = u64::MAX;
@@ -122,14 +122,10 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
     }
 
     fn timeout(&self, next_tick: Instant) -> EpollTimeout {
-        let flushing = self.groups.iter().any(|(_, group)| group.flush.is_some());
-        if flushing || !self.unread.is_empty() {
+        if !self.unread.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let flushes = self
-            .groups
-            .iter()
-            .filter_map(|(_, group)| group.mw_deadline);
+        let flushes = self.groups.iter().filter_map(|(_, it)| it.next_flush());
         let next = flushes.fold(next_tick, Instant::min);
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up: waking before the time would only mean waiting again.
@@ -265,7 +261,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         entry.note_position(&player);
         if stream.has_ended() || entry.log.is_abandoned() {
             // Its last news were told before this player counted.
-            entry.mw_deadline = Some(now);
+            entry.mw_deadline = Some(Due::at_once(now));
         }
         let mut asked = player.fulfil_all(requests, &entry.log, &entry.view);
         if self.drains && asked.is_ok() {
@@ -336,8 +332,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
     /// Begins the flushes that are due, and goes on with those under way. One
     /// that is due again while it is under way begins when that has ended.
     fn flush_due(&mut self, now: Instant) {
-        let due =
-            |group: &Group| group.flush.is_some() || group.mw_deadline.is_some_and(|at| at <= now);
+        let due = |group: &Group| group.next_flush().is_some_and(|at| at <= now);
         let groups: Vec<usize> = self
             .groups
             .iter()
@@ -352,30 +347,9 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
     /// Sends a stream's news to its players here, to the next few at a time.
     fn flush(&mut self, key: usize, now: Instant) {
         let group = &mut self.groups[key];
-        let mut flush = group.flush.take().unwrap_or_else(|| {
-            let due = group.mw_deadline.take().unwrap_or(now);
-            // Asked before the look: what it ended with must be in the view.
-            let ended = group.stream.has_ended();
-            let abandoned = group.log.is_abandoned();
-            group.view = group
-                .log
-                .view(self.number, group.at_once(), group.low_water);
-            // An end between the two wakes nobody: until the look, the worker
-            // counts as told already.
-            if !ended && group.stream.has_ended() {
-                group.mw_deadline = Some(now);
-            }
-            Flush {
-                due,
-                left: group.members.len(),
-                low_water: u64::MAX,
-                waiting: false,
-                ended,
-                abandoned,
-            }
-        });
-        let end = flush.left.min(group.members.len());
-        flush.left = end.saturating_sub(MAX_SERVED);
+        let mut flush = group.take_flush(self.number, now);
+        let end = flush.left;
+        flush.left = end.saturating_sub(MAX_SERVED).max(flush.left_by_part);
         let mut leaving = Vec::new();
         for &slot in group.members[flush.left..end].iter().rev() {
             if flush.abandoned {
@@ -392,15 +366,15 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                 Err(reason) => leaving.push((slot, reason)),
             }
         }
-        if flush.left > 0 {
+        if flush.left > flush.left_by_part {
             group.flush = Some(flush);
             // Sessions that wait for this core are a player's on its way here,
             // or a publisher's.
             std::thread::yield_now();
         } else {
-            group.low_water = flush.low_water;
-            group.waiting = flush.waiting;
-            self.mailboxes.count_flush(self.number, flush.due.elapsed());
+            self.mailboxes
+                .count_flush(self.number, flush.due.at.elapsed());
+            group.finish_part(flush, now);
         }
         for (slot, reason) in leaving {
             self.leave(slot, reason);

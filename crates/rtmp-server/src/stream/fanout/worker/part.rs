@@ -8,6 +8,7 @@ use std::time::Instant;
 use nix::sys::epoll::EpollEvent;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::group::Due;
 use super::{Worker, interest};
 use crate::hand_over::HandOverError;
 use crate::stream::fanout::handoff::{Dialogue, Reason, ReturnedPlayer};
@@ -58,7 +59,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             .log
             .view(self.number, group.at_once(), group.low_water);
         // What came before is sent at once.
-        group.mw_deadline = Some(now);
+        group.mw_deadline = Some(Due::at_once(now));
         let event = EpollEvent::new(interest(), slot as u64);
         let registered = self.epoll.add(player.socket(), event);
         self.players.insert(player);

@@ -10,7 +10,7 @@ use rtmp_proto::session::StreamKey;
 
 use super::*;
 use crate::stream::fanout::tests::support::{
-    TIME_LIMIT, TestDialogue, joining, picture, publish, reader, settings, sound,
+    TIME_LIMIT, TestDialogue, append, joining, picture, publish, reader, settings, sound,
 };
 use crate::stream::{Registry, Stream, StreamSettings, Wakers};
 
@@ -217,4 +217,64 @@ fn a_player_goes_on_between_two_flushes(other_at_once: bool) {
             break;
         }
     }
+}
+
+#[test]
+fn many_viewers_are_sent_what_is_gathered_one_part_after_another() {
+    const GATHERED: Duration = Duration::from_millis(400);
+    const PLAYERS: usize = 64;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let settings = StreamSettings {
+        mw_latency: GATHERED,
+        spreads: true,
+        ..settings()
+    };
+    let (mut worker, stream) = worker(PLAYERS, &settings);
+    let begin = Instant::now();
+    let mut publication = stream.publish(begin).unwrap();
+    append(&mut publication, &[sound(0)], begin).unwrap();
+    let mut clients = Vec::new();
+    let mut meters = Vec::new();
+    for slot in 0..PLAYERS {
+        let (client, socket) = connection(&listener);
+        clients.push(client);
+        let joining = joining(1, socket, &stream);
+        meters.push(joining.meter.clone());
+        worker.join(joining, begin);
+        worker.player_event(slot, EpollFlags::EPOLLOUT, begin);
+    }
+    let bytes = || -> Vec<u64> {
+        let bytes = meters.iter().map(|it| it.bytes.load(Ordering::Relaxed));
+        bytes.collect()
+    };
+    let message = bytes()[0];
+    // A message each 100 ms, and a part of the players each 100 ms: after 400 ms everybody has
+    // had its turn once, later ones with more of what came meanwhile.
+    let mut calls = 0;
+    for step in 1..=12_u32 {
+        let now = begin + Duration::from_millis(100) * step;
+        let before = bytes();
+        worker.flush_due(now);
+        let after = bytes();
+        let sent = || {
+            before
+                .iter()
+                .zip(&after)
+                .map(|(before, after)| after - before)
+        };
+        let served = sent().filter(|it| *it > 0).count();
+        let expected = if step < 2 { 0 } else { PLAYERS / 4 };
+        assert_eq!(served, expected, "part {step}");
+        if step > 6 {
+            assert!(
+                sent().all(|it| it == 0 || it == 4 * message),
+                "part {step}: {:?}",
+                sent().collect::<Vec<_>>()
+            );
+        }
+        calls += served;
+        append(&mut publication, &[sound(100 * step)], now).unwrap();
+        worker.schedule_flush(stream.id(), now);
+    }
+    assert_eq!(calls, 11 * PLAYERS / 4);
 }

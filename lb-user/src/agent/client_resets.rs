@@ -203,11 +203,11 @@ fn peer_routers(plan: &Plan) -> Vec<Router> {
 }
 
 fn router(instance: &InstanceSettings, plan: &Plan) -> Router {
-    let addresses: Vec<IpAddr> = instance
-        .addresses
-        .iter()
-        .map(|held| held.address.to_canonical())
-        .collect();
+    let held = |instance: &InstanceSettings| -> Vec<IpAddr> {
+        let held = instance.addresses.iter();
+        held.map(|held| held.address.to_canonical()).collect()
+    };
+    let addresses = held(instance);
     let services = plan.services.iter().map(|service| &service.key);
     let services = services.filter(|service| service.protocol == Protocol::Tcp);
     let services = services.map(canonical);
@@ -215,6 +215,7 @@ fn router(instance: &InstanceSettings, plan: &Plan) -> Router {
         id: instance.format.virtual_router_id(),
         interface: instance.interface.clone(),
         source: instance.source,
+        virtual_addresses: plan.vrrp.instances.iter().flat_map(held).collect(),
         destinations: instance.transport.destinations(),
         secrets: instance.shared_secrets(),
         services: services

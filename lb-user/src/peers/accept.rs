@@ -126,6 +126,7 @@ mod tests {
             id: 51,
             interface: "eth0".to_owned(),
             source: None,
+            virtual_addresses: Vec::new(),
             destinations: vec![ip("172.16.9.9")],
             secrets: secrets.iter().map(|it| it.as_bytes().to_vec()).collect(),
             services: vec![end("172.16.1.200:1935")],

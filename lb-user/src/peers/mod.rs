@@ -52,6 +52,8 @@ pub(crate) struct Router {
     pub(crate) interface: String,
     /// Source address of its adverts, if one is configured.
     pub(crate) source: Option<IpAddr>,
+    /// The addresses that virtual routers share: none is a source of what is told.
+    pub(crate) virtual_addresses: Vec<IpAddr>,
     /// A group, or peers.
     pub(crate) destinations: Vec<IpAddr>,
     /// What its directors share, the one to sign with first.
@@ -326,6 +328,7 @@ mod tests {
             id: 51,
             interface: "lo".to_owned(),
             source: None,
+            virtual_addresses: Vec::new(),
             destinations: vec![
                 // From a documentation prefix: `lo` has no such route (RFC 9637).
                 Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1).into(),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::ifaddrs::getifaddrs;
 use nix::libc::{c_int, in6_pktinfo};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{
@@ -32,11 +33,31 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Opens a socket that sends to `to`, which is a destination of `router`.
+    /// Opens a socket that sends to `to`, which is a destination of `router`, from an address
+    /// of this director's own.
     ///
     /// # Errors
-    /// The interface is not there, or has not the source address; there is no route.
+    /// The interface is not there, or has not the source address, or none but virtual ones;
+    /// there is no route.
     pub(super) fn open(router: &Router, to: IpAddr) -> io::Result<Self> {
+        let of_family = |source: &IpAddr| source.is_ipv6() == to.is_ipv6();
+        if let Some(source) = router.source.filter(of_family) {
+            return Self::open_from(router, to, Some(source));
+        }
+        let opened = Self::open_from(router, to, None)?;
+        if !router.virtual_addresses.contains(&opened.source) {
+            return Ok(opened);
+        }
+        // Of several IPv6 addresses the kernel prefers that of the longest common prefix, and
+        // the newest one (RFC 6724 §5): the virtual one, if its prefix is not /128.
+        let own = own_address(router, opened.source)?.ok_or_else(|| {
+            let message = format!("{} has virtual addresses only", router.interface);
+            io::Error::new(io::ErrorKind::AddrNotAvailable, message)
+        })?;
+        Self::open_from(router, to, Some(own))
+    }
+
+    fn open_from(router: &Router, to: IpAddr, source: Option<IpAddr>) -> io::Result<Self> {
         let socket = Socket::new(domain(to.is_ipv6()), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(router.interface.as_bytes()))?;
@@ -49,8 +70,7 @@ impl Sender {
             socket.set_multicast_ttl_v4(TIME_TO_LIVE.into())?;
             socket.set_ttl_v4(TIME_TO_LIVE.into())?;
         }
-        let of_family = |source: &IpAddr| source.is_ipv6() == to.is_ipv6();
-        if let Some(source) = router.source.filter(of_family) {
+        if let Some(source) = source {
             socket.bind(&on_interface(source, 0, &router.interface)?.into())?;
         }
         socket.connect(&on_interface(to, PORT, &router.interface)?.into())?;
@@ -70,6 +90,27 @@ impl Sender {
             sent => sent.map(drop),
         }
     }
+}
+
+/// The first address of the router's interface that is not virtual, and has the family and
+/// the scope of `like`.
+fn own_address(router: &Router, like: IpAddr) -> io::Result<Option<IpAddr>> {
+    let is_link_local = |address: IpAddr| match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let all = getifaddrs()?.filter(|it| it.interface_name == router.interface);
+    let mut addresses = all.filter_map(|it| ip_address(it.address.as_ref()?));
+    Ok(addresses.find(|it| {
+        it.is_ipv6() == like.is_ipv6()
+            && is_link_local(*it) == is_link_local(like)
+            && !router.virtual_addresses.contains(it)
+    }))
+}
+
+fn ip_address(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
 }
 
 /// An address with the interface that it is meant on, where it needs one.
@@ -178,10 +219,7 @@ impl Receiver {
                 _ => {}
             }
         }
-        let source = message.address.as_ref().and_then(|address| {
-            let v4 = address.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
-        });
+        let source = message.address.as_ref().and_then(ip_address);
         let interface = index.and_then(|index| if_indextoname(index).ok()?.into_string().ok());
         Ok(source.zip(interface).map(|(source, interface)| {
             let origin = Origin {
@@ -201,6 +239,9 @@ fn domain(is_ipv6: bool) -> Domain {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+
+    use netbed::alone::ip;
+    use nix::sched::CloneFlags;
 
     use super::*;
 
@@ -245,6 +286,7 @@ mod tests {
             id: 51,
             interface: interface.to_owned(),
             source: None,
+            virtual_addresses: Vec::new(),
             destinations: vec![Ipv4Addr::new(224, 0, 0, 18).into()],
             secrets: Vec::new(),
             services: Vec::new(),
@@ -257,5 +299,47 @@ mod tests {
             receiver.join(&router("lo")).expect("joined");
         }
         assert_eq!(receiver.joined.len(), 1);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_virtual_address_is_no_source_whatever_its_prefix() {
+        netbed::alone::on_a_host_of_its_own(CloneFlags::empty(), || {
+            ip("link add eth2 type veth peer name far");
+            // No address of the kernel's own (Documentation/networking/ip-sysctl.rst).
+            let mode = "/proc/sys/net/ipv6/conf/eth2/addr_gen_mode";
+            std::fs::write(mode, "1").expect("the mode is set");
+            ip("link set eth2 up");
+            ip("link set far up");
+            let held = [
+                ("fe80::11", "fe80::200", "ff02::12"),
+                ("2001:db8::1:11", "2001:db8::2:200", "2001:db8::2:201"),
+            ];
+            for (own, shared, to) in held {
+                ip(&format!("address add {own}/64 dev eth2 nodad"));
+                ip(&format!("address add {shared}/64 dev eth2 nodad"));
+                let [own, shared, to]: [IpAddr; 3] =
+                    [own, shared, to].map(|text| text.parse().expect("an address"));
+                let mut router = Router {
+                    id: 51,
+                    interface: "eth2".to_owned(),
+                    source: None,
+                    virtual_addresses: Vec::new(),
+                    destinations: vec![to],
+                    secrets: Vec::new(),
+                    services: Vec::new(),
+                    max_silence: Duration::ZERO,
+                };
+                let source = |router: &Router| Sender::open(router, to).expect("a socket").source;
+                assert_eq!(source(&router), shared, "what the kernel prefers");
+                router.virtual_addresses = vec![shared];
+                assert_eq!(source(&router), own);
+                router.virtual_addresses.push(own);
+                let error = Sender::open(&router, to).expect_err("no address is left");
+                assert!(error.to_string().contains("eth2 has virtual"), "{error}");
+                router.source = Some(shared);
+                assert_eq!(source(&router), shared, "as configured");
+            }
+        });
     }
 }

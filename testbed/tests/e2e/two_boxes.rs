@@ -208,6 +208,50 @@ fn the_box_that_leads_may_be_lost_with_ten_adverts_a_second() {
     on_two_boxes("--fast", |boxes| lose(boxes, 0));
 }
 
+/// The director that leads is stopped, its server is not. The players wait for a stream, so
+/// that they still await the very number that the other director has been told.
+#[test]
+#[ignore = "needs root"]
+fn idle_players_stay_connected_when_the_director_that_leads_is_stopped() {
+    on_two_boxes("", |boxes| {
+        for machine in &boxes.machines {
+            machine.run(
+                "sed -i 's/^vhost .*{$/&\\n    play_wait_timeout 600000;/' /etc/millrace/edge.conf
+                 grep -q play_wait_timeout /etc/millrace/edge.conf
+                 systemctl reload rtmp-edge",
+            )?;
+        }
+        let mut command = Command::new(program("rtmp-load")?);
+        command
+            .args(["-n", &PLAYERS.to_string(), "--start-rate", "100", "-t", "0"])
+            .args(["--timeout", TIMEOUT_S])
+            .arg(boxes.cluster.viewing_url());
+        let host = boxes.cluster.client(0).host();
+        let players = host.spawn("players", command)?;
+        let connected = || anyhow::Ok([boxes.players(0)?, boxes.players(1)?]);
+        wait_for("both boxes to have players", || {
+            ensure!(players.is_running(), "{}", players.log());
+            let all: [BTreeSet<SocketAddr>; 2] = connected()?;
+            let count = all.iter().map(BTreeSet::len).sum::<usize>();
+            Ok(all.iter().all(|some| !some.is_empty()) && count == PLAYERS)
+        })?;
+        thread::sleep(TELLING);
+        let before = connected()?;
+        let [first, second] = &boxes.machines;
+        first.run("systemctl stop lb-user")?;
+        wait_for("the other box to hold the VIP", || boxes.holds_vip(1))?;
+        wait_for("the players to be asked", || {
+            let journal = second.run("journalctl --no-pager --unit lb-user")?;
+            Ok(journal.contains("client(s) asked"))
+        })?;
+        // Both rounds of questions, and the answers.
+        thread::sleep(TELLING);
+        ensure!(players.is_running(), "{}", players.log());
+        ensure!(connected()? == before, "each has kept its connection");
+        Ok(())
+    });
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_millrace_has_set_up_it_takes_back() {

@@ -15,13 +15,15 @@ use crate::schema::schema;
 use crate::vocabulary::Vocabulary;
 
 /// Keywords that keepalived does not know.
-const OURS: [&str; 31] = [
+const OURS: [&str; 33] = [
     "discover",
     "real_server_template",
     "dns",
     "dns_server",
     "etcd",
     "etcd_ca",
+    "etcd_cert",
+    "etcd_key",
     "etcd_username",
     "etcd_password",
     "prefix",

@@ -70,8 +70,19 @@ fn etcd(source: &Discover, of_service: &str, diagnostics: &mut Diagnostics) {
             "`etcd` is {url}; expected https://HOST:PORT or http://HOST:PORT"
         ));
     }
-    if source.etcd_ca.is_some() && !is_tls {
-        error("`etcd_ca` is of no use without TLS; expected `etcd https://HOST:PORT`");
+    for (keyword, file) in [
+        ("etcd_ca", &source.etcd_ca),
+        ("etcd_cert", &source.etcd_cert),
+        ("etcd_key", &source.etcd_key),
+    ] {
+        if file.is_some() && !is_tls {
+            error(&format!(
+                "`{keyword}` is of no use without TLS; expected `etcd https://HOST:PORT`"
+            ));
+        }
+    }
+    if source.etcd_cert.is_some() != source.etcd_key.is_some() {
+        error("expected both `etcd_cert` and `etcd_key`, or neither");
     }
     if source.etcd_username.is_some() != source.etcd_password.is_some() {
         error("expected both `etcd_username` and `etcd_password`, or neither");

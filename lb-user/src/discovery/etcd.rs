@@ -7,7 +7,6 @@
 //! a lease goes with the lease.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -40,8 +39,8 @@ pub(super) struct Server {
     pub(super) url: String,
     /// Beginning of the keys.
     pub(super) prefix: String,
-    /// File of the authorities that are trusted; `None`: this machine's.
-    pub(super) authorities: Option<PathBuf>,
+    /// With `https`.
+    pub(super) files: tls::Files,
     pub(super) credentials: Option<Credentials>,
 }
 
@@ -270,14 +269,11 @@ async fn post(
     let stream = TcpStream::connect(address).await;
     let stream = stream.map_err(|error| error.to_string())?;
     let stream: Box<dyn Stream> = match uri.scheme_str() {
-        Some("https") => {
-            let authorities = server.authorities.as_deref();
-            Box::new(tls::connect(stream, host, authorities).await?)
-        }
+        Some("https") => Box::new(tls::connect(stream, host, &server.files).await?),
         _ => Box::new(stream),
     };
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = handshake.map_err(|error| in_words(&error))?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         // What ends it, the answer's reader is told.
         let _ = connection.await;
@@ -292,7 +288,7 @@ async fn post(
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await;
-    let response = response.map_err(|error| error.to_string())?;
+    let response = response.map_err(|error| in_words(&error))?;
     if response.status() != StatusCode::OK {
         let status = response.status();
         let hint = match server.credentials {
@@ -302,6 +298,12 @@ async fn post(
         return Err(format!("the answer to {path} is {status}{hint}"));
     }
     Ok((response, connection))
+}
+
+/// An error with its causes: that a certificate is wanted, say.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A connection, with TLS or without.

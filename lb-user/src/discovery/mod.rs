@@ -59,6 +59,7 @@ impl Source {
     pub fn new(given: &Discover) -> Option<Self> {
         const DEFAULT_PREFIX: &str = "/millrace/";
         let prefix = given.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
+        let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
         let kind = match (&given.file, &given.dns, &given.etcd) {
             (Some(path), None, None) => Kind::File(path.into()),
             (None, Some(name), None) => Kind::Dns {
@@ -68,7 +69,10 @@ impl Source {
             (None, None, Some(url)) => Kind::Etcd(etcd::Server {
                 url: url.trim_end_matches('/').to_owned(),
                 prefix: prefix.to_owned(),
-                authorities: given.etcd_ca.as_ref().map(PathBuf::from),
+                files: tls::Files {
+                    authorities: path(&given.etcd_ca),
+                    identity: path(&given.etcd_cert).zip(path(&given.etcd_key)),
+                },
                 credentials: given.etcd_username.clone().map(|name| etcd::Credentials {
                     name,
                     password: given.etcd_password.clone().unwrap_or_default(),

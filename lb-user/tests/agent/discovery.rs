@@ -347,8 +347,14 @@ fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
 
 /// A certificate for 127.0.0.1 that vouches for itself, and its key.
 fn certificate(directory: &Path) -> [String; 2] {
-    let [certificate, key] = ["cert.pem", "key.pem"]
-        .map(|name| directory.join(name).to_str().expect("UTF-8").to_owned());
+    certificate_of("etcd", directory)
+}
+
+fn certificate_of(name: &str, directory: &Path) -> [String; 2] {
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|kind| {
+        let file = directory.join(format!("{name}-{kind}"));
+        file.to_str().expect("UTF-8").to_owned()
+    });
     let mut command = Command::new("openssl");
     command.args([
         "req",
@@ -358,7 +364,7 @@ fn certificate(directory: &Path) -> [String; 2] {
         "-pkeyopt",
         "ec_paramgen_curve:P-256",
     ]);
-    command.args(["-nodes", "-days", "2", "-subj", "/CN=etcd"]);
+    command.args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")]);
     command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
     command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     command.args(["-keyout", &key, "-out", &certificate]);
@@ -447,4 +453,66 @@ fn etcd_is_asked_with_tls_and_as_a_user() {
     // The watch, too, is the user's.
     done(&["--user", "root:secret", "put", "/edges/2", EDGE2]);
     wait_for_servers(&agent, &[EDGE1, EDGE2]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn etcd_is_shown_a_certificate_where_it_asks_for_one() {
+    let network = Network::new();
+    let _edge = network.serve("edge1");
+    let data = tempfile::tempdir().expect("a directory");
+    let [certificate, key] = certificate(data.path());
+    let [own, own_key] = certificate_of("director", data.path());
+    let [stranger, stranger_key] = certificate_of("stranger", data.path());
+    // Its gateway is a client of its own.
+    let trusted = data.path().join("trusted.pem");
+    let pem = |file: &str| std::fs::read_to_string(file).expect("a certificate");
+    std::fs::write(&trusted, pem(&certificate) + &pem(&own)).expect("written");
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(data.path().join("etcd"));
+    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
+    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    command.args(["--cert-file", &certificate, "--key-file", &key]);
+    command.arg("--client-cert-auth");
+    command.arg("--trusted-ca-file").arg(&trusted);
+    let _server = network.start("director", command);
+    wait_for("etcd to answer", || {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3");
+        command.args(["--endpoints", "https://127.0.0.1:2379"]);
+        command.args(["--cacert", &certificate, "--cert", &own, "--key", &own_key]);
+        command.args(["put", "/edges/1", EDGE1]);
+        let output = network.on("director").output(command);
+        output.expect("etcdctl is installed").status.success()
+    });
+    let with = |certificate_and_key: &str| {
+        with_source(&format!(
+            "etcd https://127.0.0.1:2379\nprefix /edges/\netcd_ca {certificate}\n\
+             {certificate_and_key}"
+        ))
+    };
+    for (lines, expected) in [
+        (String::new(), "fatal alert: "),
+        (
+            format!("etcd_cert {stranger}\netcd_key {stranger_key}\n"),
+            "fatal alert: ",
+        ),
+        (
+            format!("etcd_cert {own}\netcd_key {stranger_key}\n"),
+            "cannot be used: ",
+        ),
+    ] {
+        let agent = Agent::start(&network, &with(&lines));
+        wait_for(expected, || {
+            error(&agent).is_some_and(|error| error.contains(expected))
+        });
+        assert!(agent.stop().success());
+    }
+    let agent = Agent::start(
+        &network,
+        &with(&format!("etcd_cert {own}\netcd_key {own_key}\n")),
+    );
+    wait_for_servers(&agent, &[EDGE1]);
+    assert_eq!(error(&agent), None);
 }

@@ -188,6 +188,8 @@ pub(crate) static DISCOVER: Block<Discover> = Block {
         dns_server: NAME_SERVER,
         etcd: Text,
         etcd_ca: Text,
+        etcd_cert: Text,
+        etcd_key: Text,
         etcd_username: Text,
         etcd_password: Text,
         prefix: Text,

@@ -31,6 +31,11 @@ pub struct Discover {
     /// File of the authorities (PEM) whose certificates etcd may have; default this
     /// machine's.
     pub etcd_ca: Option<String>,
+    /// File of the certificate (PEM), with those between it and its authority, that etcd is
+    /// shown.
+    pub etcd_cert: Option<String>,
+    /// File of its private key (PEM).
+    pub etcd_key: Option<String>,
     /// User of etcd, where it asks for one.
     pub etcd_username: Option<String>,
     /// The user's password.

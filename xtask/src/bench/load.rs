@@ -3,7 +3,11 @@
 //!
 //! Three edges in network namespaces, whose interfaces are shaped (tc-tbf(8)) to speeds as
 //! 1 : 2 : 4; two directors that ask for their load; `rtmp-load` as publisher and viewers.
+//! Beside what is measured stands what `cargo xtask plan` computes for the same numbers.
 
+mod planned;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -69,6 +73,27 @@ struct Look {
     weights: [Vec<u32>; 2],
     /// Viewers refused for want of capacity.
     refused: u64,
+    /// Viewers of each edge.
+    viewers: Vec<u64>,
+    /// Packets that the director has sent to edges.
+    packets: u64,
+    /// Bytes that the origin has sent.
+    origin_bytes: u64,
+}
+
+/// What filling the edges has shown.
+struct Filled {
+    /// At the first refusal: the part of all capacity that is used.
+    part: f64,
+    /// Viewers that stalled.
+    stalled: f64,
+    refused: u64,
+    /// The most that weights of the two directors differ by when all is full, of 1,000.
+    agreement: u32,
+    /// Packets that the shapers have dropped.
+    dropped: u64,
+    /// Looks at the first refusal, and [`AFTER_SECONDS`] later.
+    looks: [Look; 2],
 }
 
 /// Measures, prints the goals, and writes the JSON file. The programs are those beside this
@@ -77,18 +102,24 @@ struct Look {
 /// # Errors
 /// If something did not start, or viewers were lost.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (fill, stalls, refused, agreement, dropped) = fill(options)?;
+    let filled = fill(options)?;
     let reaction = react(options)?;
-    println!("weights of both directors differ by {agreement} of 1000 at most when all is full");
-    println!("{refused} viewers were refused");
-    println!("{dropped} packets did not fit the shapers' queues");
+    println!(
+        "weights of both directors differ by {} of 1000 at most when all is full",
+        filled.agreement
+    );
+    println!("{} viewers were refused", filled.refused);
+    println!("{} packets did not fit the shapers' queues", filled.dropped);
+    let mut planned = planned::while_full(options, &filled.looks);
+    planned.extend(planned::death(options)?);
+    println!("{}", planned::table(&planned));
     let goals = [
         Goal::at_least(
             "part of all capacity used at the first refusal",
-            fill,
+            filled.part,
             MIN_FILL,
         ),
-        Goal::at_most("viewers that stalled", stalls, 0.0),
+        Goal::at_most("viewers that stalled", filled.stalled, 0.0),
         Goal::at_most(
             "seconds until weights react to a load",
             reaction,
@@ -101,11 +132,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "speed_mbit": SPEED,
         "bitrate": options.bitrate,
         "start_rate": options.start_rate,
-        "refused": refused,
-        "weights_differ_by": agreement,
+        "refused": filled.refused,
+        "weights_differ_by": filled.agreement,
         "max_pacing_kbit": (!options.unpaced).then_some(PACING_KBIT),
-        "packets_dropped": dropped,
+        "packets_dropped": filled.dropped,
         "goals": goals,
+        "planned": planned.iter().map(planned::Compared::to_json).collect::<Vec<_>>(),
     });
     write_json(&options.json, &document)
 }
@@ -145,15 +177,7 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
             "tc qdisc add dev {INTERFACE} root tbf rate {speed}mbit burst 64kb latency {QUEUE_MS}ms"
         ))?;
     }
-    let publish = ["-n", "0", "--publish", "generated", "--audio-bitrate", "0"];
-    let bitrate = options.bitrate.to_string();
-    let publish = [&publish[..], &["--gop-seconds", "1", "--bitrate", &bitrate]].concat();
-    start(
-        cluster.encoder(),
-        "publisher",
-        &publish,
-        &cluster.publishing_url(),
-    )?;
+    publish(&cluster, options)?;
     wait_for("both directors to share by the capacities", || {
         let expected = [143, 286, 571];
         let directors = [cluster.director(), cluster.standby()];
@@ -163,6 +187,18 @@ fn cluster(options: &Options) -> anyhow::Result<Cluster> {
             .all(|it| it.is_ok_and(|it| it == expected)))
     })?;
     Ok(cluster)
+}
+
+fn publish(cluster: &Cluster, options: &Options) -> anyhow::Result<Process> {
+    let publish = ["-n", "0", "--publish", "generated", "--audio-bitrate", "0"];
+    let bitrate = options.bitrate.to_string();
+    let publish = [&publish[..], &["--gop-seconds", "1", "--bitrate", &bitrate]].concat();
+    start(
+        cluster.encoder(),
+        "publisher",
+        &publish,
+        &cluster.publishing_url(),
+    )
 }
 
 fn start(host: &Host, name: &str, arguments: &[&str], url: &str) -> anyhow::Result<Process> {
@@ -186,12 +222,23 @@ fn look(cluster: &Cluster) -> anyhow::Result<Look> {
     let servers = servers(cluster.director())?;
     let used = servers.iter().filter_map(|it| Some(it.load.as_ref()?.used));
     let refused = cluster.edges().iter().map(refused);
+    let viewers = cluster.edges().iter().map(|edge| viewers(cluster, edge));
     Ok(Look {
         at: Instant::now(),
         used: used.collect(),
         weights: [weights(cluster.director())?, weights(cluster.standby())?],
         refused: refused.sum::<anyhow::Result<u64>>()?,
+        viewers: viewers.collect::<anyhow::Result<_>>()?,
+        packets: servers.iter().map(|it| it.counters.packets).sum(),
+        origin_bytes: cluster.origin().host().counters()?.tx_bytes,
     })
+}
+
+/// Viewers of the first client that an edge serves.
+fn viewers(cluster: &Cluster, edge: &Server) -> anyhow::Result<u64> {
+    let client = IpAddr::from(cluster.client(0).address());
+    let peers = edge.peers()?.into_iter();
+    Ok(peers.filter(|peer| peer.ip() == client).count() as u64)
 }
 
 /// Viewers that an edge has refused for want of capacity.
@@ -217,10 +264,8 @@ fn dropped(edge: &Server) -> anyhow::Result<u64> {
     Ok(digits.parse()?)
 }
 
-/// Viewers come until they are refused. The part of all capacity that is used then, the
-/// number of viewers that stalled, that of those refused, the difference of weights, and the
-/// packets that the shapers have dropped.
-fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
+/// Viewers come until they are refused.
+fn fill(options: &Options) -> anyhow::Result<Filled> {
     let cluster = cluster(options)?;
     let viewers = (CAPACITY / options.bitrate).to_string();
     let rate = options.start_rate.to_string();
@@ -235,7 +280,7 @@ fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
     ];
     let client = cluster.client(0).host();
     let players = start(client, "players", &players, &cluster.viewing_url())?;
-    let (mut filled, mut agreement) = (None, 0);
+    let (mut filled, mut agreement): (Option<(f64, Look)>, _) = (None, 0);
     loop {
         ensure!(
             players.is_running(),
@@ -245,7 +290,7 @@ fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
         let seen = look(&cluster)?;
         let used: u64 = seen.used.iter().sum();
         let part = used as f64 / CAPACITY as f64;
-        match filled {
+        match &filled {
             None if seen.refused > 0 => {
                 println!(
                     "the first is refused at {:.1} % of all capacity; edges have {:?} bit/s, \
@@ -254,9 +299,9 @@ fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
                     seen.used,
                     seen.weights
                 );
-                filled = Some((part, seen.at));
+                filled = Some((part, seen));
             }
-            Some((part, since)) if since.elapsed() > Duration::from_secs(AFTER_SECONDS) => {
+            Some((_, first)) if first.at.elapsed() > Duration::from_secs(AFTER_SECONDS) => {
                 let [one, other] = &seen.weights;
                 let differences = one
                     .iter()
@@ -269,10 +314,18 @@ fn fill(options: &Options) -> anyhow::Result<(f64, f64, u64, u32, u64)> {
                 let report = &log[log.find('{').context("a report")?..];
                 let report: Value = serde_json::from_str(report).context("a report in JSON")?;
                 let stalled = report["stalls"]["players"].as_f64().context("stalls")?;
+                let (part, first) = filled.context("a first refusal")?;
                 println!("{}", report["stalls"]);
                 let dropped = cluster.edges().iter().map(dropped);
                 let dropped = dropped.sum::<anyhow::Result<u64>>()?;
-                return Ok((part, stalled, seen.refused, agreement, dropped));
+                return Ok(Filled {
+                    part,
+                    stalled,
+                    refused: seen.refused,
+                    agreement,
+                    dropped,
+                    looks: [first, seen],
+                });
             }
             _ => {}
         }

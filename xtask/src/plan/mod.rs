@@ -2,7 +2,7 @@
 //! costs; by figures that were measured (docs/planning.md).
 
 mod constants;
-mod model;
+pub(crate) mod model;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -172,7 +172,7 @@ fn constants() -> Table {
     align(table)
 }
 
-fn new_table<const N: usize>(headings: [&str; N]) -> Table {
+pub(crate) fn new_table<const N: usize>(headings: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(headings);
@@ -180,7 +180,7 @@ fn new_table<const N: usize>(headings: [&str; N]) -> Table {
 }
 
 /// The second column holds numbers.
-fn align(mut table: Table) -> Table {
+pub(crate) fn align(mut table: Table) -> Table {
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -9,61 +9,61 @@ use super::constants::{
 
 /// What is asked for, and what machines there are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Demand {
-    pub(super) viewers: u64,
+pub(crate) struct Demand {
+    pub(crate) viewers: u64,
     /// Of a stream, bits per second.
-    pub(super) bit_rate: f64,
+    pub(crate) bit_rate: f64,
     /// Streams that every edge is asked for.
-    pub(super) streams: u64,
+    pub(crate) streams: u64,
     /// Of each machine, bits per second in each direction.
-    pub(super) link: f64,
-    pub(super) cores: u32,
+    pub(crate) link: f64,
+    pub(crate) cores: u32,
     /// The part of link and cores that is used while no machine is missing.
-    pub(super) load: f64,
-    pub(super) min_latency: bool,
+    pub(crate) load: f64,
+    pub(crate) min_latency: bool,
     /// Seconds from a server's death until the checks have noticed it.
-    pub(super) detection: f64,
+    pub(crate) detection: f64,
 }
 
 /// The machines, and the use that is made of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Plan {
-    pub(super) directors: u64,
+pub(crate) struct Plan {
+    pub(crate) directors: u64,
     /// The part of one director that all packets take, cores and link.
-    pub(super) director_cpu: f64,
-    pub(super) director_link: f64,
+    pub(crate) director_cpu: f64,
+    pub(crate) director_link: f64,
     /// Packets that reach the directors, per second.
-    pub(super) packets: f64,
+    pub(crate) packets: f64,
     /// Kernel memory of the table of connections, bytes.
-    pub(super) connection_bytes: f64,
-    pub(super) edges: u64,
-    pub(super) viewers_per_edge: f64,
-    pub(super) edge_cpu: f64,
-    pub(super) edge_link: f64,
+    pub(crate) connection_bytes: f64,
+    pub(crate) edges: u64,
+    pub(crate) viewers_per_edge: f64,
+    pub(crate) edge_cpu: f64,
+    pub(crate) edge_link: f64,
     /// Resident memory of the players, bytes.
-    pub(super) edge_bytes: f64,
+    pub(crate) edge_bytes: f64,
     /// Servers of each level between origins and edges, the one below the origins first.
-    pub(super) levels: Vec<u64>,
-    pub(super) origins: u64,
+    pub(crate) levels: Vec<u64>,
+    pub(crate) origins: u64,
     /// Edges or servers of a level that one server feeds at most.
-    pub(super) fan_out: u64,
+    pub(crate) fan_out: u64,
 }
 
 /// What limits the viewers of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(crate) enum Limit {
     Link,
     Cores,
 }
 
 impl Demand {
     /// Bits on the wire that a viewer takes, per second.
-    fn wire_rate(&self) -> f64 {
+    pub(crate) fn wire_rate(&self) -> f64 {
         self.bit_rate * WIRE_FACTOR
     }
 
     /// Cores that a viewer takes.
-    pub(super) fn cores_per_viewer(&self) -> f64 {
+    pub(crate) fn cores_per_viewer(&self) -> f64 {
         let cost = if self.min_latency {
             SENDING_AT_ONCE
         } else {
@@ -74,7 +74,7 @@ impl Demand {
     }
 
     /// Viewers that an edge has at most, and what limits them.
-    pub(super) fn edge_capacity(&self) -> (u64, Limit) {
+    pub(crate) fn edge_capacity(&self) -> (u64, Limit) {
         let by_link = self.load * self.link / self.wire_rate();
         let by_cores = self.load * f64::from(self.cores) / self.cores_per_viewer();
         if by_link <= by_cores {
@@ -94,7 +94,7 @@ impl Demand {
     }
 
     /// Acknowledgements of a viewer that the directors see, per second.
-    fn acks_per_viewer(&self) -> f64 {
+    pub(crate) fn acks_per_viewer(&self) -> f64 {
         self.bit_rate / 8.0 / SEGMENT_BYTES / SEGMENTS_PER_ACK
     }
 
@@ -102,7 +102,7 @@ impl Demand {
     ///
     /// # Errors
     /// Such machines cannot carry the streams at all.
-    pub(super) fn plan(&self) -> anyhow::Result<Plan> {
+    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
         let viewers = self.viewers as f64;
         let (capacity, _) = self.edge_capacity();
         ensure!(
@@ -155,20 +155,20 @@ impl Demand {
 
 /// What the death of a machine costs.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Death {
-    pub(super) machine: &'static str,
+pub(crate) struct Death {
+    pub(crate) machine: &'static str,
     /// Viewers whose connection ends.
-    pub(super) viewers: f64,
+    pub(crate) viewers: f64,
     /// Seconds until the last of them plays again; `None`: the model does not say how long
     /// pictures are missing.
-    pub(super) seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
     /// The load of each machine of its kind that remains: the scarcer of link and cores.
-    pub(super) load_of_rest: f64,
+    pub(crate) load_of_rest: f64,
 }
 
 impl Plan {
     /// The deaths that may happen, one at a time.
-    pub(super) fn deaths(&self, demand: &Demand) -> Vec<Death> {
+    pub(crate) fn deaths(&self, demand: &Demand) -> Vec<Death> {
         let others = (self.edges - 1) as f64;
         let edge_load = self.edge_cpu.max(self.edge_link);
         let joining = {

@@ -137,9 +137,11 @@ boxes() {
 }
 
 write_keepalived() {
+    # As high as they may be: the lower, the longer a box waits before it leads (RFC 5798 6.1,
+    # Skew_Time).
     case $command in
-        init) priority=100 ;;
-        *) priority=90 ;;
+        init) priority=254 ;;
+        *) priority=250 ;;
     esac
     if $fast; then
         delay=0.1 timeout=0.1 pause=0.05

@@ -33,10 +33,11 @@ use crate::peers::{LostClient, LostClients};
 const STEP: u32 = 32 * 1024;
 /// Maximum number of resets for a viewer: a megabyte a second.
 const MAX_RESETS: u32 = 48;
-/// After these times each is asked: at the first one, routers and clients may not know yet
-/// who has the address now. A stack answers twice a second at most.
+/// After these times each is asked. Not at once: routers and clients may not know yet who has
+/// the address now, and the checks of a lost server may not have failed yet, which then would
+/// get some of those that connect again. A stack answers twice a second at most.
 const ROUNDS: [(Duration, Means); 2] = [
-    (Duration::ZERO, Means::KeepAlive),
+    (Duration::from_millis(100), Means::KeepAlive),
     (Duration::from_millis(700), Means::KeepAliveAndResets),
 ];
 

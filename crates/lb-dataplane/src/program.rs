@@ -76,7 +76,8 @@ pub(crate) fn load(
 
 /// Makes the maps that `set` lacks, where the loader finds them. The loader would do it as
 /// well, but only after it has read the kernel's types, which [`warm_up`] has it do meanwhile;
-/// either takes some 30 ms.
+/// either takes some 30 ms. These have no types of their own (BTF), which nobody asks for but
+/// `bpftool map dump`.
 fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
     let parsed = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
     let mut objects = parsed.maps;

@@ -168,7 +168,8 @@ async fn range(server: &Server, token: Option<&str>, keys: &Keys) -> Result<Valu
 
 async fn parse<T: for<'a> Deserialize<'a>>(response: Response<Incoming>) -> Result<T, String> {
     let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
-    let answer = answer.collect().await.map_err(|error| error.to_string())?;
+    let answer = answer.collect().await;
+    let answer = answer.map_err(|error| in_words(error.as_ref()))?;
     serde_json::from_slice(&answer.to_bytes())
         .map_err(|error| format!("its answer is not understood: {error}"))
 }
@@ -225,7 +226,7 @@ async fn changed(
     let mut body = response.into_body();
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
+        let frame = frame.map_err(|error| in_words(&error))?;
         received.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
         if received.len() > MAX_ANSWER_BYTES {
             return Err("a notice is too long".to_owned());

@@ -53,11 +53,14 @@ fn client_config(files: &Files) -> Result<ClientConfig, String> {
         return Ok(config.with_no_client_auth());
     };
     let chain = certificates("etcd_cert", certificate)?;
-    let cannot = |error: &dyn fmt::Display| cannot_use("etcd_key", key, error);
-    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot(&error))?;
+    let private_key = PrivateKeyDer::from_pem_file(key);
+    let private_key = private_key.map_err(|error| cannot_use("etcd_key", key, &error))?;
     config
         .with_client_auth_cert(chain, private_key)
-        .map_err(|error| cannot(&error))
+        .map_err(|error| {
+            let why = format!("with `etcd_key` {}: {error}", key.display());
+            cannot_use("etcd_cert", certificate, &why)
+        })
 }
 
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {

@@ -110,9 +110,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     println!("{} viewers were refused", filled.refused);
     println!("{} packets did not fit the shapers' queues", filled.dropped);
-    let mut planned = planned::while_full(options, &filled.looks);
-    planned.extend(planned::death(options)?);
-    println!("{}", planned::table(&planned));
     let goals = [
         Goal::at_least(
             "part of all capacity used at the first refusal",
@@ -127,6 +124,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ),
     ];
     println!("{}", goal::table(&goals));
+    let mut planned = planned::while_full(options, &filled.looks);
+    planned.extend(planned::death(options)?);
+    println!("{}", planned::table(&planned));
     let goals: Vec<_> = goals.iter().map(Goal::to_json).collect();
     let document = json!({
         "speed_mbit": SPEED,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use netbed::local::ffmpeg;
 use nix::sys::signal::{Signal, kill};
@@ -32,12 +32,13 @@ const SETTLE_SECONDS: u64 = 2;
 const BEFORE_SECONDS: u64 = 3;
 const AFTER_SECONDS: u64 = 5;
 /// The same where the slate comes, and the publisher afterwards.
-const AFTER_SLATE_SECONDS: u64 = 9;
+const AFTER_SLATE_SECONDS: u64 = 12;
 /// Time without a publisher after which the slate comes, ms, and that after which the
 /// publisher comes back, s.
 const SLATE_AFTER_MS: u32 = 1_000;
 const RETURN_SECONDS: u64 = 4;
-/// Length of the slate's film, which does not come to its end, s.
+/// Length of the slate's film, s. Were it the only source to the end of the measurement, it
+/// would begin anew, and what has been seen is no new picture.
 const SLATE_SECONDS: u64 = 8;
 /// The goal for 99 of 100 viewers, ms.
 const MAX_GAP_P99_MS: f64 = 700.0;
@@ -351,9 +352,13 @@ fn measure(fault: Fault, options: &Options, binaries: &Path) -> anyhow::Result<V
     command.arg(format!("rtmp://127.0.0.1:{edge}/live/s"));
     let report = load(command, fault)?;
     let failed = failing.join();
-    let _returned = failed
+    let mut returned = failed
         .ok()
         .context("the thread that ends the program has panicked")??;
+    for publisher in &mut returned.0 {
+        let ended = publisher.try_wait()?;
+        ensure!(ended.is_none(), "the publisher that came back has ended");
+    }
     check(options.players, &report)?;
     let gap = report.get("picture_gap_ms").cloned();
     gap.context("the report has no picture_gap_ms")

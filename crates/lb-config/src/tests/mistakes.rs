@@ -448,3 +448,43 @@ fn a_real_server_that_stands_twice_counts_once() {
     assert!(told.iter().any(|warning| warning == expected), "{told:?}");
     assert_eq!(loaded.config.virtual_server[0].servers().count(), 1);
 }
+
+#[test]
+fn files_that_etcd_makes_no_use_of_are_mistakes() {
+    let told = |source: &str| {
+        let text = format!(
+            "virtual_server 10.0.0.1 80 {{
+                real_server_template {{ TCP_CHECK {{ }} }}
+                discover {{
+                    {source}
+                }}
+            }}"
+        );
+        load_text(&text).map_or_else(
+            |refused| messages(&refused.diagnostics).join("\n"),
+            |_| String::new(),
+        )
+    };
+    const TLS: &str = "etcd https://10.0.0.9:2379";
+    for (source, expected) in [
+        (format!("{TLS}\netcd_cert /c.pem\netcd_key /k.pem"), ""),
+        (
+            format!("{TLS}\netcd_cert /c.pem"),
+            "expected both `etcd_cert` and `etcd_key`, or neither",
+        ),
+        (
+            format!("{TLS}\netcd_key /k.pem"),
+            "expected both `etcd_cert` and `etcd_key`, or neither",
+        ),
+        (
+            "etcd http://10.0.0.9:2379\netcd_cert /c.pem\netcd_key /k.pem".to_owned(),
+            "`etcd_cert` is of no use without TLS",
+        ),
+    ] {
+        let told = told(&source);
+        assert!(
+            told.contains(expected) && told.is_empty() == expected.is_empty(),
+            "{source}: {told}"
+        );
+    }
+}

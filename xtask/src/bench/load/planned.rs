@@ -92,8 +92,8 @@ pub(super) fn while_full(options: &Options, [first, last]: &[Look; 2]) -> Vec<Co
     edges.chain(further).collect()
 }
 
-/// One of three equal edges loses its cable: viewers who reconnect, and the seconds until all
-/// play again.
+/// One of three equal edges loses its cable: the viewers it had, and the seconds until all play
+/// again.
 ///
 /// # Errors
 /// Something did not start, or viewers did not come back.
@@ -169,7 +169,7 @@ pub(super) fn death(options: &Options) -> anyhow::Result<[Compared; 2]> {
     println!("the director noticed the death of an edge after {detection:.2} s");
     Ok([
         Compared {
-            what: "viewers who reconnect when one of three edges dies".to_owned(),
+            what: "viewers of one of three edges, which are lost when it dies".to_owned(),
             planned: death.viewers,
             measured: had as f64,
         },

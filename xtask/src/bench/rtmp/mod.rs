@@ -152,9 +152,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let program = binaries.join(ingest::PROGRAM);
         if !options.setup.no_build {
             cargo_build(&["--package", "rtmp-proto", "--example", "ingest"])?;
-        } else if !program.exists() {
+        }
+        if !program.exists() {
             bail!("{} is not there", program.display());
         }
+    }
+    let compared = [Section::Cost, Section::Scale];
+    let compares = options.sections.iter().any(|it| compared.contains(it));
+    if options.before.is_some() && !compares {
+        bail!("--before: only the sections `cost` and `scale` compare two builds");
     }
     if let Some(origin) = options.before.as_ref().map(|it| it.join("rtmp-origin"))
         && !origin.exists()

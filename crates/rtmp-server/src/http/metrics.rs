@@ -213,7 +213,7 @@ fn write_players(metrics: &mut Exposition, api: &Api) {
         family.sample(&Labels::new(&[("worker", &worker)]), players);
     }
     let help = "Time from which on a stream's news were to be sent until all its players of \
-                a fan-out worker were served, for each time";
+                a fan-out worker, or those of a part, were served, for each time";
     let mut family = metrics.family("millrace_fanout_flush_seconds", Kind::Histogram, help);
     for (worker, times) in api.server.flush_times().enumerate() {
         family.histogram(&Labels::new(&[("worker", &worker)]), times);

@@ -18,7 +18,7 @@ use crate::stream::{Wakers, lock};
 const FLUSH_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000];
 
 /// Durations of flushes: the time from which on a stream's news were to be sent until every
-/// player at a worker had been served.
+/// player at a worker had been served; of a flush in parts, those of each part.
 pub(crate) type FlushTimes = Histogram<{ FLUSH_BOUNDS_MS.len() }>;
 
 /// A command to a worker.
@@ -110,7 +110,7 @@ impl<D> Mailboxes<D> {
         self.mailboxes.iter().map(|mailbox| &mailbox.flush_times)
     }
 
-    /// Counts a flush of the worker number `worker`.
+    /// Counts a flush, or a part of one, of the worker number `worker`.
     pub(super) fn count_flush(&self, worker: usize, duration: Duration) {
         self.mailboxes[worker].flush_times.observe(duration);
     }

@@ -47,14 +47,12 @@ impl GroupKind {
     }
 }
 
-/// Time at which news are to be sent.
+/// Time at which a flush begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
-    pub(super) at: Instant,
-    /// Number of parts of the flush; 1: everybody is sent them at that time.
-    parts: u8,
-    /// Time between two parts.
-    interval: Duration,
+    at: Instant,
+    /// The members are served in parts, if they still are when it begins.
+    in_parts: bool,
 }
 
 impl Due {
@@ -62,8 +60,7 @@ impl Due {
     pub(super) fn at_once(at: Instant) -> Self {
         Self {
             at,
-            parts: 1,
-            interval: Duration::ZERO,
+            in_parts: false,
         }
     }
 }
@@ -82,6 +79,9 @@ pub(super) struct Group {
     pub(super) low_water: u64,
     /// True if a member may be waiting for a place to begin.
     pub(super) waiting: bool,
+    /// Number of members, the first ones, among whom are those who have waited for the
+    /// place that there is now.
+    pub(super) beginning: usize,
     /// Time at which the next flush begins: what has come since the last one is sent
     /// `mw_latency` after its first message, at the latest.
     pub(super) mw_deadline: Option<Due>,
@@ -95,21 +95,25 @@ pub(super) struct Group {
 /// its place to the last member, which has been served, and who joins is served
 /// on its own.
 ///
-/// Where the server limits what it sends (`admission`), messages are gathered and the members
-/// are many, it is made in parts, over `mw_latency`: sent to all at the same moment, a keyframe would fill the queue of a narrow
-/// uplink. Each part sends what has come by then, and the next flush follows at once: so
-/// each member has its turn once per `mw_latency`, as if all were served together.
+/// Where the server limits what it sends (`admission`), messages are gathered and the
+/// members are many, it is made in parts, over `mw_latency`: sent to all at the same moment,
+/// a keyframe would fill the queue of a narrow uplink. Each part sends what has come by
+/// then, and the next flush follows at once: so each member has its turn once per
+/// `mw_latency`, as if all were served together. Those who wait for a place to begin are
+/// served apart, as soon as there is one.
 #[derive(Debug)]
 pub(super) struct Flush {
     /// Time of the present part, or of the next one.
-    pub(super) due: Due,
+    pub(super) due: Instant,
+    /// Time between two parts.
+    interval: Duration,
     /// Number of members still to be served: the first ones.
     pub(super) left: usize,
     /// Number of members that the present part leaves; `left` if it is over.
     pub(super) left_by_part: usize,
     /// Number of parts that have not begun.
     parts_left: u8,
-    /// End of the log as the first part saw it.
+    /// In parts: the end of the log as the first one saw it.
     first_end: Option<u64>,
     /// The lowest offset that a member reads at which has been served.
     pub(super) low_water: u64,
@@ -119,6 +123,15 @@ pub(super) struct Flush {
     pub(super) ended: bool,
     /// True if the log was abandoned when the flush began.
     pub(super) abandoned: bool,
+}
+
+impl Flush {
+    /// Time of the next part after one that was over at `now`. If that was late by less than
+    /// half of the interval, the next keeps its time; if by more, they are half of it apart,
+    /// so that two parts do not leave together.
+    fn next_part(&self, now: Instant) -> Instant {
+        (self.due + self.interval).max(now + self.interval / 2)
+    }
 }
 
 impl Group {
@@ -149,11 +162,15 @@ impl Group {
         self.waiting |= player.waits();
     }
 
-    /// True if there is a new place for those who wait to begin at.
-    fn can_begin(&mut self, worker: usize) -> bool {
-        let known = self.view.newest_join();
-        self.view = self.log.view(worker, self.at_once(), self.low_water);
-        self.view.newest_join() != known
+    /// Looks at the log: if there is a new place to begin, those who wait for it are served.
+    pub(super) fn look(&mut self, worker: usize) {
+        let view = self.log.view(worker, self.at_once(), self.low_water);
+        if self.waiting && view.newest_join() != self.view.newest_join() {
+            self.beginning = self.members.len();
+            // Whoever cannot begin there says so when its turn comes.
+            self.waiting = false;
+        }
+        self.view = view;
     }
 
     /// Time for which what has come at `now` waits for others to be sent with. After a
@@ -171,44 +188,45 @@ impl Group {
         }
     }
 
-    /// Time at which what has come at `now` is to be sent.
-    fn gathered(&self, now: Instant) -> Due {
-        let gathering_time = self.gathering_time(now);
-        let is_short = gathering_time.is_zero() || gathering_time < self.stream.mw_latency();
-        if is_short || !self.stream.spreads() {
-            return Due::at_once(now + gathering_time);
+    /// Number of parts in which the members are served; 1: all at once.
+    fn parts(&self) -> u8 {
+        if self.at_once() || !self.stream.spreads() || self.stream.mw_latency().is_zero() {
+            return 1;
         }
-        self.spread(now)
+        let parts = u8::try_from(self.members.len() / MIN_PLAYERS_OF_PART);
+        parts.unwrap_or(u8::MAX).clamp(1, MAX_PARTS)
     }
 
-    /// The flush whose last part is `mw_latency` after `begin`.
-    fn spread(&self, begin: Instant) -> Due {
-        let parts = u8::try_from(self.members.len() / MIN_PLAYERS_OF_PART);
-        let parts = parts.unwrap_or(u8::MAX).clamp(1, MAX_PARTS);
-        let interval = self.stream.mw_latency() / u32::from(parts);
+    /// Time at which what has come at `now` is to be sent.
+    fn gathered(&self, now: Instant) -> Due {
+        let (gathering_time, parts) = (self.gathering_time(now), self.parts());
+        if parts == 1 || gathering_time < self.stream.mw_latency() {
+            return Due::at_once(now + gathering_time);
+        }
         Due {
-            at: begin + interval,
-            parts,
-            interval,
+            at: now + gathering_time / u32::from(parts),
+            in_parts: true,
         }
     }
 
     /// The stream has news at `now`: they are sent when they have been gathered.
     pub(super) fn schedule_flush(&mut self, worker: usize, now: Instant) {
-        // Whoever waits for its first picture is not kept waiting longer.
-        let at_once =
-            self.at_once() || self.stream.has_ended() || self.waiting && self.can_begin(worker);
-        let looks_again = self.flush.as_ref().is_some_and(|it| it.parts_left > 0);
-        match (at_once, looks_again) {
-            (true, true) => self.flush = None,
-            (false, true) => return,
-            (_, false) => {}
-        }
-        let due = if at_once {
+        let due = if self.at_once() || self.stream.has_ended() {
             Due::at_once(now)
         } else {
             self.gathered(now)
         };
+        // Whoever waits for its first picture is not kept waiting longer.
+        if self.waiting && due.at > now {
+            self.look(worker);
+        }
+        if self.flush.as_ref().is_some_and(|it| it.parts_left > 0) {
+            if due.at > now {
+                // Its next part looks again.
+                return;
+            }
+            self.flush = None;
+        }
         self.flush_by(due);
     }
 
@@ -219,10 +237,14 @@ impl Group {
         }
     }
 
-    /// Time at which somebody is to be served; none without news.
-    pub(super) fn next_flush(&self) -> Option<Instant> {
-        let due = self.flush.as_ref().map(|flush| flush.due);
-        due.or(self.mw_deadline).map(|due| due.at)
+    /// Time at which somebody is to be served: `now`, or later; none without news.
+    pub(super) fn next_flush(&self, now: Instant) -> Option<Instant> {
+        if self.beginning > 0 {
+            return Some(now);
+        }
+        let under_way = self.flush.as_ref().map(|flush| flush.due);
+        let next = under_way.or(self.mw_deadline.map(|due| due.at));
+        next.map(|at| at.max(now))
     }
 
     /// The flush whose turn it is at `now`, with a look at the log for each of its parts.
@@ -250,13 +272,20 @@ impl Group {
 
     fn begin_flush(&self, due: Due) -> Flush {
         let members = self.members.len();
+        let (parts, interval) = if due.in_parts {
+            let parts = self.parts();
+            (parts, self.stream.mw_latency() / u32::from(parts))
+        } else {
+            (1, Duration::ZERO)
+        };
         // Asked before the look: what it ended with must be in the view.
         let (ended, abandoned) = (self.stream.has_ended(), self.log.is_abandoned());
         Flush {
-            due,
+            due: due.at,
+            interval,
             left: members,
             left_by_part: members,
-            parts_left: if ended || abandoned { 1 } else { due.parts },
+            parts_left: if ended || abandoned { 1 } else { parts },
             first_end: None,
             low_water: u64::MAX,
             waiting: false,
@@ -267,18 +296,28 @@ impl Group {
 
     /// Looks at the log for those who are served next.
     fn begin_part(&mut self, flush: &mut Flush, worker: usize, now: Instant) {
+        if flush.parts_left > 1 && self.parts() == 1 {
+            // A reload may have ended it, or most of them have left.
+            flush.parts_left = 1;
+        }
         let served = flush.left.div_ceil(usize::from(flush.parts_left.max(1)));
         flush.left_by_part = flush.left - served;
         flush.parts_left = flush.parts_left.saturating_sub(1);
         let (at_once, low_water) = (self.at_once(), self.low_water);
-        // The worker looks again by itself before the flush ends: to wake it for each message
-        // until then would only cost something, if nobody waits for a place to begin.
-        self.view = if flush.parts_left > 0 && !self.waiting && !flush.waiting {
-            self.log.view_unnotified(worker, at_once, low_water)
+        let in_parts = flush.parts_left > 0 || flush.first_end.is_some();
+        if !in_parts {
+            // It serves those who wait with all others.
+            self.view = self.log.view(worker, at_once, low_water);
+        } else if self.waiting || flush.parts_left == 0 {
+            self.look(worker);
         } else {
-            self.log.view(worker, at_once, low_water)
-        };
-        flush.first_end.get_or_insert(self.view.end);
+            // The worker looks again by itself before the flush ends: to wake it for each
+            // message until then would only cost something, as nobody waits for one.
+            self.view = self.log.view_unnotified(worker, at_once, low_water);
+        }
+        if in_parts {
+            flush.first_end.get_or_insert(self.view.end);
+        }
         // An end between the two wakes nobody: until the look, the worker
         // counts as told already.
         if !flush.ended && self.stream.has_ended() {
@@ -286,20 +325,27 @@ impl Group {
         }
     }
 
+    /// The flush goes on later.
+    pub(super) fn keep(&mut self, flush: Flush) {
+        self.low_water = self.low_water.min(flush.low_water);
+        self.waiting |= flush.waiting;
+        self.flush = Some(flush);
+    }
+
     /// The present part of the flush is over at `now`.
     pub(super) fn finish_part(&mut self, mut flush: Flush, now: Instant) {
         if flush.parts_left > 0 {
-            // What is late does not make the others come closer together.
-            flush.due.at = (flush.due.at + flush.due.interval).max(now);
-            self.flush = Some(flush);
+            flush.due = flush.next_part(now);
+            self.keep(flush);
             return;
         }
         self.low_water = flush.low_water;
         self.waiting = flush.waiting;
-        if flush.due.parts > 1 && flush.first_end.is_some_and(|it| it < self.view.end) {
-            let mut due = self.spread(flush.due.at);
-            due.at = due.at.max(now);
-            self.flush_by(due);
+        if flush.first_end.is_some_and(|it| it < self.view.end) {
+            // Those who were served first lack what the later parts had.
+            let in_parts = self.parts() > 1;
+            let at = if in_parts { flush.next_part(now) } else { now };
+            self.flush_by(Due { at, in_parts });
         }
     }
 }

@@ -125,9 +125,10 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         if !self.unread.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let flushes = self.groups.iter().filter_map(|(_, it)| it.next_flush());
+        let now = Instant::now();
+        let flushes = self.groups.iter().filter_map(|(_, it)| it.next_flush(now));
         let next = flushes.fold(next_tick, Instant::min);
-        let left = next.saturating_duration_since(Instant::now());
+        let left = next.saturating_duration_since(now);
         // Rounded up: waking before the time would only mean waiting again.
         let milliseconds = left.as_micros().div_ceil(1_000);
         u16::try_from(milliseconds).map_or(EpollTimeout::MAX, EpollTimeout::from)
@@ -161,6 +162,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
                 view: log.view(self.number, at_once, u64::MAX),
                 low_water: u64::MAX,
                 waiting: false,
+                beginning: 0,
                 mw_deadline: None,
                 flush: None,
             })
@@ -251,9 +253,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
         let group = self.group(&stream, &joining.delivery, joining.at_once);
         let slot = self.players.vacant_key();
         let entry = &mut self.groups[group];
-        entry.view = entry
-            .log
-            .view(self.number, entry.at_once(), entry.low_water);
+        entry.look(self.number);
         let place = (group, entry.members.len());
         let gop_cache = joining.gop_cache.unwrap_or_else(|| stream.gop_cache());
         let mut player = Player::new(joining, &entry.log, &entry.view, gop_cache, place);
@@ -332,7 +332,7 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
     /// Begins the flushes that are due, and goes on with those under way. One
     /// that is due again while it is under way begins when that has ended.
     fn flush_due(&mut self, now: Instant) {
-        let due = |group: &Group| group.next_flush().is_some_and(|at| at <= now);
+        let due = |group: &Group| group.next_flush(now).is_some_and(|at| at <= now);
         let groups: Vec<usize> = self
             .groups
             .iter()
@@ -340,7 +340,36 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             .map(|(key, _)| key)
             .collect();
         for group in groups {
-            self.flush(group, now);
+            if self.groups[group].beginning > 0 {
+                self.serve_beginning(group, now);
+            } else {
+                self.flush(group, now);
+            }
+        }
+    }
+
+    /// Sends to those who have waited for a place to begin, to the next few at a time; the
+    /// others have their turn when it comes. As with a flush, from the last to the first.
+    fn serve_beginning(&mut self, key: usize, now: Instant) {
+        let group = &mut self.groups[key];
+        group.beginning = group.beginning.min(group.members.len());
+        let mut served = 0;
+        let mut leaving = Vec::new();
+        while group.beginning > 0 && served < MAX_SERVED {
+            group.beginning -= 1;
+            let slot = group.members[group.beginning];
+            let player = &mut self.players[slot];
+            if !player.waits() {
+                continue;
+            }
+            served += 1;
+            if let Err(reason) = player.serve(&group.stream, &group.log, &group.view, now) {
+                leaving.push((slot, reason));
+            }
+            group.note_position(player);
+        }
+        for (slot, reason) in leaving {
+            self.leave(slot, reason);
         }
     }
 
@@ -367,13 +396,12 @@ impl<D: Dialogue, F: Fn(ReturnedPlayer<D>)> Worker<D, F> {
             }
         }
         if flush.left > flush.left_by_part {
-            group.flush = Some(flush);
+            group.keep(flush);
             // Sessions that wait for this core are a player's on its way here,
             // or a publisher's.
             std::thread::yield_now();
         } else {
-            self.mailboxes
-                .count_flush(self.number, flush.due.at.elapsed());
+            self.mailboxes.count_flush(self.number, flush.due.elapsed());
             group.finish_part(flush, now);
         }
         for (slot, reason) in leaving {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rtmp_proto::session::StreamKey;
+use rtmp_proto::wire::{Message, MessageType};
 
 use super::*;
+use crate::stream::fanout::handoff::Meter;
 use crate::stream::fanout::tests::support::{
-    TIME_LIMIT, TestDialogue, append, joining, picture, publish, reader, settings, sound,
+    TIME_LIMIT, TestDialogue, append, joining, message, picture, publish, reader, settings, sound,
 };
-use crate::stream::{Registry, Stream, StreamSettings, Wakers};
+use crate::stream::{Publication, Registry, Stream, StreamSettings, Wakers};
 
 /// Bytes that a socket here holds at most, or about.
 const BUFFER: usize = 8_192;
@@ -219,62 +221,272 @@ fn a_player_goes_on_between_two_flushes(other_at_once: bool) {
     }
 }
 
+const GATHERED: Duration = Duration::from_millis(400);
+/// Time between two parts of a flush to many.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Members of a crowd: a part of a flush is a quarter of them.
+const CROWD: usize = 64;
+
+fn settings_of_crowd(spreads: bool) -> StreamSettings {
+    StreamSettings {
+        mw_latency: GATHERED,
+        spreads,
+        ..settings()
+    }
+}
+
+/// A small keyframe: a socket here takes many.
+fn keyframe(timestamp: u32) -> Message {
+    message(MessageType::VIDEO, timestamp, vec![0x17, 1, 0, 0, 0, 1])
+}
+
+/// Many viewers of a stream at one worker, on made-up time.
+struct Crowd {
+    worker: Forgetful,
+    stream: Arc<Stream>,
+    publication: Publication,
+    listener: TcpListener,
+    begin: Instant,
+    clients: Vec<TcpStream>,
+    meters: Vec<Arc<Meter>>,
+}
+
+impl Crowd {
+    /// A crowd that has been sent a keyframe.
+    fn gather(spreads: bool) -> Self {
+        let (worker, stream) = worker(2 * CROWD, &settings_of_crowd(spreads));
+        let begin = Instant::now();
+        let publication = stream.publish(begin).unwrap();
+        let mut crowd = Self {
+            worker,
+            stream,
+            publication,
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+            begin,
+            clients: Vec::new(),
+            meters: Vec::new(),
+        };
+        crowd.append(0, keyframe(0));
+        (0..CROWD).for_each(|_| crowd.join(0, true));
+        crowd
+    }
+
+    fn at(&self, ms: u32) -> Instant {
+        self.begin + Duration::from_millis(ms.into())
+    }
+
+    fn join(&mut self, ms: u32, gop_cache: bool) {
+        let (client, socket) = connection(&self.listener);
+        self.clients.push(client);
+        let joining = Joining {
+            gop_cache: Some(gop_cache),
+            ..joining(1, socket, &self.stream)
+        };
+        self.meters.push(joining.meter.clone());
+        let slot = self.worker.players.vacant_key();
+        self.worker.join(joining, self.at(ms));
+        let now = self.at(ms);
+        self.worker.player_event(slot, EpollFlags::EPOLLOUT, now);
+    }
+
+    /// What the publisher sends, of which the worker is not told.
+    fn append(&mut self, ms: u32, message: Message) {
+        let now = self.at(ms);
+        append(&mut self.publication, &[message], now).unwrap();
+    }
+
+    fn bytes(&self) -> Vec<u64> {
+        let bytes = self.meters.iter();
+        bytes.map(|it| it.bytes.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Does all that is due; says who has been sent something, in the order of joining.
+    fn serve(&mut self, ms: u32) -> Vec<usize> {
+        let (now, before) = (self.at(ms), self.bytes());
+        let is_due = |worker: &Forgetful| {
+            let mut groups = worker.groups.iter();
+            groups.any(|(_, it)| it.next_flush(now).is_some_and(|at| at <= now))
+        };
+        while is_due(&self.worker) {
+            self.worker.flush_due(now);
+            for (_, group) in &self.worker.groups {
+                let kept = |slot: &usize| self.worker.players[*slot].low_water() >= group.low_water;
+                assert!(group.members.iter().all(kept), "the log may be cut");
+            }
+        }
+        let sent = before.iter().zip(self.bytes()).enumerate();
+        sent.filter(|(_, (before, after))| *before < after)
+            .map(|(member, _)| member)
+            .collect()
+    }
+
+    /// The worker is told that the publisher has sent `message`, and does what is due.
+    fn publish(&mut self, ms: u32, message: Message) -> Vec<usize> {
+        self.append(ms, message);
+        self.wake(ms)
+    }
+
+    fn wake(&mut self, ms: u32) -> Vec<usize> {
+        self.worker.schedule_flush(self.stream.id(), self.at(ms));
+        self.serve(ms)
+    }
+
+    /// Milliseconds at which somebody has a turn.
+    fn next(&self) -> u128 {
+        let now = self.begin;
+        let groups = self.worker.groups.iter();
+        let next = groups.filter_map(|(_, it)| it.next_flush(now)).min();
+        next.map_or(0, |at| (at - now).as_millis())
+    }
+}
+
 #[test]
 fn many_viewers_are_sent_what_is_gathered_one_part_after_another() {
-    const GATHERED: Duration = Duration::from_millis(400);
-    const PLAYERS: usize = 64;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let settings = StreamSettings {
-        mw_latency: GATHERED,
-        spreads: true,
-        ..settings()
-    };
-    let (mut worker, stream) = worker(PLAYERS, &settings);
-    let begin = Instant::now();
-    let mut publication = stream.publish(begin).unwrap();
-    append(&mut publication, &[sound(0)], begin).unwrap();
-    let mut clients = Vec::new();
-    let mut meters = Vec::new();
-    for slot in 0..PLAYERS {
-        let (client, socket) = connection(&listener);
-        clients.push(client);
-        let joining = joining(1, socket, &stream);
-        meters.push(joining.meter.clone());
-        worker.join(joining, begin);
-        worker.player_event(slot, EpollFlags::EPOLLOUT, begin);
-    }
-    let bytes = || -> Vec<u64> {
-        let bytes = meters.iter().map(|it| it.bytes.load(Ordering::Relaxed));
-        bytes.collect()
-    };
-    let message = bytes()[0];
+    let mut crowd = Crowd::gather(true);
+    let message = crowd.bytes()[0];
     // A message each 100 ms, and a part of the players each 100 ms: after 400 ms everybody has
     // had its turn once, later ones with more of what came meanwhile.
-    let mut calls = 0;
-    for step in 1..=12_u32 {
-        let now = begin + Duration::from_millis(100) * step;
-        let before = bytes();
-        worker.flush_due(now);
-        let after = bytes();
-        let sent = || {
-            before
-                .iter()
-                .zip(&after)
-                .map(|(before, after)| after - before)
-        };
-        let served = sent().filter(|it| *it > 0).count();
-        let expected = if step < 2 { 0 } else { PLAYERS / 4 };
-        assert_eq!(served, expected, "part {step}");
+    crowd.publish(100, keyframe(100));
+    for step in 2..=12 {
+        let before = crowd.bytes();
+        let served = crowd.serve(100 * step);
+        assert_eq!(served.len(), CROWD / 4, "part {step}");
         if step > 6 {
-            assert!(
-                sent().all(|it| it == 0 || it == 4 * message),
-                "part {step}: {:?}",
-                sent().collect::<Vec<_>>()
-            );
+            let after = crowd.bytes();
+            let sent = served.iter().map(|&it| after[it] - before[it]);
+            let sent: Vec<_> = sent.collect();
+            assert_eq!(sent, [4 * message; CROWD / 4], "part {step}");
         }
-        calls += served;
-        append(&mut publication, &[sound(100 * step)], now).unwrap();
-        worker.schedule_flush(stream.id(), now);
+        let served = crowd.publish(100 * step, keyframe(100 * step));
+        assert_eq!(served, [0; 0], "after part {step}");
     }
-    assert_eq!(calls, 11 * PLAYERS / 4);
+}
+
+#[test]
+fn who_waits_gets_its_keyframe_at_once_and_the_others_have_their_turns() {
+    for spreads in [false, true] {
+        let mut crowd = Crowd::gather(spreads);
+        crowd.publish(100, sound(100));
+        crowd.join(150, false);
+        crowd.serve(200);
+        assert_eq!(crowd.bytes()[CROWD], 0);
+        assert_eq!(crowd.publish(240, sound(240)), [0; 0], "{spreads}");
+        assert_eq!(crowd.publish(250, keyframe(250)), [CROWD], "{spreads}");
+        let turns: Vec<_> = (3..=6).map(|it| crowd.serve(100 * it).len()).collect();
+        let expected = if spreads {
+            // Whoever had its turn at 200 ms has the next one at 600 ms.
+            [CROWD / 4; 4]
+        } else {
+            [0, 0, CROWD, 0]
+        };
+        assert_eq!(turns, expected, "{spreads}");
+    }
+}
+
+#[test]
+fn a_keyframe_that_is_seen_before_the_worker_is_told_is_sent_at_once_to_who_waits() {
+    // Seen by a part of a flush, of which it is no member …
+    let mut crowd = Crowd::gather(true);
+    crowd.publish(100, sound(100));
+    crowd.serve(200);
+    crowd.join(250, false);
+    crowd.append(290, keyframe(290));
+    let served = crowd.serve(300);
+    assert_eq!((served.len(), served.last()), (17, Some(&CROWD)));
+    assert_eq!(crowd.wake(300), [0; 0]);
+    // … and by another one that joins.
+    for spreads in [false, true] {
+        let mut crowd = Crowd::gather(spreads);
+        crowd.join(50, false);
+        crowd.append(100, keyframe(100));
+        crowd.join(100, true);
+        assert_eq!(crowd.wake(100), [CROWD], "{spreads}");
+    }
+}
+
+#[test]
+fn viewers_who_come_and_go_between_two_parts_leave_no_one_out() {
+    let mut crowd = Crowd::gather(true);
+    let message = crowd.bytes()[0];
+    for step in 1..=8 {
+        let ms = 100 * step;
+        crowd.serve(ms);
+        // One that has had its turn, and one that has not; and others come.
+        if step == 2 || step == 3 {
+            let number = usize::try_from(step).unwrap();
+            for slot in [CROWD - number, number] {
+                crowd.worker.leave(slot, Reason::Dismissed);
+            }
+            crowd.join(ms, true);
+        }
+        crowd.publish(ms, keyframe(ms));
+    }
+    (9..=16).for_each(|step| drop(crowd.serve(100 * step)));
+    assert_eq!(crowd.worker.players.len(), CROWD - 2);
+    let bytes = crowd.bytes();
+    for (member, bytes) in bytes.into_iter().enumerate() {
+        let number = if member < CROWD {
+            let left = [2, 3, CROWD - 3, CROWD - 2].contains(&member);
+            if left { continue } else { 9 }
+        } else {
+            // It begins with the keyframe before.
+            8 - u64::try_from(member - CROWD).unwrap()
+        };
+        assert_eq!(bytes, number * message, "member {member}");
+    }
+    assert_eq!(crowd.next(), 0, "nobody lacks anything");
+}
+
+#[test]
+fn a_stream_that_ends_between_two_parts_lets_all_viewers_go() {
+    for told in [false, true] {
+        let mut crowd = Crowd::gather(true);
+        crowd.publish(100, sound(100));
+        crowd.serve(200);
+        crowd.stream.end();
+        if told {
+            crowd.wake(250);
+        } else {
+            crowd.serve(300);
+        }
+        assert_eq!(crowd.worker.players.len(), 0, "{told}");
+    }
+}
+
+#[test]
+fn a_reload_ends_the_spreading_in_the_middle_of_a_flush() {
+    let mut crowd = Crowd::gather(true);
+    crowd.publish(100, sound(100));
+    assert_eq!(crowd.serve(200).len(), CROWD / 4);
+    crowd.publish(250, sound(250));
+    crowd.stream.apply(&settings_of_crowd(false));
+    // The others, and those of the first part, who lack what came after it.
+    assert_eq!(crowd.serve(300).len(), CROWD);
+    crowd.publish(350, sound(350));
+    let turns: Vec<_> = (4..=7).map(|it| crowd.serve(100 * it).len()).collect();
+    assert_eq!(turns, [0; 4]);
+    crowd.publish(700, sound(700));
+    assert_eq!(crowd.serve(750).len(), CROWD);
+
+    // `min_latency`: what comes next is sent at once.
+    crowd.stream.apply(&settings_of_crowd(true));
+    crowd.publish(800, sound(800));
+    assert_eq!(crowd.serve(900).len(), CROWD / 4);
+    crowd.stream.apply(&StreamSettings {
+        mw_latency: Duration::ZERO,
+        ..settings_of_crowd(true)
+    });
+    assert_eq!(crowd.publish(950, sound(950)).len(), CROWD);
+    assert_eq!(crowd.publish(960, sound(960)).len(), CROWD);
+}
+
+#[test]
+fn parts_keep_their_distance_when_one_is_late() {
+    let mut crowd = Crowd::gather(true);
+    crowd.publish(100, sound(100));
+    let interval = INTERVAL.as_millis();
+    for (served, expected) in [(200, 300), (320, 400), (590, 590 + interval / 2)] {
+        crowd.serve(served);
+        assert_eq!(crowd.next(), expected, "after {served} ms");
+    }
 }

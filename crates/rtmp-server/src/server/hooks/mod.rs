@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::line_limit::{LineLimit, PERIOD};
@@ -50,6 +51,8 @@ pub(crate) struct Hooks {
     client: Arc<HookClient>,
     stats: Arc<AllHookStats>,
     undelivered: Arc<Undelivered>,
+    /// True while no notification may begin to be posted.
+    held: watch::Sender<bool>,
     /// Of those that hooks do not let in.
     refusal_lines: LineLimit,
 }
@@ -69,6 +72,7 @@ impl Hooks {
             client: Arc::new(HookClient::new(tls)),
             stats: Arc::default(),
             undelivered: Arc::default(),
+            held: watch::Sender::new(false),
             refusal_lines: LineLimit::default(),
         }
     }
@@ -176,9 +180,21 @@ impl Hooks {
         }
     }
 
+    /// Has notifications wait that are not being posted yet.
+    pub(super) fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Has them go on.
+    pub(super) fn go_on(&self) {
+        self.held.send_replace(false);
+    }
+
     /// The notifications that are not delivered, for the program that the process becomes,
-    /// the oldest first. Those whose answer has not come are among them.
-    pub(super) fn undelivered(&self) -> Vec<NotificationPart> {
+    /// the oldest first. Those whose answer has not come are among them; the others wait from
+    /// now on, until [`Hooks::go_on`]: else both programs would post them.
+    pub(super) fn hold_undelivered(&self) -> Vec<NotificationPart> {
+        self.hold();
         self.undelivered.parts()
     }
 
@@ -198,8 +214,11 @@ impl Hooks {
         };
         let entry = self.undelivered.add(notification);
         let (client, stats) = (self.client.clone(), self.stats.clone());
+        let mut held = self.held.subscribe();
         tokio::spawn(async move {
             let turn = queued.turn().await;
+            // An error is the server's end: what is left is posted.
+            let _ = held.wait_for(|held| !held).await;
             let notification = entry.notification();
             if !(notification.still_true)() {
                 return;

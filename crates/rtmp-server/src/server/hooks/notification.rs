@@ -136,6 +136,7 @@ mod tests {
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     use super::super::Hooks;
@@ -171,6 +172,11 @@ mod tests {
         }
     }
 
+    async fn answer(stream: &mut TcpStream) {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0";
+        stream.write_all(answer).await.unwrap();
+    }
+
     #[tokio::test]
     async fn what_is_not_delivered_is_by_the_program_after_in_its_order() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -183,7 +189,18 @@ mod tests {
         // The first one has been asked, and there is no answer.
         let (mut unanswered, _) = listener.accept().await.unwrap();
         assert_eq!(read_request(&mut unanswered).await.1["number"], 1);
-        let written = Blob::of(&before.undelivered()).unwrap();
+        let written = Blob::of(&before.hold_undelivered()).unwrap();
+        // The answer comes now: the second one's turn has come, and it waits.
+        answer(&mut unanswered).await;
+        let heard = async {
+            while before.undelivered.parts().len() > 2 {
+                yield_now().await;
+            }
+        };
+        timeout(TIME_LIMIT, heard).await.expect("the answer is read");
+        for _ in 0..100 {
+            yield_now().await;
+        }
         let after = Hooks::new(None, Arc::default());
         after.resume(written.read().unwrap());
         for number in 1..=3 {
@@ -193,16 +210,12 @@ mod tests {
                 (&*path, &body["number"]),
                 ("/hook?secret=x", &json!(number))
             );
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0";
-            stream.write_all(answer).await.unwrap();
+            answer(&mut stream).await;
         }
         assert!(after.flush(TIME_LIMIT).await);
-        assert!(after.undelivered().is_empty());
+        assert!(after.undelivered.parts().is_empty());
         // The program before goes on as well, where there is no other.
-        unanswered
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0")
-            .await
-            .unwrap();
+        before.go_on();
         let next = timeout(TIME_LIMIT, listener.accept()).await;
         let (mut next, _) = next.expect("it waits").unwrap();
         assert_eq!(read_request(&mut next).await.1["number"], 2);

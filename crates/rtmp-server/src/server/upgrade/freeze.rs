@@ -192,7 +192,7 @@ impl Server {
                 flush_times: self.flush_times().map(|times| times.counts()).collect(),
                 hooks: self.hooks.part(),
             },
-            notifications: self.hooks.undelivered(),
+            notifications: self.hooks.hold_undelivered(),
             load: Some(self.load.part(Instant::now())),
             events: self.events.part(),
             dvr_orders: self.dvr.orders(),
@@ -234,6 +234,7 @@ impl Server {
         for stream in self.registry.list() {
             stream.excuse_silence(now);
         }
+        self.hooks.go_on();
         self.safepoint.set_phase(phase);
     }
 }

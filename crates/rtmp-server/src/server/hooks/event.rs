@@ -37,9 +37,12 @@ pub(in crate::server) trait Event {
     /// Its JSON, from the server `from`.
     fn body(&self, from: &ServerIdentity) -> Value;
 
-    /// Condition that is checked when its turn to be posted has come; without it,
-    /// the event is left out.
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static;
+    /// The stream of which a publication has ended. If it is published again when the event's
+    /// turn to be posted has come, the event is left out: a web server would end a stream that
+    /// goes on.
+    fn ended(&self) -> Option<&Arc<Stream>> {
+        None
+    }
 }
 
 /// `on_connect` and `on_close`.
@@ -80,10 +83,6 @@ impl Event for ClientEvent<'_> {
             body["pageUrl"] = (*connect_info.page_url).into();
         }
         body
-    }
-
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
     }
 }
 
@@ -131,11 +130,8 @@ impl Event for StreamEvent<'_> {
         body
     }
 
-    /// An `on_unpublish` is left out if another publisher has taken the stream over
-    /// meanwhile: a web server would end a stream that goes on.
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let ends = self.ends_publication.then(|| self.stream.clone());
-        move || ends.as_ref().is_none_or(|stream| !stream.has_encoder())
+    fn ended(&self) -> Option<&Arc<Stream>> {
+        self.ends_publication.then_some(self.stream)
     }
 }
 
@@ -203,10 +199,6 @@ impl Event for SegmentEvent<'_> {
         body["seq_no"] = self.number.into();
         body
     }
-
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
-    }
 }
 
 /// `on_dvr`: a file of a recording is finished.
@@ -242,10 +234,6 @@ impl Event for FileEvent<'_> {
         body["file"] = self.file.into();
         body
     }
-
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
-    }
 }
 
 /// `on_forward`: asks a backend where the stream is to be forwarded to.
@@ -278,10 +266,6 @@ impl Event for ForwardEvent<'_> {
         let mut body = of_stream(from, self.action(), publisher, self.stream, parameters);
         body["tcUrl"] = urls.map_or("", |urls| &urls.tc_url).into();
         body
-    }
-
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
     }
 }
 
@@ -319,10 +303,6 @@ impl Event for SwitchEvent<'_> {
         body["former_client_id"] = id(self.switch.from_client).into();
         body["reason"] = self.switch.reason.name().into();
         body
-    }
-
-    fn condition(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        || true
     }
 }
 

@@ -20,6 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rtmp_proto::session::StreamKey;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -35,7 +36,7 @@ pub(super) use event::{
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
 pub(in crate::server) use notification::NotificationPart;
-use notification::{Notification, Undelivered};
+use notification::{HasEncoder, Notification, Undelivered};
 use post::HookClient;
 pub(super) use post::HookError;
 pub(super) use post::TIMEOUT;
@@ -169,13 +170,17 @@ impl Hooks {
     /// Notifies all of `urls`, without waiting for them.
     pub(super) fn notify(&self, urls: &[HookUrl], event: &impl Event) {
         for url in urls {
+            let ended = event.ended().cloned();
             self.send(Notification {
                 url: url.clone(),
                 name: event.name(),
                 action: event.action().to_owned(),
                 body: event.body(&self.identity),
                 ordering_keys: event.ordering_keys(),
-                still_true: Box::new(event.condition()),
+                ends_publication: ended.is_some(),
+                still_true: Box::new(move || {
+                    ended.as_ref().is_none_or(|stream| !stream.has_encoder())
+                }),
             });
         }
     }
@@ -198,10 +203,19 @@ impl Hooks {
         self.undelivered.parts()
     }
 
-    /// Goes on with those that the program before has not delivered.
-    pub(super) fn resume(&self, parts: Vec<NotificationPart>) {
+    /// Goes on with those that the program before has not delivered. `has_encoder` tells, when
+    /// the turn of one has come, whether somebody publishes a stream.
+    pub(super) fn resume(
+        &self,
+        parts: Vec<NotificationPart>,
+        has_encoder: impl Fn(&StreamKey) -> bool + Send + Sync + 'static,
+    ) {
+        let has_encoder: HasEncoder = Arc::new(has_encoder);
         for part in parts {
-            self.send(part.into());
+            match part.resume(&has_encoder) {
+                Ok(notification) => self.send(notification),
+                Err(lost) => log::warn!("upgrade: {lost}"),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use rtmp_proto::session::StreamKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ pub(super) struct Notification {
     pub(super) action: String,
     pub(super) body: Value,
     pub(super) ordering_keys: Vec<OrderingKey>,
+    /// It says that a publication has ended.
+    pub(super) ends_publication: bool,
     /// Checked when its turn has come: else it is left out.
     pub(super) still_true: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -41,7 +44,12 @@ pub(in crate::server) struct NotificationPart {
     /// JSON.
     body: String,
     ordering_keys: Vec<OrderingKey>,
+    #[serde(default)]
+    ends_publication: bool,
 }
+
+/// Tells whether somebody publishes the stream.
+pub(super) type HasEncoder = Arc<dyn Fn(&StreamKey) -> bool + Send + Sync>;
 
 impl From<&Notification> for NotificationPart {
     fn from(notification: &Notification) -> Self {
@@ -53,26 +61,42 @@ impl From<&Notification> for NotificationPart {
             action: notification.action.clone(),
             body: notification.body.to_string(),
             ordering_keys: notification.ordering_keys.clone(),
+            ends_publication: notification.ends_publication,
         }
     }
 }
 
-impl From<NotificationPart> for Notification {
-    fn from(part: NotificationPart) -> Self {
-        Self {
+impl NotificationPart {
+    /// The notification.
+    ///
+    /// # Errors
+    /// Its body is none, with the text that says so.
+    pub(super) fn resume(self, has_encoder: &HasEncoder) -> Result<Notification, String> {
+        let (name, body) = (self.name, serde_json::from_str(&self.body));
+        let body = body.map_err(|error| {
+            format!("{name}: the event for a hook cannot be read, and is lost: {error}")
+        })?;
+        let is_stream = |key: &OrderingKey| match key {
+            OrderingKey::Publishers(stream) => Some(stream.clone()),
+            OrderingKey::Client(_) => None,
+        };
+        let ended = self.ordering_keys.iter().find_map(is_stream);
+        let ended = ended.filter(|_| self.ends_publication);
+        let has_encoder = has_encoder.clone();
+        Ok(Notification {
             url: HookUrl {
-                tls: part.tls,
-                authority: part.authority,
-                path: part.path,
+                tls: self.tls,
+                authority: self.authority,
+                path: self.path,
             },
-            name: part.name,
-            action: part.action,
-            // It has been written as such.
-            body: serde_json::from_str(&part.body).unwrap_or_default(),
-            ordering_keys: part.ordering_keys,
-            // It was when it was handed over.
-            still_true: Box::new(|| true),
-        }
+            name,
+            action: self.action,
+            body,
+            ordering_keys: self.ordering_keys,
+            ends_publication: self.ends_publication,
+            // The encoder may have come back to this program.
+            still_true: Box::new(move || ended.as_ref().is_none_or(|key| !has_encoder(key))),
+        })
     }
 }
 
@@ -150,6 +174,7 @@ mod tests {
             action: "on_close".to_owned(),
             body: json!({ "number": number }),
             ordering_keys: vec![OrderingKey::Client(7)],
+            ends_publication: false,
             still_true: Box::new(move || still_true),
         }
     }
@@ -197,12 +222,14 @@ mod tests {
                 yield_now().await;
             }
         };
-        timeout(TIME_LIMIT, heard).await.expect("the answer is read");
+        timeout(TIME_LIMIT, heard)
+            .await
+            .expect("the answer is read");
         for _ in 0..100 {
             yield_now().await;
         }
         let after = Hooks::new(None, Arc::default());
-        after.resume(written.read().unwrap());
+        after.resume(written.read().unwrap(), |_| false);
         for number in 1..=3 {
             let (mut stream, _) = listener.accept().await.unwrap();
             let (path, body) = read_request(&mut stream).await;
@@ -219,5 +246,46 @@ mod tests {
         let next = timeout(TIME_LIMIT, listener.accept()).await;
         let (mut next, _) = next.expect("it waits").unwrap();
         assert_eq!(read_request(&mut next).await.1["number"], 2);
+    }
+
+    fn of_stream(name: &str) -> StreamKey {
+        StreamKey {
+            vhost: "v".into(),
+            app: "live".into(),
+            stream: name.into(),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_that_goes_on_is_told_by_neither_program() {
+        for (ends_publication, stream, still_true) in [
+            (true, "gone", true),
+            (true, "back", false),
+            (false, "back", true),
+        ] {
+            let key = OrderingKey::Publishers(of_stream(stream));
+            let before = Notification {
+                ordering_keys: vec![OrderingKey::Client(7), key],
+                ends_publication,
+                ..notification("http://hook/", 1, true)
+            };
+            let written = Blob::of(&NotificationPart::from(&before)).unwrap();
+            let part: NotificationPart = written.read().unwrap();
+            let has_encoder: HasEncoder = Arc::new(|key| *key == of_stream("back"));
+            let after = part.resume(&has_encoder).unwrap();
+            assert_eq!((after.still_true)(), still_true, "{stream}");
+            assert_eq!(after.ends_publication, ends_publication);
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_body_is_left_out() {
+        let part = NotificationPart {
+            body: "{".to_owned(),
+            ..NotificationPart::from(&notification("http://hook/", 1, true))
+        };
+        let has_encoder: HasEncoder = Arc::new(|_| false);
+        let lost = part.resume(&has_encoder).unwrap_err();
+        assert!(lost.starts_with("event 1: "), "{lost}");
     }
 }

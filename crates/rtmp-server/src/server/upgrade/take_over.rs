@@ -59,7 +59,13 @@ impl Server {
             server.dvr.order(key, record);
         }
         server.take_counters(part.counters);
-        server.hooks.resume(part.notifications);
+        // None is posted before it is known who publishes.
+        server.hooks.hold();
+        let weak = Arc::downgrade(&server);
+        server.hooks.resume(part.notifications, move |key| {
+            let stream = weak.upgrade().and_then(|it| it.registry.find(key));
+            stream.is_some_and(|stream| stream.has_encoder())
+        });
         server.take_clients(part.clients);
         if let Some(load) = part.load {
             server.load.take_over(load);
@@ -108,6 +114,7 @@ impl Server {
         for connection in http {
             tokio::spawn(Box::new(connection).run());
         }
+        server.hooks.go_on();
         server.safepoint.set_phase(Phase::Running);
         Ok(server)
     }

@@ -33,7 +33,9 @@ use tokio::time::timeout;
 use super::control::Waiter;
 use super::listeners::ListenerPart;
 use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited};
-use crate::server::{EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Server, ServerPart};
+use crate::server::{
+    EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, Server, ServerPart,
+};
 
 /// The argument by which a program rehearses its start. It changes nothing: it reads the
 /// configuration, says which layouts it reads, then reads from its standard input what would
@@ -246,7 +248,8 @@ impl Upgrade {
         }
         let at_boundary = rehearsed.log_layout != LOG_LAYOUT;
         // A first copy, of the same kinds of things: the program reads it while media flows.
-        let copy = match self.freeze(server, at_boundary, &belongings).await {
+        let copy = self.freeze(server, Purpose::Rehearsal, at_boundary, &belongings);
+        let copy = match copy.await {
             Ok(copy) => copy,
             Err(reason) => return reason,
         };
@@ -261,7 +264,8 @@ impl Upgrade {
         // Players get what has gathered: else they would wait for both times together.
         tokio::time::sleep(catch_up(stood_still)).await;
         server.conclude().await;
-        let frozen = match self.freeze(server, at_boundary, &belongings).await {
+        let frozen = self.freeze(server, Purpose::HandOver, at_boundary, &belongings);
+        let frozen = match frozen.await {
             Ok(frozen) => frozen,
             Err(reason) => return reason,
         };
@@ -288,11 +292,12 @@ impl Upgrade {
     async fn freeze(
         &self,
         server: &Server,
+        purpose: Purpose,
         at_boundary: bool,
         belongings: &Belongings<'_>,
     ) -> Result<FrozenProcess, String> {
         let since = Instant::now();
-        let frozen = server.freeze(at_boundary).await?;
+        let frozen = server.freeze(purpose, at_boundary).await?;
         let mut handed_over = HandedOver::default();
         handed_over.extend(&frozen.handed_over);
         match self.write(&frozen.part, belongings, since, &mut handed_over) {

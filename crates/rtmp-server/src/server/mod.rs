@@ -92,7 +92,9 @@ use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
-pub(crate) use upgrade::{FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, ServerPart};
+pub(crate) use upgrade::{
+    FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, ServerPart,
+};
 use upgrade::{Participant, Phase, Safepoint};
 use viewer::Viewer;
 

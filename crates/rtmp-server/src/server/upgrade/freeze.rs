@@ -19,7 +19,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// Time for notifications of hooks while media flows. What is not delivered is handed over; a
 /// web server that has not answered is told again.
 const HOOKS_LIMIT: Duration = Duration::from_secs(1);
-/// The same while everybody stands still.
+/// The same while everybody stands still for the last time.
 const LAST_HOOKS_LIMIT: Duration = Duration::from_millis(50);
 /// Time for everybody to stand still.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
@@ -27,6 +27,15 @@ const FREEZE_LIMIT: Duration = Duration::from_secs(2);
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1_500);
 /// Interval at which that is looked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What everybody stands still for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A copy, which the program rehearses with.
+    Rehearsal,
+    /// What the program goes on with.
+    HandOver,
+}
 
 /// A server that stands still, and what it hands over.
 #[derive(Debug)]
@@ -109,18 +118,26 @@ impl Server {
     ///
     /// # Errors
     /// Somebody does not stand still, or cannot be written down; the server goes on.
-    pub(crate) async fn freeze(&self, at_boundary: bool) -> Result<FrozenServer, String> {
+    pub(crate) async fn freeze(
+        &self,
+        purpose: Purpose,
+        at_boundary: bool,
+    ) -> Result<FrozenServer, String> {
         self.safepoint.set_phase(Phase::Frozen);
         // Wakes the connections, which look whether they are to stand still.
         self.config.send_modify(|_| {});
-        let frozen = self.try_freeze(at_boundary).await;
+        let frozen = self.try_freeze(purpose, at_boundary).await;
         if frozen.is_err() {
             self.go_on();
         }
         frozen
     }
 
-    async fn try_freeze(&self, at_boundary: bool) -> Result<FrozenServer, String> {
+    async fn try_freeze(
+        &self,
+        purpose: Purpose,
+        at_boundary: bool,
+    ) -> Result<FrozenServer, String> {
         let all_stand = || async {
             match self.safepoint.all_stand_still(FREEZE_LIMIT).await {
                 true => Ok(()),
@@ -139,8 +156,10 @@ impl Server {
         // Who publishes stands still: packagers have all that there is to package.
         let hls = timeout(FREEZE_LIMIT, self.hls.part(&mut handed_over)).await;
         let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())??;
-        // They hear of the last segments of HLS.
-        self.hooks.flush(LAST_HOOKS_LIMIT).await;
+        // They hear of the last segments of HLS. For a copy nobody waits for them.
+        if purpose == Purpose::HandOver {
+            self.hooks.flush(LAST_HOOKS_LIMIT).await;
+        }
         let written = players.and_then(|players| self.write_down(players, tasks, hls));
         let (part, others) = written.map_err(|error| format!("something {error}"))?;
         handed_over.extend(&others);

@@ -15,7 +15,7 @@ mod safepoint;
 mod take_over;
 
 pub(crate) use crate::stream::LOG_LAYOUT;
-pub(crate) use freeze::FrozenServer;
+pub(crate) use freeze::{FrozenServer, Purpose};
 pub(crate) use parts::ServerPart;
 pub(in crate::server) use parts::{ClientsPart, EventsPart, TaskParts};
 pub(in crate::server) use safepoint::{Participant, Phase, RequestInProgress, Safepoint};

@@ -34,7 +34,8 @@ use super::control::Waiter;
 use super::listeners::ListenerPart;
 use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited};
 use crate::server::{
-    EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, Server, ServerPart,
+    EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_HAND_OVER_LAYOUT, Purpose,
+    Server, ServerPart,
 };
 
 /// The argument by which a program rehearses its start. It changes nothing: it reads the
@@ -130,11 +131,29 @@ fn handed_over_at() -> Option<RawFd> {
 
 fn read(bytes: &Blob) -> Result<ProcessPart, HandOverError> {
     let part: ProcessPart = bytes.read()?;
-    if part.layout != HAND_OVER_LAYOUT {
+    if !(OLDEST_HAND_OVER_LAYOUT..=HAND_OVER_LAYOUT).contains(&part.layout) {
         let layout = format!("layout {HAND_OVER_LAYOUT}: it has {}", part.layout);
         return Err(HandOverError::Missing(layout));
     }
     Ok(part)
+}
+
+/// The layouts that this program reads, as it says when it rehearses: the oldest of the whole,
+/// that of logs, and the newest of the whole. Programs of layout 1 say the first two, and look for
+/// their own layout at the first place.
+fn readable_layouts() -> String {
+    format!("{OLDEST_HAND_OVER_LAYOUT} {LOG_LAYOUT} {HAND_OVER_LAYOUT}")
+}
+
+/// The layout of logs of a program that has said `layouts`, if it reads our whole.
+fn log_layout_of(layouts: &str) -> Option<u32> {
+    let layouts: Vec<u32> = layouts.split_whitespace().flat_map(str::parse).collect();
+    let (oldest, log, newest) = match layouts[..] {
+        [only, log] => (only, log, only),
+        [oldest, log, newest, ..] => (oldest, log, newest),
+        _ => return None,
+    };
+    (oldest..=newest).contains(&HAND_OVER_LAYOUT).then_some(log)
 }
 
 /// The rehearsing program's part, once its configuration is read: says which layouts it reads,
@@ -144,7 +163,7 @@ fn read(bytes: &Blob) -> Result<ProcessPart, HandOverError> {
 /// It could not go on with that.
 pub(super) fn rehearse() -> anyhow::Result<()> {
     let mut out = io::stdout();
-    writeln!(out, "{HAND_OVER_LAYOUT} {LOG_LAYOUT}")?;
+    writeln!(out, "{}", readable_layouts())?;
     out.flush()?;
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes)?;
@@ -425,15 +444,14 @@ async fn start(program: PathBuf) -> Result<Rehearsed, String> {
             )));
         }
     }
-    let layouts: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
-    match layouts[..] {
-        [HAND_OVER_LAYOUT, log_layout, ..] => Ok(Rehearsed {
+    match log_layout_of(&line) {
+        Some(log_layout) => Ok(Rehearsed {
             child,
             state,
             errors,
             log_layout,
         }),
-        _ => Err(cannot(format!(
+        None => Err(cannot(format!(
             "it reads another layout than {HAND_OVER_LAYOUT} ({:?}): a restart is needed",
             line.trim()
         ))),
@@ -472,5 +490,46 @@ async fn failure(child: &mut Child, errors: &mut ChildStderr) -> String {
         ("", Ok(status)) => status.to_string(),
         ("", Err(error)) => error.to_string(),
         (said, _) => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_read_our_layout_is_refused() {
+        let ours = readable_layouts();
+        assert_eq!(log_layout_of(&format!("{ours}\n")), Some(LOG_LAYOUT));
+        // A later version, and one that reads ours no longer.
+        assert_eq!(log_layout_of("1 7 3 9"), Some(7));
+        assert_eq!(log_layout_of("3 1 4"), None);
+        // One of layout 1 does not know of connections that we encrypt.
+        assert_eq!(log_layout_of("1 1"), None);
+        assert_eq!(log_layout_of(""), None);
+        // That one looks at the first place, and we go on with what it has.
+        assert!(ours.starts_with("1 "), "{ours}");
+    }
+
+    #[test]
+    fn what_a_program_of_layout_1_hands_over_is_read() {
+        let written = |layout| {
+            Blob::of(&ProcessPart {
+                layout,
+                version: "0.1.0".to_owned(),
+                server: Blob::from(Vec::new()),
+                listeners: Vec::new(),
+                waiters: Vec::new(),
+                pid_file: None,
+                descriptors: Vec::new(),
+                frozen_at: Instant::now(),
+            })
+            .unwrap()
+        };
+        for layout in [1, HAND_OVER_LAYOUT] {
+            assert_eq!(read(&written(layout)).unwrap().layout, layout);
+        }
+        let refused = read(&written(HAND_OVER_LAYOUT + 1)).unwrap_err();
+        assert_eq!(refused.to_string(), "there is no layout 2: it has 3");
     }
 }

@@ -93,7 +93,8 @@ pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
 use trim::Trim;
 pub(crate) use upgrade::{
-    FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, ServerPart,
+    FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_LAYOUT as OLDEST_HAND_OVER_LAYOUT,
+    Purpose, ServerPart,
 };
 use upgrade::{Participant, Phase, Safepoint};
 use viewer::Viewer;

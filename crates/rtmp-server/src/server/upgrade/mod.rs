@@ -21,5 +21,7 @@ pub(in crate::server) use parts::{ClientsPart, EventsPart, TaskParts};
 pub(in crate::server) use safepoint::{Participant, Phase, RequestInProgress, Safepoint};
 
 /// The form of a [`ServerPart`] as a whole. Fields may come and go within it; a program that
-/// has another one cannot go on.
-pub(crate) const LAYOUT: u32 = 1;
+/// has another one cannot go on. Since 2, connections that the server encrypts itself are in it.
+pub(crate) const LAYOUT: u32 = 2;
+/// The oldest form that this program can go on with.
+pub(crate) const OLDEST_LAYOUT: u32 = 1;

@@ -380,15 +380,22 @@ impl Upgrade {
         state: &Blob,
         handed_over: &HandedOver,
     ) -> io::Result<std::convert::Infallible> {
-        let file = memfd_create("hand-over", MFdFlags::empty())?;
+        let file = memfd_create("hand-over", MFdFlags::MFD_CLOEXEC)?;
         let mut file = std::fs::File::from(file);
         file.write_all(state.as_bytes())?;
-        handed_over.set_inheritable(true)?;
+        let mut inheritable = HandedOver::default();
+        inheritable.extend(handed_over);
+        inheritable.add(file.as_raw_fd());
         let value = format!("{}:{}", std::process::id(), file.as_raw_fd());
         // A signal that comes before the new program listens would end it.
         let signals = SigSet::all();
         signals.thread_block()?;
-        let error = become_program(&self.program, &self.program, &[(VARIABLE, &value)]);
+        // Directly before: a program that another thread starts, ffmpeg say, would have clients'
+        // sockets and keys.
+        let error = match inheritable.set_inheritable(true) {
+            Ok(()) => become_program(&self.program, &self.program, &[(VARIABLE, &value)]),
+            Err(error) => error,
+        };
         signals.thread_unblock()?;
         Err(error)
     }

@@ -31,6 +31,7 @@ fn pair(choice: u8) -> (RecordLayer, RecordLayer) {
             max_records: 4,
             answer_due: false,
             without_data: 0,
+            has_begun_anew: false,
         };
         RecordLayer::new(state).expect("secrets of their cipher")
     };

@@ -93,6 +93,9 @@ pub struct State {
     pub answer_due: bool,
     /// Records in a row that held no data.
     pub without_data: u8,
+    /// The peer of TLS 1.2 has begun another handshake, which we have declined or shall.
+    #[serde(default)]
+    pub has_begun_anew: bool,
 }
 
 /// The records of a connection.
@@ -104,6 +107,7 @@ pub struct RecordLayer {
     max_records: u64,
     answer_due: bool,
     without_data: u8,
+    has_begun_anew: bool,
 }
 
 impl fmt::Debug for RecordLayer {
@@ -130,6 +134,7 @@ impl RecordLayer {
             max_records: state.max_records,
             answer_due: state.answer_due,
             without_data: state.without_data,
+            has_begun_anew: state.has_begun_anew,
         })
     }
 
@@ -145,6 +150,7 @@ impl RecordLayer {
             max_records: self.max_records,
             answer_due: self.answer_due,
             without_data: self.without_data,
+            has_begun_anew: self.has_begun_anew,
         }
     }
 
@@ -214,7 +220,12 @@ impl RecordLayer {
             (Version::Tls13, [KEY_UPDATE_TYPE, 0, 0, 1, _]) => Err(RecordError::Illegal(
                 "a change of its key with an unknown wish",
             )),
+            // The answers would have no bound, as rustls has it.
+            (Version::Tls12, [CLIENT_HELLO_TYPE, ..]) if self.has_begun_anew => {
+                Err(RecordError::Unexpected("another handshake again"))
+            }
             (Version::Tls12, [CLIENT_HELLO_TYPE, ..]) => {
+                self.has_begun_anew = true;
                 self.answer_due = true;
                 Ok(Content::Nothing)
             }

@@ -27,6 +27,7 @@ fn pair(version: Version, cipher: Cipher, max_records: u64) -> (RecordLayer, Rec
             max_records,
             answer_due: false,
             without_data: 0,
+            has_begun_anew: false,
         };
         RecordLayer::new(state).unwrap()
     };
@@ -317,4 +318,19 @@ fn a_wish_for_another_key_is_answered_once_and_by_tls_1_2_declined() {
         let (_, came) = receive(client, &answer, &[3], false);
         assert_eq!((came.data, came.failure), (b"data".to_vec(), None));
     }
+}
+
+#[test]
+fn a_handshake_of_tls_1_2_that_begins_a_second_time_ends_the_connection() {
+    let (server, mut client) = pair(Version::Tls12, Cipher::Aes128Gcm, u64::MAX);
+    let mut wish = Vec::new();
+    client.append(content_type::HANDSHAKE, &[1, 0, 0, 1, 1], &mut wish);
+    let (server, came) = receive(server, &wish, &[3], true);
+    assert_eq!(came.failure, None);
+    let mut server = handed_over(server);
+    server.answer(&mut Vec::new());
+    let mut again = Vec::new();
+    client.append(content_type::HANDSHAKE, &[1, 0, 0, 1, 1], &mut again);
+    let (_, came) = receive(handed_over(server), &again, &[3], true);
+    assert!(matches!(came.failure, Some(RecordError::Unexpected(_))));
 }

@@ -72,6 +72,7 @@ pub(super) fn state(
         max_records: max_records(suite),
         answer_due: false,
         without_data: 0,
+        has_begun_anew: false,
     })
 }
 

@@ -29,6 +29,9 @@ pub(crate) enum HandOverError {
     /// The keys of a connection by TLS are of no use.
     #[error("cannot go on: {0}")]
     Tls(#[from] tls_record::BadSecret),
+    /// More of a record has come by TLS than can have been kept.
+    #[error("cannot go on: {0} bytes of one TLS record")]
+    TlsRecord(usize),
     /// What refers to another part that is not there.
     #[error("there is no {0}")]
     Missing(String),

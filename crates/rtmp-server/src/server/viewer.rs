@@ -56,6 +56,7 @@ impl Viewer {
 /// # Errors
 /// Why it cannot.
 pub(super) fn check(part: &PlayerPart) -> Result<(), HandOverError> {
+    part.socket.check()?;
     match part.framing {
         None => drop(part.dialogue.read::<DialoguePart<ServerSession>>()?),
         Some(_) => drop(part.dialogue.read::<FlvPlayerPart>()?),

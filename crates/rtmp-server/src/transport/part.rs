@@ -30,6 +30,16 @@ pub(super) enum EncryptionPart {
     User(Box<SessionPart>),
 }
 
+impl TransportPart {
+    /// Checks that this program can go on with it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(crate) fn check(&self) -> Result<(), HandOverError> {
+        Encryption::take_over(&self.encryption).map(drop)
+    }
+}
+
 impl Encryption {
     pub(super) fn part(&self) -> EncryptionPart {
         match self {
@@ -91,5 +101,36 @@ impl Transport {
     /// As [`StdTransport::part`].
     pub(crate) fn part(&self, handed_over: &mut HandedOver) -> TransportPart {
         part(&self.tcp, &self.encryption, handed_over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hand_over::Blob;
+
+    /// [`EncryptionPart`] of layout 1.
+    #[derive(Serialize)]
+    enum Former {
+        None,
+        Kernel { records_left: u64, closed: bool },
+    }
+
+    #[test]
+    fn a_connection_of_layout_1_goes_on() {
+        let read = |former| {
+            let part: EncryptionPart = Blob::of(&former).unwrap().read().unwrap();
+            Encryption::take_over(&part).unwrap()
+        };
+        assert!(matches!(read(Former::None), Encryption::None));
+        let (records_left, closed) = (7, true);
+        let kernel = read(Former::Kernel {
+            records_left,
+            closed,
+        });
+        let Encryption::Kernel(kernel) = kernel else {
+            panic!("{kernel:?}");
+        };
+        assert_eq!((kernel.limit.left(), kernel.is_closed()), (7, true));
     }
 }

@@ -6,11 +6,12 @@
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use tls_record::{BadSecret, Content, RecordError, RecordLayer, State, alert};
+use tls_record::{Content, RecordError, RecordLayer, State, alert};
 
 use super::key_limit::KeyLimit;
 use super::scratch::{self, MAX_PLAINTEXT, Scratch};
 use super::{MAX_RECORD, RawSocket};
+use crate::hand_over::HandOverError;
 
 /// The most bytes of records that wait for those that follow.
 const MAX_CORKED: usize = 2 * MAX_RECORD;
@@ -84,8 +85,12 @@ impl Session {
     /// Goes on with a session that this process has had before.
     ///
     /// # Errors
-    /// Its secrets are none of its cipher.
-    pub(super) fn resume(part: SessionPart) -> Result<Self, BadSecret> {
+    /// Its secrets are none of its cipher, or there is no room for what has come.
+    pub(super) fn resume(part: SessionPart) -> Result<Self, HandOverError> {
+        // A whole record would have been decrypted.
+        if part.incoming.len() >= MAX_RECORD {
+            return Err(HandOverError::TlsRecord(part.incoming.len()));
+        }
         Ok(Self {
             incoming: part.incoming,
             outgoing: part.outgoing,
@@ -132,14 +137,9 @@ impl Session {
                 return Ok(0);
             }
             let opened = self.open(&mut incoming[..held + count], &mut sink);
-            // If something waits already, the answer goes out with what is sent next: one is
-            // enough for several requests.
-            if self.layer.has_answer(0) && self.may_write() && !self.has_unsent() {
-                self.layer.answer(&mut self.outgoing);
-            }
             // An alert or an answer. If the socket takes nothing now, it goes out with what is
             // sent next.
-            match self.flush(socket) {
+            match self.flush_and_answer(socket) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
@@ -285,6 +285,17 @@ impl Session {
         Ok(())
     }
 
+    /// Sends the records that wait, then the answer that the peer wants. While something waits,
+    /// it is put off: one is enough for several requests.
+    fn flush_and_answer(&mut self, socket: &impl RawSocket) -> io::Result<()> {
+        self.flush(socket)?;
+        if self.layer.has_answer(0) && self.may_write() {
+            self.layer.answer(&mut self.outgoing);
+            self.flush(socket)?;
+        }
+        Ok(())
+    }
+
     /// Queues the word that nothing more is sent (`close_notify`, RFC 8446 §6.1).
     ///
     /// # Errors
@@ -317,4 +328,13 @@ fn send_all(socket: &impl RawSocket, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(sent)
+}
+
+#[cfg(test)]
+impl SessionPart {
+    /// A part of a record of so many bytes has come.
+    pub(super) fn with_incoming(mut self, length: usize) -> Self {
+        self.incoming = vec![0x17; length];
+        self
+    }
 }

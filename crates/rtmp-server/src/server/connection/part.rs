@@ -85,6 +85,7 @@ impl ConnectionPart {
     /// # Errors
     /// Why it cannot.
     pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
+        self.socket.check()?;
         self.session.read::<ServerSession>()?;
         if let RolePart::Publishing(publishing) = &self.role
             && let TargetPart::Origin(origin) = &publishing.target

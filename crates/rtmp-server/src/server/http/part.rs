@@ -47,6 +47,14 @@ struct UnsentPart {
 }
 
 impl HttpPart {
+    /// Checks that this program can go on with it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
+        self.socket.check()
+    }
+
     /// Id of the viewer by HLS whose answer is under way.
     pub(in crate::server) fn viewer(&self) -> Option<u64> {
         self.unsent.as_ref()?.viewer

@@ -110,6 +110,9 @@ impl ServerPart {
         for connection in &self.connections {
             connection.check()?;
         }
+        for http in &self.http {
+            http.check()?;
+        }
         for pull in &self.pulls {
             pull.check()?;
         }

@@ -12,8 +12,9 @@ use socket2::SockRef;
 use tokio::time::timeout;
 
 use super::{TlsClient, configs_with, connect, limited};
-use crate::hand_over::Blob;
-use crate::transport::{Encryption, MAX_FRAGMENT, StdTransport, Transport};
+use crate::hand_over::{Blob, HandOverError};
+use crate::transport::part::EncryptionPart;
+use crate::transport::{Encryption, MAX_FRAGMENT, MAX_RECORD, StdTransport, Transport};
 
 /// Each version, with each of its ciphers that goes with the certificate.
 fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
@@ -293,4 +294,40 @@ async fn numbers_go_on_from_the_handshake_and_keys_are_not_shown() {
             assert_eq!(text.matches("number: 1 ").count(), 2, "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn more_of_a_record_than_there_can_be_is_refused() {
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let (transport, _client) = connected(&TLS13, suite).await;
+    let with_incoming = |length| match transport.encryption.part() {
+        EncryptionPart::User(part) => EncryptionPart::User(Box::new(part.with_incoming(length))),
+        other => panic!("{other:?}"),
+    };
+    Encryption::take_over(&with_incoming(MAX_RECORD - 1)).unwrap();
+    let refused = Encryption::take_over(&with_incoming(MAX_RECORD)).unwrap_err();
+    assert!(
+        matches!(refused, HandOverError::TlsRecord(MAX_RECORD)),
+        "{refused}"
+    );
+}
+
+/// What waits is sent by the same read, and the answer behind it: nothing else need be sent.
+#[tokio::test]
+async fn a_wish_is_answered_behind_what_has_waited_for_more() {
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let (mut transport, mut client) = connected(&TLS13, suite).await;
+    assert_eq!(transport.write_more(b"head").unwrap(), 4);
+    let sent = records(&mut client, |client| {
+        client.conn.refresh_traffic_keys().unwrap();
+        client.conn.writer().write_all(b"x").unwrap();
+    });
+    client.sock.write_all(&sent).unwrap();
+    assert_eq!(read(&mut transport, 1).await, b"x");
+    let Encryption::User(session) = &transport.encryption else {
+        panic!("{transport:?}");
+    };
+    let text = format!("{:?}", session.part());
+    assert!(text.contains("outgoing: []"), "{text}");
+    assert!(text.contains("answer_due: false"), "{text}");
 }

@@ -1,11 +1,11 @@
 //! Values as bytes.
 
 use std::fmt;
+use std::hint::black_box;
 
 use rmp_serde::{Deserializer, Serializer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
 use super::HandOverError;
 
@@ -48,7 +48,10 @@ impl From<Vec<u8>> for Blob {
 
 impl Drop for Blob {
     fn drop(&mut self) {
-        self.0.zeroize();
+        // Not by `zeroize`, which stores byte by byte: there are megabytes, and everybody stands
+        // still. Looked at afterwards, for a compiler may leave out what nobody reads.
+        self.0.fill(0);
+        black_box(self.0.as_slice());
     }
 }
 

@@ -341,7 +341,7 @@ mod tests {
                 assert_eq!(source(&router), own);
                 router.virtual_addresses.push(own);
                 let error = Sender::open(&router, to).expect_err("no address is left");
-                assert!(error.to_string().contains("eth2 has virtual"), "{error}");
+                assert!(error.to_string().contains("other than virtual"), "{error}");
                 router.source = Some(shared);
                 assert_eq!(source(&router), shared, "as configured");
             }

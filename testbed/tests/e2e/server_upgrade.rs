@@ -280,11 +280,16 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
             "no such option",
         ),
         (
-            "#!/bin/sh\necho 1 1\ncat >/dev/null\necho spoilt >&2\nexit 1\n",
+            "#!/bin/sh\necho 1 1 2\ncat >/dev/null\necho spoilt >&2\nexit 1\n",
             "spoilt",
         ),
         (
             "#!/bin/sh\necho 99 1\ncat >/dev/null\n",
+            "a restart is needed",
+        ),
+        // One that does not know of connections by TLS in user space.
+        (
+            "#!/bin/sh\necho 1 1\ncat >/dev/null\n",
             "a restart is needed",
         ),
     ] {

@@ -23,16 +23,8 @@ fn pair(choice: u8) -> (RecordLayer, RecordLayer) {
         number: 0,
     };
     let layer = |write, read| {
-        let state = State {
-            version,
-            cipher,
-            write: direction(write),
-            read: direction(read),
-            max_records: 4,
-            answer_due: false,
-            without_data: 0,
-            has_begun_anew: false,
-        };
+        let directions = [direction(write), direction(read)];
+        let state = State::new(version, cipher, directions, 4);
         RecordLayer::new(state).expect("secrets of their cipher")
     };
     (layer(1, 2), layer(2, 1))

@@ -98,6 +98,28 @@ pub struct State {
     pub has_begun_anew: bool,
 }
 
+impl State {
+    /// That of a connection whose handshake has just been made.
+    #[must_use]
+    pub fn new(
+        version: Version,
+        cipher: Cipher,
+        [write, read]: [DirectionState; 2],
+        max_records: u64,
+    ) -> Self {
+        Self {
+            version,
+            cipher,
+            write,
+            read,
+            max_records,
+            answer_due: false,
+            without_data: 0,
+            has_begun_anew: false,
+        }
+    }
+}
+
 /// The records of a connection.
 pub struct RecordLayer {
     version: Version,

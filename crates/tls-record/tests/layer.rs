@@ -19,16 +19,8 @@ fn pair(version: Version, cipher: Cipher, max_records: u64) -> (RecordLayer, Rec
         DirectionState { secret, number: 1 }
     };
     let layer = |write, read| {
-        let state = State {
-            version,
-            cipher,
-            write: direction(write),
-            read: direction(read),
-            max_records,
-            answer_due: false,
-            without_data: 0,
-            has_begun_anew: false,
-        };
+        let directions = [direction(write), direction(read)];
+        let state = State::new(version, cipher, directions, max_records);
         RecordLayer::new(state).unwrap()
     };
     (layer(0x11, 0x22), layer(0x22, 0x11))

@@ -61,19 +61,14 @@ pub(super) fn state(
         let number = *number;
         Some(DirectionState { secret, number })
     };
-    Some(State {
-        version: match is_tls13 {
-            true => Version::Tls13,
-            false => Version::Tls12,
-        },
-        cipher: cipher(suite)?,
-        write: direction(&traffic.server, &extracted.tx)?,
-        read: direction(&traffic.client, &extracted.rx)?,
-        max_records: max_records(suite),
-        answer_due: false,
-        without_data: 0,
-        has_begun_anew: false,
-    })
+    let version = match is_tls13 {
+        true => Version::Tls13,
+        false => Version::Tls12,
+    };
+    let write = direction(&traffic.server, &extracted.tx)?;
+    let read = direction(&traffic.client, &extracted.rx)?;
+    let limit = max_records(suite);
+    Some(State::new(version, cipher(suite)?, [write, read], limit))
 }
 
 /// The cipher of `suite`; `None` if it is an unknown one.

@@ -12,7 +12,6 @@ use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
 use crate::hand_over::{HandOverError, Inherited};
 use crate::server::admission::Admitted;
-use crate::server::client::Client;
 use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
@@ -188,7 +187,7 @@ impl Server {
         taken: &Taken,
         inherited: &mut Inherited,
     ) -> Result<Adopting<Viewer>, HandOverError> {
-        let client = self.known_client(part.id)?;
+        let client = self.clients.handed_over(part.id)?;
         let stream = taken.streams.get(&part.stream).cloned();
         let missing = || HandOverError::Missing(format!("stream {}", part.stream));
         let stream = stream.ok_or_else(missing)?;
@@ -205,11 +204,6 @@ impl Server {
             stream,
             part,
         })
-    }
-
-    fn known_client(&self, id: u64) -> Result<Arc<Client>, HandOverError> {
-        let client = self.clients.find(id);
-        client.ok_or_else(|| HandOverError::Missing(format!("client c{id}")))
     }
 
     fn take_connections(

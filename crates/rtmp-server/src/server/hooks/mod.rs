@@ -36,7 +36,7 @@ pub(super) use event::{
 pub(crate) use event::{ServerIdentity, stream_url};
 use hook_server::HookServer;
 pub(in crate::server) use notification::NotificationPart;
-use notification::{HasEncoder, Notification, Undelivered};
+use notification::{Condition, HasEncoder, Notification, Undelivered};
 use post::HookClient;
 pub(super) use post::HookError;
 pub(super) use post::TIMEOUT;
@@ -170,17 +170,17 @@ impl Hooks {
     /// Notifies all of `urls`, without waiting for them.
     pub(super) fn notify(&self, urls: &[HookUrl], event: &impl Event) {
         for url in urls {
-            let ended = event.ended().cloned();
+            let still_ended = event
+                .ended()
+                .cloned()
+                .map(|stream| Box::new(move || !stream.has_encoder()) as Condition);
             self.send(Notification {
                 url: url.clone(),
                 name: event.name(),
                 action: event.action().to_owned(),
                 body: event.body(&self.identity),
                 ordering_keys: event.ordering_keys(),
-                ends_publication: ended.is_some(),
-                still_true: Box::new(move || {
-                    ended.as_ref().is_none_or(|stream| !stream.has_encoder())
-                }),
+                still_ended,
             });
         }
     }
@@ -234,7 +234,7 @@ impl Hooks {
             // An error is the server's end: what is left is posted.
             let _ = held.wait_for(|held| !held).await;
             let notification = entry.notification();
-            if !(notification.still_true)() {
+            if !notification.is_still_true() {
                 return;
             }
             let begun = Instant::now();

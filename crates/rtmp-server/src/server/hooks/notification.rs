@@ -12,6 +12,9 @@ use super::hook_server::OrderingKey;
 use crate::config::HookUrl;
 use crate::stream::lock;
 
+/// A condition.
+pub(super) type Condition = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// What a web server is told.
 pub(super) struct Notification {
     pub(super) url: HookUrl,
@@ -21,10 +24,16 @@ pub(super) struct Notification {
     pub(super) action: String,
     pub(super) body: Value,
     pub(super) ordering_keys: Vec<OrderingKey>,
-    /// It says that a publication has ended.
-    pub(super) ends_publication: bool,
-    /// Checked when its turn has come: else it is left out.
-    pub(super) still_true: Box<dyn Fn() -> bool + Send + Sync>,
+    /// It says that a publication has ended: whether that is still so, which is checked when
+    /// its turn has come. Else it is left out.
+    pub(super) still_ended: Option<Condition>,
+}
+
+impl Notification {
+    /// False if it has become wrong meanwhile.
+    pub(super) fn is_still_true(&self) -> bool {
+        self.still_ended.as_ref().is_none_or(|it| it())
+    }
 }
 
 impl fmt::Debug for Notification {
@@ -61,7 +70,7 @@ impl From<&Notification> for NotificationPart {
             action: notification.action.clone(),
             body: notification.body.to_string(),
             ordering_keys: notification.ordering_keys.clone(),
-            ends_publication: notification.ends_publication,
+            ends_publication: notification.still_ended.is_some(),
         }
     }
 }
@@ -82,7 +91,11 @@ impl NotificationPart {
         };
         let ended = self.ordering_keys.iter().find_map(is_stream);
         let ended = ended.filter(|_| self.ends_publication);
-        let has_encoder = has_encoder.clone();
+        // The encoder may have come back to this program.
+        let still_ended = ended.map(|key| {
+            let has_encoder = has_encoder.clone();
+            Box::new(move || !has_encoder(&key)) as Condition
+        });
         Ok(Notification {
             url: HookUrl {
                 tls: self.tls,
@@ -93,9 +106,7 @@ impl NotificationPart {
             action: self.action,
             body,
             ordering_keys: self.ordering_keys,
-            ends_publication: self.ends_publication,
-            // The encoder may have come back to this program.
-            still_true: Box::new(move || ended.as_ref().is_none_or(|key| !has_encoder(key))),
+            still_ended,
         })
     }
 }
@@ -128,7 +139,7 @@ impl Undelivered {
     /// Those that are still true, the oldest first.
     pub(super) fn parts(&self) -> Vec<NotificationPart> {
         let waiting: Vec<_> = lock(&self.0).by_number.values().cloned().collect();
-        let still_true = waiting.iter().filter(|it| (it.still_true)());
+        let still_true = waiting.iter().filter(|it| it.is_still_true());
         still_true.map(|it| NotificationPart::from(&**it)).collect()
     }
 }
@@ -174,9 +185,12 @@ mod tests {
             action: "on_close".to_owned(),
             body: json!({ "number": number }),
             ordering_keys: vec![OrderingKey::Client(7)],
-            ends_publication: false,
-            still_true: Box::new(move || still_true),
+            still_ended: (!still_true).then(|| ended(false)),
         }
+    }
+
+    fn ended(still: bool) -> Condition {
+        Box::new(move || still)
     }
 
     /// Reads a request; returns its path and body.
@@ -266,15 +280,15 @@ mod tests {
             let key = OrderingKey::Publishers(of_stream(stream));
             let before = Notification {
                 ordering_keys: vec![OrderingKey::Client(7), key],
-                ends_publication,
+                still_ended: ends_publication.then(|| ended(true)),
                 ..notification("http://hook/", 1, true)
             };
             let written = Blob::of(&NotificationPart::from(&before)).unwrap();
             let part: NotificationPart = written.read().unwrap();
             let has_encoder: HasEncoder = Arc::new(|key| *key == of_stream("back"));
             let after = part.resume(&has_encoder).unwrap();
-            assert_eq!((after.still_true)(), still_true, "{stream}");
-            assert_eq!(after.ends_publication, ends_publication);
+            assert_eq!(after.is_still_true(), still_true, "{stream}");
+            assert_eq!(after.still_ended.is_some(), ends_publication);
         }
     }
 

@@ -79,11 +79,14 @@ pub(crate) fn load(
 /// either takes some 30 ms. These have no types of their own (BTF), which nobody asks for but
 /// `bpftool map dump`.
 fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
+    let all = shapes(tables).into_iter();
+    let mut missing = all.filter(|(name, _)| !set.map(name).exists()).peekable();
+    if missing.peek().is_none() {
+        return Ok(());
+    }
     let parsed = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
-    let mut objects = parsed.maps;
-    for (name, shape) in shapes(tables) {
-        let path = set.map(name);
-        let Some(object) = objects.remove(name).filter(|_| !path.exists()) else {
+    for (name, shape) in missing {
+        let Some(object) = parsed.maps.get(name) else {
             continue;
         };
         let object = Map::new_from_params(
@@ -95,7 +98,7 @@ fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
         );
         MapData::create(object, name, None)
             .and_then(|map| {
-                map.pin(path).map_err(|error| MapError::PinError {
+                map.pin(set.map(name)).map_err(|error| MapError::PinError {
                     name: Some(name.to_owned()),
                     error,
                 })

@@ -10,6 +10,8 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::starts::starting;
+
 /// Variables by which systemd takes a process for the service itself (sd_notify(3)).
 const OF_THE_SERVICE: [&str; 4] = [
     "NOTIFY_SOCKET",
@@ -45,6 +47,7 @@ impl Launcher {
             .spawn(move || {
                 for mut order in received {
                     let _within = order.runtime.enter();
+                    let _starting = starting();
                     // An error means that nobody waits for it: dropped, it is killed.
                     let _ = order.answer.send(order.command.spawn());
                 }

@@ -9,6 +9,7 @@ mod group;
 mod last_words;
 mod launcher;
 mod output;
+mod starts;
 mod watcher;
 
 use std::future::Future;
@@ -25,6 +26,7 @@ pub use former::end_former_children;
 pub use group::ProcessGroup;
 use last_words::LastWords;
 pub use launcher::Launcher;
+pub use starts::{StartsHeld, hold_starts};
 use watcher::Watcher;
 
 /// Time that a program has to end after SIGTERM, before SIGKILL.

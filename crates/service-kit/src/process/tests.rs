@@ -143,6 +143,25 @@ fn programs_end_with_the_thread_that_has_started_them() {
     wait_for("the end of the program", || !lives(id));
 }
 
+#[test]
+fn no_program_is_started_while_starts_are_held() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let launcher = Launcher::start().expect("a thread");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("id");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("echo $$ > {}", file.display())]);
+    let held = hold_starts();
+    let started = runtime.spawn(async move { launcher.launch(command).await?.wait().await });
+    // It would have come by now, as it does below.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!file.exists() && !started.is_finished());
+    drop(held);
+    let status = runtime.block_on(started).expect("no panic");
+    assert!(status.expect("it starts").success());
+    assert!(number(&file).is_some());
+}
+
 #[tokio::test]
 async fn what_programs_have_started_ends_with_a_process_that_is_killed() {
     let launcher = Launcher::start().expect("a thread");

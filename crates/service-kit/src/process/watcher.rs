@@ -5,6 +5,8 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
+use super::starts::starting;
+
 /// Waits for the end of its standard input, which is the daemon's, and kills the group `$0`.
 const SCRIPT: &str = "trap '' HUP INT TERM; while read -r _; do :; done; kill -s KILL -- \"-$0\"";
 
@@ -27,6 +29,7 @@ impl Watcher {
     /// # Errors
     /// There is no shell, or no process is left.
     pub(super) fn start(group: u32) -> io::Result<Self> {
+        let _starting = starting();
         let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, &group.to_string()])
             .stdin(Stdio::piped())

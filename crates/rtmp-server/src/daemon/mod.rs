@@ -404,12 +404,11 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         waiters,
         version,
         frozen_at,
-        read: (begun, read),
+        mut steps,
         ..
     } = before;
-    let times = [begun, read, std::time::Instant::now()];
-    let [begun_ms, read_ms, started_ms] = times.map(|it| (it - frozen_at).as_millis());
-    let server = Server::take_over(role, config, part, inherited).await;
+    let begun = steps.since() - frozen_at;
+    let server = Server::take_over(role, config, part, inherited, &mut steps).await;
     let server = server.context("cannot go on with what was handed over")?;
     let clients = server.clients().count();
     let text = format!(
@@ -420,8 +419,8 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         frozen_at.elapsed().as_millis()
     );
     log::info!(
-        "upgrade: {text} (begun after {begun_ms} ms, what was handed over read after {read_ms} ms, \
-         started after {started_ms} ms)"
+        "upgrade: {text} (begun after {:.1} ms; {steps})",
+        begun.as_secs_f64() * 1e3
     );
     server
         .events()

@@ -14,6 +14,9 @@
 //! Until the `exec` the old program has everything still in its place: whatever fails, it goes
 //! on, and says why.
 
+mod layout;
+mod state_file;
+
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -21,9 +24,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
-use serde::{Deserialize, Serialize};
+use service_kit::process::hold_starts;
 use service_kit::program::{become_program, own_program};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
@@ -32,11 +34,12 @@ use tokio::time::timeout;
 
 use super::control::Waiter;
 use super::listeners::ListenerPart;
-use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited};
+use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited, Steps};
 use crate::server::{
-    EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_HAND_OVER_LAYOUT, Purpose,
-    Server, ServerPart,
+    EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, Server, ServerPart,
 };
+use layout::{ProcessPart, log_layout_of, readable_layouts};
+use state_file::StateFile;
 
 /// The argument by which a program rehearses its start. It changes nothing: it reads the
 /// configuration, says which layouts it reads, then reads from its standard input what would
@@ -54,23 +57,6 @@ const CATCH_UP_FACTOR: u32 = 5;
 /// It is no longer than this: requests wait meanwhile.
 const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 
-/// What a process hands over to the program that it becomes.
-#[derive(Debug, Serialize, Deserialize)]
-struct ProcessPart {
-    layout: u32,
-    /// Version of the program that hands it over.
-    version: String,
-    server: Blob,
-    listeners: Vec<ListenerPart>,
-    /// Those who wait for the outcome.
-    waiters: Vec<RawFd>,
-    pid_file: Option<(PathBuf, RawFd)>,
-    descriptors: Vec<RawFd>,
-    /// The time from which on everybody stands still.
-    #[serde(with = "crate::hand_over::monotonic")]
-    frozen_at: Instant,
-}
-
 /// What this process has from the program that it was.
 pub(super) struct TakenOver {
     pub(super) server: ServerPart,
@@ -81,8 +67,8 @@ pub(super) struct TakenOver {
     /// Version of the program before.
     pub(super) version: String,
     pub(super) frozen_at: Instant,
-    /// When this program has begun to read it, and when it had.
-    pub(super) read: (Instant, Instant),
+    /// What the time has gone by with since this program began to read.
+    pub(super) steps: Steps,
 }
 
 /// What was handed over to this process, if it has just become this program.
@@ -90,33 +76,34 @@ pub(super) struct TakenOver {
 /// # Errors
 /// It cannot be read.
 pub(super) fn take_over() -> Result<Option<TakenOver>, HandOverError> {
-    let begun = Instant::now();
+    let mut steps = Steps::new();
     let Some(number) = handed_over_at() else {
         return Ok(None);
     };
     // SAFETY: the program before has named it, for this process alone, and nobody here has
     // opened or adopted anything yet.
     let mut inherited = unsafe { Inherited::adopt(&[number]) };
-    let mut file = std::fs::File::from(inherited.take(number)?);
-    let mut bytes = Vec::new();
-    io::Seek::rewind(&mut file)?;
-    file.read_to_end(&mut bytes)?;
-    let part = read(&Blob::from(bytes))?;
-    let server: ServerPart = part.server.read()?;
+    let file = StateFile::from(inherited.take(number)?);
+    let bytes = file.map()?;
+    let part = ProcessPart::read(&bytes)?;
+    let server: ServerPart = Blob::read_from(part.server.0)?;
+    steps.end("read");
     // SAFETY: these are what the program before has handed over, and they are adopted once.
     let mut inherited = unsafe { Inherited::adopt(&part.descriptors) };
     let waiters = part.waiters.iter().filter_map(|&number| {
         let descriptor = inherited.take(number).ok()?;
         Some(Waiter::from(descriptor))
     });
+    let waiters = waiters.collect();
+    steps.end("descriptors");
     Ok(Some(TakenOver {
-        waiters: waiters.collect(),
+        waiters,
         server,
         listeners: part.listeners,
         pid_file: part.pid_file,
         version: part.version,
         frozen_at: part.frozen_at,
-        read: (begun, Instant::now()),
+        steps,
         inherited,
     }))
 }
@@ -127,33 +114,6 @@ fn handed_over_at() -> Option<RawFd> {
     let (process, number) = value.split_once(':')?;
     let number = number.parse().ok()?;
     (process.parse() == Ok(std::process::id())).then_some(number)
-}
-
-fn read(bytes: &Blob) -> Result<ProcessPart, HandOverError> {
-    let part: ProcessPart = bytes.read()?;
-    if !(OLDEST_HAND_OVER_LAYOUT..=HAND_OVER_LAYOUT).contains(&part.layout) {
-        let layout = format!("layout {HAND_OVER_LAYOUT}: it has {}", part.layout);
-        return Err(HandOverError::Missing(layout));
-    }
-    Ok(part)
-}
-
-/// The layouts that this program reads, as it says when it rehearses: the oldest of the whole,
-/// that of logs, and the newest of the whole. Programs of layout 1 say the first two, and look for
-/// their own layout at the first place.
-fn readable_layouts() -> String {
-    format!("{OLDEST_HAND_OVER_LAYOUT} {LOG_LAYOUT} {HAND_OVER_LAYOUT}")
-}
-
-/// The layout of logs of a program that has said `layouts`, if it reads our whole.
-fn log_layout_of(layouts: &str) -> Option<u32> {
-    let layouts: Vec<u32> = layouts.split_whitespace().flat_map(str::parse).collect();
-    let (oldest, log, newest) = match layouts[..] {
-        [only, log] => (only, log, only),
-        [oldest, log, newest, ..] => (oldest, log, newest),
-        _ => return None,
-    };
-    (oldest..=newest).contains(&HAND_OVER_LAYOUT).then_some(log)
 }
 
 /// The rehearsing program's part, once its configuration is read: says which layouts it reads,
@@ -171,8 +131,9 @@ pub(super) fn rehearse() -> anyhow::Result<()> {
         // The upgrade has been given up.
         return Ok(());
     }
-    let part = read(&Blob::from(bytes))?;
-    let server: ServerPart = part.server.read()?;
+    let bytes = Blob::from(bytes);
+    let part = ProcessPart::read(bytes.as_bytes())?;
+    let server: ServerPart = Blob::read_from(part.server.0)?;
     server.check()?;
     Ok(())
 }
@@ -197,9 +158,10 @@ pub(super) struct Upgrade {
 /// A process that stands still, and what it hands over.
 struct FrozenProcess {
     server: FrozenServer,
-    state: Blob,
+    part: ProcessPart<Blob>,
     handed_over: HandedOver,
     since: Instant,
+    steps: Steps,
 }
 
 /// What else than the server is handed over.
@@ -276,10 +238,14 @@ impl Upgrade {
         if let Err(reason) = server.unfreeze(copy.server).await {
             return reason;
         }
-        if let Err(reason) = rehearsed.read(&copy.state).await {
-            server.go_on();
-            return self.cannot(&reason);
-        }
+        // Media flows meanwhile.
+        let file = match rehearse_with(rehearsed, &copy.part).await {
+            Ok(file) => file,
+            Err(reason) => {
+                server.go_on();
+                return self.cannot(&reason);
+            }
+        };
         // Players get what has gathered: else they would wait for both times together.
         tokio::time::sleep(catch_up(stood_still)).await;
         server.conclude().await;
@@ -288,16 +254,27 @@ impl Upgrade {
             Ok(frozen) => frozen,
             Err(reason) => return reason,
         };
-        log::info!(
-            "upgrade: {} goes on with {} connections ({} bytes, written within {} ms)",
-            self.program.display(),
-            frozen.server.part.connections(),
-            frozen.state.as_bytes().len(),
-            frozen.since.elapsed().as_millis()
-        );
-        let error = self.become_program(&frozen.state, &frozen.handed_over);
-        server.thaw(frozen.server);
-        self.cannot(&error.to_string())
+        let FrozenProcess {
+            server: frozen,
+            part,
+            handed_over,
+            mut steps,
+            ..
+        } = frozen;
+        let error = match file.write(&part) {
+            Ok(bytes) => {
+                steps.end("written");
+                log::info!(
+                    "upgrade: {} goes on with {} connections ({bytes} bytes; {steps})",
+                    self.program.display(),
+                    frozen.part.connections(),
+                );
+                self.become_program(&file, &handed_over).to_string()
+            }
+            Err(error) => format!("what is handed over {error}"),
+        };
+        server.thaw(frozen);
+        self.cannot(&error)
     }
 
     fn cannot(&self, reason: &str) -> String {
@@ -316,15 +293,19 @@ impl Upgrade {
         belongings: &Belongings<'_>,
     ) -> Result<FrozenProcess, String> {
         let since = Instant::now();
-        let frozen = server.freeze(purpose, at_boundary).await?;
+        let mut steps = Steps::new();
+        let frozen = server.freeze(purpose, at_boundary, &mut steps).await?;
         let mut handed_over = HandedOver::default();
         handed_over.extend(&frozen.handed_over);
-        match self.write(&frozen.part, belongings, since, &mut handed_over) {
-            Ok(state) => Ok(FrozenProcess {
+        let part = self.part(&frozen.part, belongings, since, &mut handed_over);
+        steps.end("encoded");
+        match part {
+            Ok(part) => Ok(FrozenProcess {
                 server: frozen,
-                state,
+                part,
                 handed_over,
                 since,
+                steps,
             }),
             Err(error) => {
                 server.thaw(frozen);
@@ -333,13 +314,13 @@ impl Upgrade {
         }
     }
 
-    fn write(
+    fn part(
         &self,
         server: &ServerPart,
         belongings: &Belongings<'_>,
         frozen_at: Instant,
         handed_over: &mut HandedOver,
-    ) -> Result<Blob, HandOverError> {
+    ) -> Result<ProcessPart<Blob>, HandOverError> {
         let listeners = belongings.listeners.clone();
         listeners
             .iter()
@@ -351,7 +332,7 @@ impl Upgrade {
         pid_file
             .iter()
             .for_each(|(_, number)| handed_over.add(*number));
-        Blob::of(&ProcessPart {
+        Ok(ProcessPart {
             layout: HAND_OVER_LAYOUT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             server: Blob::of(server)?,
@@ -364,7 +345,7 @@ impl Upgrade {
     }
 
     /// Returns only if that cannot be.
-    fn become_program(&self, state: &Blob, handed_over: &HandedOver) -> io::Error {
+    fn become_program(&self, state: &StateFile, handed_over: &HandedOver) -> io::Error {
         match self.try_become(state, handed_over) {
             Ok(never) => match never {},
             Err(error) => {
@@ -377,21 +358,19 @@ impl Upgrade {
 
     fn try_become(
         &self,
-        state: &Blob,
+        state: &StateFile,
         handed_over: &HandedOver,
     ) -> io::Result<std::convert::Infallible> {
-        let file = memfd_create("hand-over", MFdFlags::MFD_CLOEXEC)?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(state.as_bytes())?;
         let mut inheritable = HandedOver::default();
         inheritable.extend(handed_over);
-        inheritable.add(file.as_raw_fd());
-        let value = format!("{}:{}", std::process::id(), file.as_raw_fd());
+        inheritable.add(state.as_raw_fd());
+        let value = format!("{}:{}", std::process::id(), state.as_raw_fd());
         // A signal that comes before the new program listens would end it.
         let signals = SigSet::all();
         signals.thread_block()?;
-        // Directly before: a program that another thread starts, ffmpeg say, would have clients'
-        // sockets and keys.
+        // A program that another thread starts now, ffmpeg say, would have clients' sockets and
+        // keys, and the next program would know nothing of it.
+        let _starts_held = hold_starts();
         let error = match inheritable.set_inheritable(true) {
             Ok(()) => become_program(&self.program, &self.program, &[(VARIABLE, &value)]),
             Err(error) => error,
@@ -413,6 +392,19 @@ fn catch_up(stood_still: Duration) -> Duration {
 /// The kernel's refusal.
 pub(super) fn listen_again() -> io::Result<()> {
     Ok(SigSet::all().thread_unblock()?)
+}
+
+/// Has the program read a copy of what would be handed over. Returns the file for what is.
+///
+/// # Errors
+/// Why it cannot go on with that, or there is no memory.
+async fn rehearse_with(
+    rehearsed: Rehearsed,
+    part: &ProcessPart<Blob>,
+) -> Result<StateFile, String> {
+    let copy = Blob::of(part).map_err(|error| format!("what is handed over {error}"))?;
+    rehearsed.read(&copy).await?;
+    StateFile::new(copy.as_bytes().len()).map_err(|error| error.to_string())
 }
 
 /// Starts `program` with our arguments and [`REHEARSE`], and waits until it has read the
@@ -497,46 +489,5 @@ async fn failure(child: &mut Child, errors: &mut ChildStderr) -> String {
         ("", Ok(status)) => status.to_string(),
         ("", Err(error)) => error.to_string(),
         (said, _) => said.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_that_does_not_read_our_layout_is_refused() {
-        let ours = readable_layouts();
-        assert_eq!(log_layout_of(&format!("{ours}\n")), Some(LOG_LAYOUT));
-        // A later version, and one that reads ours no longer.
-        assert_eq!(log_layout_of("1 7 3 9"), Some(7));
-        assert_eq!(log_layout_of("3 1 4"), None);
-        // One of layout 1 does not know of connections that we encrypt.
-        assert_eq!(log_layout_of("1 1"), None);
-        assert_eq!(log_layout_of(""), None);
-        // That one looks at the first place, and we go on with what it has.
-        assert!(ours.starts_with("1 "), "{ours}");
-    }
-
-    #[test]
-    fn what_a_program_of_layout_1_hands_over_is_read() {
-        let written = |layout| {
-            Blob::of(&ProcessPart {
-                layout,
-                version: "0.1.0".to_owned(),
-                server: Blob::from(Vec::new()),
-                listeners: Vec::new(),
-                waiters: Vec::new(),
-                pid_file: None,
-                descriptors: Vec::new(),
-                frozen_at: Instant::now(),
-            })
-            .unwrap()
-        };
-        for layout in [1, HAND_OVER_LAYOUT] {
-            assert_eq!(read(&written(layout)).unwrap().layout, layout);
-        }
-        let refused = read(&written(HAND_OVER_LAYOUT + 1)).unwrap_err();
-        assert_eq!(refused.to_string(), "there is no layout 2: it has 3");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::io::Write;
 
 use rmp_serde::{Deserializer, Serializer};
 use serde::de::DeserializeOwned;
@@ -22,8 +23,24 @@ impl Blob {
     /// It cannot be written down.
     pub(crate) fn of(value: &impl Serialize) -> Result<Self, HandOverError> {
         let mut bytes = Vec::new();
-        value.serialize(&mut Serializer::new(&mut bytes).with_struct_map())?;
+        Self::write_to(value, &mut bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// Writes `value` to `out`.
+    ///
+    /// # Errors
+    /// It cannot be written down, or not there.
+    pub(crate) fn write_to(value: &impl Serialize, out: impl Write) -> Result<(), HandOverError> {
+        Ok(value.serialize(&mut Serializer::new(out).with_struct_map())?)
+    }
+
+    /// The value that `bytes` are, which it may refer to.
+    ///
+    /// # Errors
+    /// They are another one.
+    pub(crate) fn read_from<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HandOverError> {
+        Ok(T::deserialize(&mut Deserializer::from_read_ref(bytes))?)
     }
 
     /// The value.
@@ -31,7 +48,7 @@ impl Blob {
     /// # Errors
     /// It is another one.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, HandOverError> {
-        Ok(T::deserialize(&mut Deserializer::from_read_ref(&*self.0))?)
+        Self::read_from(&self.0)
     }
 
     /// The bytes.

@@ -1,6 +1,5 @@
 //! Descriptors that stay open when the process becomes another program.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -47,7 +46,10 @@ impl HandedOver {
 
 /// Descriptors that this process has from the program that it was.
 #[derive(Debug, Default)]
-pub(crate) struct Inherited(HashMap<RawFd, OwnedFd>);
+pub(crate) struct Inherited {
+    /// By their numbers, which are small: a process gets the lowest that is free.
+    by_number: Vec<Option<OwnedFd>>,
+}
 
 impl Inherited {
     /// Those with these numbers, as far as they are open.
@@ -55,15 +57,24 @@ impl Inherited {
     /// # Safety
     /// They must be those that the program before has handed over, and be adopted once.
     pub(crate) unsafe fn adopt(numbers: &[RawFd]) -> Self {
-        let adopted = numbers.iter().filter_map(|&number| {
+        let mut by_number = Vec::new();
+        for &number in numbers {
+            let Ok(place) = usize::try_from(number) else {
+                continue;
+            };
             // SAFETY: a number that is not open is only asked about, and left out below.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+            if fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_err() {
+                continue;
+            }
+            if by_number.len() <= place {
+                by_number.resize_with(place + 1, || None);
+            }
             // SAFETY: it is open, and nobody else in this process has it, as the caller
             // promises.
-            Some((number, unsafe { OwnedFd::from_raw_fd(number) }))
-        });
-        Self(adopted.collect())
+            by_number[place] = Some(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+        Self { by_number }
     }
 
     /// The descriptor of this number, once.
@@ -71,7 +82,9 @@ impl Inherited {
     /// # Errors
     /// There is none.
     pub(crate) fn take(&mut self, number: RawFd) -> io::Result<OwnedFd> {
-        self.0.remove(&number).ok_or_else(|| {
+        let place = usize::try_from(number).ok();
+        let descriptor = place.and_then(|place| self.by_number.get_mut(place)?.take());
+        descriptor.ok_or_else(|| {
             let text = format!("descriptor {number} has not been handed over");
             io::Error::new(io::ErrorKind::NotFound, text)
         })

@@ -8,11 +8,13 @@
 mod codec;
 mod descriptors;
 pub(crate) mod monotonic;
+mod steps;
 
 use std::io;
 
 pub(crate) use codec::Blob;
 pub(crate) use descriptors::{HandedOver, Inherited, hand_over};
+pub(crate) use steps::Steps;
 
 /// Why something cannot be handed over, or taken over.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::parts::{CountersPart, ServerPart};
 use super::{Phase, TaskParts};
-use crate::hand_over::{HandOverError, HandedOver};
+use crate::hand_over::{HandOverError, HandedOver, Steps};
 use crate::server::Server;
 use crate::server::client::{Activity, Client, ClientProtocol};
 use crate::server::hls::HlsServerPart;
@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// Has everybody stand still, and writes down what the server has. `at_boundary`: no player
-    /// is within a message of the log.
+    /// is within a message of the log. `steps` get what the time has gone by with.
     ///
     /// # Errors
     /// Somebody does not stand still, or cannot be written down; the server goes on.
@@ -143,11 +143,12 @@ impl Server {
         &self,
         purpose: Purpose,
         at_boundary: bool,
+        steps: &mut Steps,
     ) -> Result<FrozenServer, String> {
         self.safepoint.set_phase(Phase::Frozen);
         // Wakes the connections, which look whether they are to stand still.
         self.config.send_modify(|_| {});
-        let frozen = self.try_freeze(purpose, at_boundary).await;
+        let frozen = self.try_freeze(purpose, at_boundary, steps).await;
         if frozen.is_err() {
             self.go_on();
         }
@@ -158,6 +159,7 @@ impl Server {
         &self,
         purpose: Purpose,
         at_boundary: bool,
+        steps: &mut Steps,
     ) -> Result<FrozenServer, String> {
         let all_stand = || async {
             match self.safepoint.all_stand_still(FREEZE_LIMIT).await {
@@ -167,23 +169,28 @@ impl Server {
         };
         // Tasks first: they hand players to the workers.
         all_stand().await?;
+        steps.end("connections");
         let mut workers = self.fanout.freeze(at_boundary);
         let players = timeout(FREEZE_LIMIT, collect(&mut workers)).await;
         let players = players.map_err(|_| "a fan-out worker does not stand still".to_owned())?;
         // Players that have left a worker meanwhile are tasks' now.
         all_stand().await?;
+        steps.end("players");
         let tasks = self.safepoint.take_parts();
         let mut handed_over = HandedOver::default();
         // Who publishes stands still: packagers have all that there is to package.
         let hls = timeout(FREEZE_LIMIT, self.hls.part(&mut handed_over)).await;
         let hls = hls.map_err(|_| "a packager of HLS does not stand still".to_owned())??;
+        steps.end("HLS");
         // They hear of the last segments of HLS. For a copy nobody waits for them.
         if purpose == Purpose::HandOver {
             self.hooks.flush(LAST_HOOKS_LIMIT).await;
+            steps.end("hooks");
         }
         let written = players.and_then(|players| self.write_down(players, tasks, hls));
         let (part, others) = written.map_err(|error| format!("something {error}"))?;
         handed_over.extend(&others);
+        steps.end("rest");
         Ok(FrozenServer {
             part,
             handed_over,

@@ -10,7 +10,7 @@ use service_kit::process::end_former_children;
 use super::parts::{ClientsPart, CountersPart};
 use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
-use crate::hand_over::{HandOverError, Inherited};
+use crate::hand_over::{HandOverError, Inherited, Steps};
 use crate::server::admission::Admitted;
 use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::hls::SessionUse;
@@ -34,7 +34,8 @@ struct Taken {
 
 impl Server {
     /// Starts a server that goes on with what `part` has. It must be called within a tokio
-    /// runtime. What cannot be taken over is left out, with a line in the log.
+    /// runtime. What cannot be taken over is left out, with a line in the log. `steps` get what the
+    /// time has gone by with.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -43,6 +44,7 @@ impl Server {
         config: Config,
         part: ServerPart,
         mut inherited: Inherited,
+        steps: &mut Steps,
     ) -> io::Result<Arc<Self>> {
         // Programs of `ingest`, `transcode` and `exec`, which are started again.
         end_former_children();
@@ -65,7 +67,9 @@ impl Server {
             let stream = weak.upgrade().and_then(|it| it.registry.find(key));
             stream.is_some_and(|stream| stream.has_encoder())
         });
+        steps.end("started");
         server.take_clients(part.clients);
+        steps.end("clients");
         if let Some(load) = part.load {
             server.load.take_over(load);
         }
@@ -86,10 +90,12 @@ impl Server {
             .hls
             .take_over(&server, part.hls, &taken.streams, &mut inherited);
         taken.clients.extend(viewers);
+        steps.end("streams");
         // Before anybody publishes: what players read is not given back meanwhile.
         server
             .take_players(part.players, &streams, &mut taken, &mut inherited)
             .await;
+        steps.end("players");
         let now = Instant::now();
         for TakenStream { stream, .. } in &streams {
             stream.excuse_silence(now);
@@ -115,6 +121,7 @@ impl Server {
         }
         server.hooks.go_on();
         server.safepoint.set_phase(Phase::Running);
+        steps.end("connections");
         Ok(server)
     }
 

@@ -1,5 +1,9 @@
 //! The packagers of a server's streams: when they run.
 
+mod failed;
+mod settings;
+mod task;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,31 +12,24 @@ use rtmp_proto::session::StreamKey;
 use tokio::sync::{mpsc, oneshot};
 
 use super::asked::container;
-use super::files::{StreamFiles, Written};
+use super::files::StreamFiles;
 use super::part::PackagerPart;
-use crate::config::{self, Config, HlsKeys, Vhost};
-use crate::hand_over::{HandOverError, HandedOver, Inherited};
+use crate::config::{self, Config, Vhost};
+use crate::hand_over::{HandOverError, Inherited};
 use crate::server::Server;
-use crate::server::file_names;
-use crate::server::hooks::SegmentEvent;
 use crate::server::http::wanted::{Refusal, Wanted};
 use crate::server::upstream;
-use crate::stream::{
-    FeedItem, FeedReader, Finished, HlsKeySettings, HlsOutput, HlsPart, HlsSettings, KeyUri,
-    Packager, StartedPackager, Stream, Subscription, lock,
-};
-use crate::uri::encode_path;
+use crate::stream::{HlsOutput, StartedPackager, Stream, Subscription, lock};
+use failed::Failed;
+use settings::settings;
+pub(super) use task::FrozenPackager;
+use task::{Freeze, PackagerTask};
 
 /// The segments of a stream for which nobody has asked for so long are given back. They are
 /// made again for the next who asks.
 const MIN_KEPT_UNUSED: Duration = Duration::from_secs(30);
 /// The same in target durations.
 const KEPT_UNUSED_TARGETS: u32 = 4;
-
-/// A packager that has failed is started again after this time; each further one after
-/// twice the time of the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(64);
 
 /// What is known of packagers beyond their streams.
 #[derive(Debug, Default)]
@@ -44,70 +41,6 @@ pub(super) struct Packagers {
     /// Streams that viewers without a session play: they want the stream, and get what is
     /// left of it when it has ended.
     without_session: Mutex<HashMap<StreamKey, Subscription>>,
-}
-
-/// The failures of a stream's packagers.
-#[derive(Debug)]
-struct Failed {
-    /// The next one starts then.
-    until: Instant,
-    pause: Duration,
-}
-
-impl Failed {
-    /// One more failure, at `now`.
-    fn again(before: Option<Self>, now: Instant) -> Self {
-        let pause = before.map_or(FIRST_PAUSE, |it| (it.pause * 2).min(MAX_PAUSE));
-        Self {
-            until: now + pause,
-            pause,
-        }
-    }
-
-    /// True if there has been no failure for so long that the next one is the first.
-    fn is_over(&self, now: Instant) -> bool {
-        now >= self.until + MAX_PAUSE
-    }
-}
-
-/// The settings of the packager of the stream `key` by those of its vhost.
-fn settings(hls: &config::Hls, key: &StreamKey) -> HlsSettings {
-    HlsSettings {
-        segments: hls::segmenter::Settings {
-            container: container(hls),
-            part_target: hls.part,
-            fragment: hls.fragment,
-            max_fragments: hls.aof_ratio,
-            wait_keyframe: hls.wait_keyframe,
-            min_target: hls.fragment.mul_f64(hls.td_ratio),
-            irregular: false,
-            short_first: true,
-        },
-        window: hls.window,
-        low_latency: hls.low_latency,
-        keys: hls.keys.as_ref().map(|keys| HlsKeySettings {
-            segments_per_key: keys.fragments_per_key.into(),
-            uri: key_uri(hls, keys, key),
-        }),
-    }
-}
-
-/// The URIs of keys. With `hls_path` they are in files, which another server gives out if
-/// `hls_key_url` names one; else they are this server's, by whatever address.
-fn key_uri(hls: &config::Hls, keys: &HlsKeys, key: &StreamKey) -> KeyUri {
-    let Some(url) = keys.url.as_ref().map(|url| url.trim_end_matches('/')) else {
-        return KeyUri::Served(String::new());
-    };
-    match hls.files {
-        Some(_) => KeyUri::File {
-            directory: url.to_owned(),
-            name: file_names::of_stream(&keys.file, key),
-        },
-        None => {
-            let directory = hls.location.directory(&key.app);
-            KeyUri::Served(format!("{url}{}/", encode_path(&directory)))
-        }
-    }
 }
 
 /// The segments of `stream`, which has something to play or has ended. A packager is started
@@ -251,19 +184,6 @@ fn spawn(
     output
 }
 
-/// A packager for the program that the process becomes.
-#[derive(Debug)]
-pub(super) struct FrozenPackager {
-    /// Id of its stream.
-    pub(super) stream: u64,
-    pub(super) part: HlsPart,
-    pub(super) handed_over: HandedOver,
-    pub(super) files: Option<Arc<StreamFiles>>,
-}
-
-/// Who asks for what a packager has gets it; `None` if it cannot be handed over.
-type Freeze = oneshot::Sender<Result<Option<FrozenPackager>, HandOverError>>;
-
 /// A packager that runs, as those see it that start and end packagers.
 #[derive(Debug)]
 struct Running {
@@ -272,203 +192,6 @@ struct Running {
     output: Arc<HlsOutput>,
     /// Asks for what it has.
     freeze: mpsc::UnboundedSender<Freeze>,
-}
-
-/// The reason why a packager runs no more.
-enum PackagerEnd {
-    /// The stream has ended for good.
-    StreamEnded,
-    /// Nobody asks for its segments, or others are made.
-    Unwanted,
-    /// Its playlist says that segments begin with keyframes, and one does not.
-    Irregular,
-    /// Its segments cannot be written.
-    Failed(std::io::Error),
-}
-
-/// A packager that runs.
-struct PackagerTask {
-    server: Arc<Server>,
-    stream: Arc<Stream>,
-    packager: Packager,
-    files: Option<Arc<StreamFiles>>,
-    dispose: Duration,
-    /// Requests for what it has.
-    frozen: mpsc::UnboundedReceiver<Freeze>,
-}
-
-impl PackagerTask {
-    async fn run(mut self, reader: FeedReader) {
-        let end = self.package(reader).await;
-        match &end {
-            PackagerEnd::StreamEnded => self.finish(),
-            PackagerEnd::Unwanted => self.stream.end_hls(self.packager.output()),
-            PackagerEnd::Irregular => {
-                let key = self.stream.key();
-                let longest = self.packager.output().target_duration().as_secs();
-                log::info!(
-                    "{key}: keyframes come more than {longest} s apart (EXT-X-TARGETDURATION): \
-                     HLS begins anew with longer segments"
-                );
-                self.stream.set_hls_irregular();
-                self.stream.end_hls(self.packager.output());
-            }
-            PackagerEnd::Failed(error) => {
-                log::warn!("{}: HLS cannot go on: {error}", self.stream.key());
-                self.stream.end_hls(self.packager.output());
-                let packagers = &self.server.hls.packagers;
-                packagers.failed(&self.stream, Instant::now());
-            }
-        }
-        log::info!("{}: HLS ends", self.stream.key());
-        self.forget();
-        let Self {
-            server,
-            stream,
-            packager,
-            files,
-            dispose,
-            frozen,
-        } = self;
-        // Whoever asks from now on learns that there is nothing to hand over.
-        drop(frozen);
-        let Some(files) = files else { return };
-        let writer = &server.hls.files;
-        if let PackagerEnd::StreamEnded = end {
-            writer.write_playlist(&files, packager.output());
-            if dispose.is_zero() {
-                return;
-            }
-            // Names are left: segments take no memory until their files are removed.
-            drop((stream, packager));
-            writer.remove_at(Instant::now() + dispose, &files).await;
-            return;
-        }
-        writer.remove(&files);
-    }
-
-    /// The packager runs no more.
-    fn forget(&self) {
-        let mut running = lock(&self.server.hls.packagers.running);
-        let id = self.stream.id();
-        let is_own = |it: &Running| Arc::ptr_eq(&it.output, self.packager.output());
-        if running.get(&id).is_some_and(is_own) {
-            running.remove(&id);
-        }
-    }
-
-    /// Packages as long as it is wanted and can be done.
-    async fn package(&mut self, mut reader: FeedReader) -> PackagerEnd {
-        let output = self.packager.output().clone();
-        // Either may have changed before this task began.
-        let mut states = self.stream.state();
-        states.mark_changed();
-        let mut changes = output.changes();
-        changes.mark_changed();
-        loop {
-            if output.has_broken_promise() {
-                return PackagerEnd::Irregular;
-            }
-            tokio::select! {
-                biased;
-                batch = reader.next() => {
-                    let Some(batch) = batch else {
-                        return PackagerEnd::Unwanted;
-                    };
-                    if let Err(error) = self.take(&batch) {
-                        return PackagerEnd::Failed(error);
-                    }
-                }
-                // An error cannot be: the sender is the stream's, which we hold.
-                _ = states.changed() => {
-                    if states.borrow_and_update().ended {
-                        return PackagerEnd::StreamEnded;
-                    }
-                }
-                _ = changes.changed() => {
-                    if output.is_abandoned() {
-                        return PackagerEnd::Unwanted;
-                    }
-                }
-                // There is a sender as long as it runs.
-                Some(freeze) = self.frozen.recv() => {
-                    // Nobody publishes any more: nothing comes behind what is queued.
-                    while let Some(batch) = reader.take_queued() {
-                        if let Err(error) = self.take(&batch) {
-                            return PackagerEnd::Failed(error);
-                        }
-                    }
-                    // An error means that the upgrade has been given up.
-                    let _ = freeze.send(self.part());
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, batch: &[FeedItem]) -> std::io::Result<()> {
-        let finished = self.packager.take(batch)?;
-        self.report(&finished);
-        Ok(())
-    }
-
-    /// What it has, for the program that the process becomes.
-    fn part(&self) -> Result<Option<FrozenPackager>, HandOverError> {
-        let mut handed_over = HandedOver::default();
-        let part = self.packager.part(&self.stream, &mut handed_over)?;
-        Ok(part.map(|part| FrozenPackager {
-            stream: self.stream.id(),
-            part,
-            handed_over,
-            files: self.files.clone(),
-        }))
-    }
-
-    /// The stream has ended: viewers get what is left.
-    fn finish(&mut self) {
-        match self.packager.end() {
-            Ok(finished) => self.report(&finished),
-            Err(error) => log::warn!("{}: the end is missing: {error}", self.stream.key()),
-        }
-    }
-
-    /// Has segments written, and tells hooks of them.
-    fn report(&self, finished: &[Finished]) {
-        let Some(files) = &self.files else { return };
-        for segment in finished {
-            let (server, stream) = (self.server.clone(), self.stream.clone());
-            let told = move |written: Written| notify(&server, &stream, &written);
-            let output = self.packager.output();
-            let writer = &self.server.hls.files;
-            writer.write(files, output, segment.clone(), told);
-        }
-    }
-}
-
-/// Notifies `on_hls` of a segment that has been written.
-fn notify(server: &Arc<Server>, stream: &Arc<Stream>, written: &Written) {
-    let config = server.config();
-    let Some(vhost) = config.vhost(&stream.key().vhost) else {
-        return;
-    };
-    let hooks = &vhost.http_hooks;
-    if hooks.on_hls.is_empty() && hooks.on_hls_notify.is_empty() {
-        return;
-    }
-    let publisher = server.clients.publisher(stream.key());
-    let event = SegmentEvent {
-        publisher: publisher.as_deref(),
-        parameters: &stream.parameters(),
-        stream,
-        duration: written.segment.duration,
-        number: written.segment.number,
-        file: &written.file,
-        url: &written.url,
-        m3u8: &written.m3u8,
-        m3u8_url: &written.m3u8_url,
-    };
-    server.hooks.notify(&hooks.on_hls, &event);
-    let urls = &hooks.on_hls_notify;
-    server.hooks.fetch(urls, &event, vhost.hls.nb_notify);
 }
 
 impl Packagers {
@@ -607,23 +330,4 @@ impl Packagers {
 fn is_unused(output: &HlsOutput, now: Instant) -> bool {
     let kept = (output.target_duration() * KEPT_UNUSED_TARGETS).max(MIN_KEPT_UNUSED);
     output.unused_for(now) >= kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packagers_that_keep_failing_start_ever_more_rarely() {
-        let now = Instant::now();
-        let mut failed = Failed::again(None, now);
-        let mut pauses = vec![failed.pause.as_secs()];
-        for _ in 0..7 {
-            failed = Failed::again(Some(failed), now);
-            pauses.push(failed.pause.as_secs());
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64]);
-        assert!(!failed.is_over(failed.until));
-        assert!(failed.is_over(failed.until + MAX_PAUSE));
-    }
 }

@@ -1,20 +1,21 @@
 //! A publisher's hold on a stream.
 
+mod part;
+mod turns;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::log::headers::Headers;
-use super::publishers::{
-    Busy, OrderError, PublisherReport, Publishers, Rank, Switch, SwitchReason,
-};
+use super::publishers::{Busy, Switch};
 use super::standby::{Parts, StandbyGroup};
 use super::writer::{Batch, Source, Writer};
 use super::{MediaMessage, Stream, StreamState, lock};
-use crate::hand_over::{Blob, HandOverError};
+pub(crate) use turns::Candidate;
 
 /// The reason for which a publisher's messages were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,8 @@ pub struct Publication {
     switch: Option<Switch>,
 }
 
-/// State of a publication, as its own task knows it: [`Publishers`] decides.
+/// State of a publication, as its own task knows it:
+/// [`Publishers`](super::publishers::Publishers) decides.
 ///
 /// ```text
 ///   joins beside another                joins an unpublished stream
@@ -77,177 +79,6 @@ impl PublicationState {
     fn standby(headers: Headers) -> Self {
         Self::Standby(Box::new(StandbyGroup::new(headers)))
     }
-}
-
-/// A publisher that comes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
-    pub(crate) rank: Rank,
-    /// Its connection, for reports.
-    pub(crate) client: Option<u64>,
-}
-
-impl Candidate {
-    /// One of no particular kind.
-    const PRIMARY: Self = Self {
-        rank: Rank::Primary,
-        client: None,
-    };
-}
-
-impl Stream {
-    /// The reason for which [`Stream::publish_as`] would fail at `now`.
-    pub(crate) fn refusal(&self, rank: Rank, now: Instant) -> Option<Busy> {
-        lock(&self.publishers).refusal(rank, self.silence(now), now)
-    }
-
-    /// Becomes the stream's only publisher.
-    ///
-    /// # Errors
-    /// [`Busy`] if there is one that has not been silent for two seconds.
-    pub fn publish(self: &Arc<Self>, now: Instant) -> Result<Publication, Busy> {
-        self.publish_as(Candidate::PRIMARY, now)
-    }
-
-    /// Becomes a publisher of the stream: on air, or beside the one that is.
-    ///
-    /// # Errors
-    /// [`Busy`] if the settings allow neither.
-    pub(crate) fn publish_as(
-        self: &Arc<Self>,
-        candidate: Candidate,
-        now: Instant,
-    ) -> Result<Publication, Busy> {
-        self.begin(candidate, now, Source::Encoder, Duration::ZERO)
-    }
-
-    /// Becomes the stream's publisher on behalf of an origin, which sends its
-    /// newest group of pictures first. What the stream had already of it is
-    /// left out where the timestamps go on. `origin` says what can be expected
-    /// of it.
-    ///
-    /// # Errors
-    /// As [`Stream::publish`].
-    pub fn relay(self: &Arc<Self>, origin: Source, now: Instant) -> Result<Publication, Busy> {
-        let group = self.log.index().group();
-        self.begin(Candidate::PRIMARY, now, origin, group)
-    }
-
-    fn begin(
-        self: &Arc<Self>,
-        candidate: Candidate,
-        now: Instant,
-        source: Source,
-        replay: Duration,
-    ) -> Result<Publication, Busy> {
-        let Candidate { rank, client } = candidate;
-        // Looked at and changed under one lock: of two that come at once, one
-        // is refused, or waits.
-        let mut publishers = lock(&self.publishers);
-        let id = publishers.join(rank, client, self.silence(now), now)?;
-        let is_on_air = publishers.on_air() == Some(id);
-        let turn = is_on_air.then(|| self.put_on_air(id, None, now));
-        drop(publishers);
-        self.totals.publishers.fetch_add(1, Ordering::Relaxed);
-        let state = if let Some(turn) = turn {
-            self.origins_unreachable.store(false, Ordering::Relaxed);
-            let mut writer = lock(&self.writer);
-            // Another one may have taken over meanwhile, and have begun to write.
-            if self.state.borrow().turn == turn {
-                writer.publisher_begins(source, replay);
-            }
-            PublicationState::OnAir {
-                turn,
-                headers: Headers::default(),
-            }
-        } else {
-            // A dead standby may have been displaced: it is to look.
-            self.state.send_modify(|_| {});
-            PublicationState::standby(Headers::default())
-        };
-        Ok(Publication {
-            stream: self.clone(),
-            id,
-            state,
-            switch: None,
-        })
-    }
-
-    /// What the publisher `id` sends is from now on the stream's. Returns the turn.
-    fn put_on_air(&self, id: u64, switch: Option<Switch>, now: Instant) -> u64 {
-        let mut turn = 0;
-        self.state.send_modify(|state| {
-            state.on_air = id;
-            state.turn += 1;
-            turn = state.turn;
-            state.present = true;
-            state.switch = switch;
-            self.note_sign(now);
-        });
-        let now_ms = self.logs.milliseconds(now);
-        self.published_since_ms.store(now_ms, Ordering::Relaxed);
-        turn
-    }
-
-    /// Has the publishers take turns as `decide` says; the publication that is switched to
-    /// finds it in the stream's state.
-    fn take_turns(
-        &self,
-        now: Instant,
-        decide: impl FnOnce(&mut Publishers, Duration) -> Option<Switch>,
-    ) {
-        let mut publishers = lock(&self.publishers);
-        let silence = self.silence_on_air(&mut publishers, now);
-        let Some(switch) = decide(&mut publishers, silence) else {
-            return;
-        };
-        self.put_on_air(switch.to, Some(switch), now);
-        drop(publishers);
-        log::info!("{}: {}", self.key(), describe(&switch));
-    }
-
-    /// Orders that the publisher of the connection `client` goes on air at its next
-    /// keyframe; without one, the best that waits. Returns its connection.
-    ///
-    /// # Errors
-    /// There is none.
-    pub(crate) fn order_switch(&self, client: Option<u64>) -> Result<Option<u64>, OrderError> {
-        lock(&self.publishers).order(client)
-    }
-
-    /// All publishers, in the order in which they came.
-    pub(crate) fn publishers(&self, now: Instant) -> Vec<PublisherReport> {
-        lock(&self.publishers).report(now)
-    }
-
-    /// Number of publishers that wait beside the one on air.
-    pub(crate) fn standbys(&self) -> usize {
-        lock(&self.publishers).standbys()
-    }
-
-    /// True if a slate is on air.
-    pub(crate) fn shows_slate(&self) -> bool {
-        lock(&self.publishers).shows_slate()
-    }
-
-    /// True if somebody publishes it: a slate does not count.
-    pub(crate) fn has_encoder(&self) -> bool {
-        lock(&self.publishers).has_encoder()
-    }
-}
-
-/// `c9 goes on air: c7 has ended`.
-fn describe(switch: &Switch) -> String {
-    let name = |client: Option<u64>| client.map_or("the slate".to_owned(), |id| format!("c{id}"));
-    let (to, from) = (name(switch.to_client), name(switch.from_client));
-    let why = match switch.reason {
-        SwitchReason::Silent => format!("{from} is silent"),
-        SwitchReason::Ended => format!("{from} has ended"),
-        SwitchReason::Ordered => format!("by order, in place of {from}"),
-        SwitchReason::Returned => format!("{from} has a lower rank"),
-        SwitchReason::Slate => "nobody publishes".to_owned(),
-    };
-    format!("{to} goes on air: {why}")
 }
 
 impl Publication {
@@ -539,64 +370,6 @@ impl Publication {
         stream.set_live();
         log.readers().notify();
         Ok(())
-    }
-}
-
-/// A publication, written (`&PublicationState`) or read.
-#[derive(Serialize, Deserialize)]
-struct PublicationPart<S> {
-    id: u64,
-    state: S,
-    switch: Option<Switch>,
-}
-
-impl Publication {
-    /// The publication for the program that the process becomes.
-    ///
-    /// # Errors
-    /// It cannot be written down.
-    pub(crate) fn part(&self) -> Result<Blob, HandOverError> {
-        Blob::of(&PublicationPart {
-            id: self.id,
-            state: &self.state,
-            switch: self.switch,
-        })
-    }
-}
-
-impl Stream {
-    /// Goes on with a publication of the stream that this process has had before.
-    ///
-    /// # Errors
-    /// It is of another form, or the stream does not know it.
-    pub(crate) fn resume_publication(
-        self: &Arc<Self>,
-        part: &Blob,
-    ) -> Result<Publication, HandOverError> {
-        let part: PublicationPart<PublicationState> = part.read()?;
-        if !lock(&self.publishers).contains(part.id) {
-            let missing = format!("publisher {} of {}", part.id, self.key());
-            return Err(HandOverError::Missing(missing));
-        }
-        Ok(Publication {
-            stream: self.clone(),
-            id: part.id,
-            state: part.state,
-            switch: part.switch,
-        })
-    }
-
-    /// The publishers that are not among `resumed` have ended: nobody goes on with them.
-    pub(crate) fn end_publishers_but(self: &Arc<Self>, resumed: &[u64]) {
-        let known = lock(&self.publishers).ids();
-        for id in known.into_iter().filter(|id| !resumed.contains(id)) {
-            drop(Publication {
-                stream: self.clone(),
-                id,
-                state: PublicationState::standby(Headers::default()),
-                switch: None,
-            });
-        }
     }
 }
 

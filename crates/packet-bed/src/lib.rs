@@ -5,16 +5,15 @@
 
 pub mod answers;
 pub mod frames;
+mod services;
+mod shared;
+mod tables;
 
-use std::net::{IpAddr, SocketAddr};
-use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, PerCpuValues};
-use aya::programs::{ProgramInfo, loaded_programs};
-use aya::util::nr_cpus;
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::programs::ProgramInfo;
 use lb_abi::{
     Address, Flow, FlowKey, FragmentKey, FragmentTarget, HandshakeCounters, Interface, Load,
     OwnerFlags, ServerOwner, Template, TemplateKey, maps,
@@ -22,10 +21,13 @@ use lb_abi::{
 use lb_dataplane::{
     AttachMode, Dataplane, DeniedNetworks, Error, Options, Statistics, SweepResult, TableSizes,
 };
-use lb_model::{
-    DesiredState, Forwarding, NextHop, OrphanPolicy, Persistence, Protocol, RealServer, Scheduler,
-    Service, Thresholds, Vlan,
-};
+use lb_model::DesiredState;
+
+use services::name_of;
+pub use services::{local_server, persistent, server, service, small_tables, state};
+use shared::IDLE;
+pub use shared::SharedBed;
+use tables::{clear, clear_table, maps_of, program_of, rewrite, zero_per_cpu};
 
 /// MAC address of the director, which every frame is addressed to.
 pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 8];
@@ -85,37 +87,6 @@ pub enum Step {
 /// Shorthand for [`Step::Wait`].
 pub fn seconds(seconds: u64) -> Step {
     Step::Wait(Duration::from_secs(seconds))
-}
-
-/// Beds that no test of this process uses.
-static IDLE: Mutex<Vec<Bed>> = Mutex::new(Vec::new());
-
-/// A bed that another test will use after this one, unless this one fails.
-pub struct SharedBed(Option<Bed>);
-
-impl Deref for SharedBed {
-    type Target = Bed;
-
-    fn deref(&self) -> &Bed {
-        self.0.as_ref().expect("it is there until the drop")
-    }
-}
-
-impl DerefMut for SharedBed {
-    fn deref_mut(&mut self) -> &mut Bed {
-        self.0.as_mut().expect("it is there until the drop")
-    }
-}
-
-impl Drop for SharedBed {
-    fn drop(&mut self) {
-        if !thread::panicking()
-            && let Some(bed) = self.0.take()
-        {
-            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push(bed);
-        }
-    }
 }
 
 /// The data plane under test.
@@ -455,174 +426,5 @@ impl Bed {
     /// Its maps.
     pub fn maps(&self) -> Vec<(String, MapData)> {
         maps_of(&self.program())
-    }
-}
-
-fn program_of(id: u32) -> ProgramInfo {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .expect("our program is loaded")
-}
-
-fn maps_of(program: &ProgramInfo) -> Vec<(String, MapData)> {
-    let ids = program
-        .map_ids()
-        .expect("the kernel tells")
-        .expect("our program has maps");
-    ids.into_iter()
-        .map(|id| {
-            let data = MapData::from_id(id).expect("the map can be opened");
-            let info = data.info().expect("the kernel tells");
-            (
-                info.name_as_str().expect("map names are ASCII").to_owned(),
-                data,
-            )
-        })
-        .collect()
-}
-
-fn rewrite<K: aya::Pod, V: aya::Pod>(data: MapData, change: impl Fn(&mut V)) {
-    let mut table: BpfHashMap<_, K, V> = Map::LruHashMap(data)
-        .try_into()
-        .expect("keys and values are as lb_abi says");
-    let entries: Vec<(K, V)> = table.iter().collect::<Result<_, _>>().expect("can be read");
-    for (key, mut value) in entries {
-        change(&mut value);
-        table.insert(key, value, 0).expect("can be written");
-    }
-}
-
-fn clear<K: aya::Pod, V: aya::Pod>(data: MapData) {
-    clear_table::<K, V>(Map::LruHashMap(data));
-}
-
-fn zero_per_cpu<V: aya::Pod + Default>(data: MapData) {
-    let mut array: PerCpuArray<_, V> = Map::PerCpuArray(data)
-        .try_into()
-        .expect("values are as lb_abi says");
-    let cpus = nr_cpus().expect("the kernel tells");
-    for index in 0..array.len() {
-        let zeros = PerCpuValues::try_from(vec![V::default(); cpus]).expect("one for each CPU");
-        array.set(index, zeros, 0).expect("can be written");
-    }
-}
-
-fn clear_table<K: aya::Pod, V: aya::Pod>(map: Map) {
-    let mut table: BpfHashMap<_, K, V> =
-        map.try_into().expect("keys and values are as lb_abi says");
-    let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("can be read");
-    for key in keys {
-        table.remove(&key).expect("can be written");
-    }
-}
-
-/// Tables that are made quickly.
-pub fn small_tables() -> TableSizes {
-    TableSizes {
-        connections: 1024,
-        half_open: 1024,
-        templates: 1024,
-        services: 16,
-        servers: 64,
-        ring_places: 1 << 14,
-        fragments: 64,
-        denied: 64,
-        proven: 1024,
-        rates: 64,
-        maglev_places: 251,
-    }
-}
-
-/// The servers that cases speak of.
-const SERVERS: [&str; 4] = ["edge 1", "edge 2", "edge 3", "far edge"];
-
-fn mac_of(name: &str) -> [u8; 6] {
-    let number = SERVERS
-        .iter()
-        .position(|server| *server == name)
-        .expect("a server of ours");
-    [2, 0, 0, 1, 0, number as u8]
-}
-
-fn name_of(mac: &[u8]) -> &'static str {
-    SERVERS
-        .iter()
-        .find(|name| mac_of(name) == mac)
-        .unwrap_or_else(|| panic!("no server has the MAC address {mac:02x?}"))
-}
-
-/// A real server of weight 1 in good health.
-pub fn server(name: &'static str, port: u16) -> RealServer {
-    let mac = mac_of(name);
-    let address: IpAddr = [172, 16, 1, 210 + mac[5]].into();
-    let interface_index = if name == "far edge" {
-        ELSEWHERE
-    } else {
-        INGRESS
-    };
-    RealServer {
-        address: SocketAddr::new(address, port),
-        weight: 1,
-        thresholds: Thresholds::default(),
-        keeps_templates: true,
-        alive: true,
-        forwarding: Forwarding::Direct,
-        next_hop: Some(NextHop {
-            interface_index,
-            source: DIRECTOR.into(),
-            destination: mac.into(),
-            vlan: Vlan::Untagged,
-            is_router: false,
-        }),
-    }
-}
-
-/// A real server of weight 1 that is the director itself.
-pub fn local_server(port: u16) -> RealServer {
-    RealServer {
-        address: SocketAddr::from(([172, 16, 1, 208], port)),
-        forwarding: Forwarding::Local,
-        next_hop: Some(NextHop::local(INGRESS, DIRECTOR.into())),
-        ..server("edge 1", port)
-    }
-}
-
-/// A service on `address` served by `servers` in turn.
-pub fn service(address: &str, servers: &[&'static str]) -> Service {
-    let address: SocketAddr = address.parse().expect("an address and a port");
-    Service {
-        protocol: Protocol::Tcp,
-        address,
-        scheduler: Scheduler::Rr,
-        hash_port: false,
-        hash_fallback: false,
-        one_packet: false,
-        persistence: None,
-        orphans: OrphanPolicy::Reset,
-        sloppy: false,
-        servers: servers
-            .iter()
-            .map(|name| server(name, address.port()))
-            .collect(),
-    }
-}
-
-/// As `service`, with persistence.
-pub fn persistent(mut service: Service, timeout_s: u64, prefix_length: u8) -> Service {
-    let timeout = Duration::from_secs(timeout_s);
-    service.persistence = Some(Persistence {
-        timeout,
-        prefix_length,
-        expire_quiescent: false,
-    });
-    service
-}
-
-/// A state of these services.
-pub fn state(services: impl IntoIterator<Item = Service>) -> DesiredState {
-    DesiredState {
-        services: services.into_iter().collect(),
-        ..DesiredState::default()
     }
 }

@@ -35,8 +35,11 @@ mod player;
 mod programs;
 mod quotas;
 mod refusal;
+mod returned;
 mod slate;
 mod socket;
+mod stream_settings;
+mod sweep;
 mod switches;
 mod tls;
 mod trim;
@@ -62,9 +65,9 @@ use self::hls::Hls;
 use self::ingest::Ingests;
 use self::programs::Programs;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
-use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, ReturnedPlayer, SocketReport};
+use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, SocketReport};
 use crate::stream::memory::MemoryPool;
-use crate::stream::{Registry, Retention, Stream, StreamSettings, Turns, Wakers, lock};
+use crate::stream::{Registry, Stream, Wakers, lock};
 pub use accept::Protocol;
 #[cfg(test)]
 pub(crate) use admission::Asked;
@@ -72,7 +75,6 @@ pub(crate) use client::Activity;
 pub use client::Client;
 pub use clients::Clients;
 use clients::ConnectionLimits;
-use connection::Connection;
 use connection::close::CloseReason;
 pub(crate) use counters::{PullReport, Pulls};
 pub(crate) use dvr::{Recording, RecordingState};
@@ -87,27 +89,22 @@ use loop_guard::LoopGuard;
 use memory::StreamMemory;
 use quotas::Quotas;
 pub(crate) use refusal::Refusals;
+use returned::receive_returned;
 pub use socket::listen;
+use stream_settings::stream_settings;
+use sweep::sweep;
 use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
-use trim::Trim;
 pub(crate) use upgrade::{
     FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_LAYOUT as OLDEST_HAND_OVER_LAYOUT,
     Purpose, ServerPart,
 };
-use upgrade::{Participant, Phase, Safepoint};
+use upgrade::{Phase, Safepoint};
 use viewer::Viewer;
 
-/// Minimum number of bytes that a kept message counts for in `queue_bytes`. The
-/// index entry of a message takes less.
-const MIN_MESSAGE_BYTES: u64 = 1_024;
 /// Time for the fan-out workers to say where their players stand.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time by which a publisher's messages may be late that `mr` has gathered.
-const MERGED_READ_MARGIN: Duration = Duration::from_millis(150);
-/// Interval at which unneeded streams are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An origin or an edge.
 #[derive(Debug)]
@@ -478,103 +475,4 @@ async fn collect<T>(mut answers: mpsc::UnboundedReceiver<Vec<T>>) -> Vec<T> {
     };
     let _ = tokio::time::timeout(REPORT_TIMEOUT, collected).await;
     all
-}
-
-/// Silence of a publisher after which a standby takes its place: with `mr`, what it sends is
-/// read so much later, and then at once.
-fn silence_limit(vhost: &Vhost) -> Duration {
-    let merged = vhost.mr.map(|latency| latency + MERGED_READ_MARGIN);
-    vhost.standby_after.max(merged.unwrap_or_default())
-}
-
-fn stream_settings(config: &Config, vhost: &Vhost) -> StreamSettings {
-    StreamSettings {
-        chunk_size: vhost.chunk_size,
-        mw_latency: vhost.effective_mw_latency(),
-        // Where the uplink is known to be scarce.
-        spreads: config.limits_viewers(),
-        gop_cache: vhost.gop_cache,
-        nodelay: vhost.tcp_nodelay,
-        keyframe_timeout: vhost.keyframe_timeout,
-        turns: Turns {
-            second_publisher: vhost.second_publisher,
-            standby_after: silence_limit(vhost),
-            return_after: vhost.standby_return,
-        },
-        retention: Retention {
-            queue_length: vhost.queue_length,
-            max_bytes: vhost.queue_bytes.into(),
-            max_messages: usize::try_from(u64::from(vhost.queue_bytes) / MIN_MESSAGE_BYTES)
-                .unwrap_or(usize::MAX),
-            gop_cache_max_frames: vhost.gop_cache_max_frames as usize,
-        },
-    }
-}
-
-/// Takes players back that have left their fan-out workers.
-async fn receive_returned(
-    server: Arc<Server>,
-    mut returned: mpsc::UnboundedReceiver<(ReturnedPlayer<Viewer>, Participant)>,
-) {
-    while let Some((player, participant)) = returned.recv().await {
-        let ReturnedPlayer {
-            id,
-            socket,
-            dialogue,
-            unsent,
-            reason,
-        } = player;
-        match dialogue {
-            Viewer::Rtmp(dialogue) => {
-                let player = ReturnedPlayer {
-                    id,
-                    socket,
-                    dialogue,
-                    unsent,
-                    reason,
-                };
-                if let Some(connection) =
-                    Connection::from_worker(server.clone(), player, participant)
-                {
-                    tokio::spawn(Box::new(connection).run());
-                }
-            }
-            Viewer::Flv(player) => {
-                tokio::spawn(player.end(server.clone(), socket, unsent, reason));
-            }
-        }
-    }
-}
-
-/// Removes streams whose publisher does not return, returns freed memory to the system,
-/// and measures rates for quotas.
-async fn sweep(server: Arc<Server>) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
-    let mut trim = Trim::default();
-    loop {
-        interval.tick().await;
-        server.safepoint.running().await;
-        if trim.is_due(Instant::now(), server.clients.changes()) {
-            tokio::task::spawn_blocking(trim::trim);
-        }
-        server.hls.sweep(&server);
-        server.hooks.sweep(Instant::now());
-        dvr::sweep(&server);
-        forward::sweep(&server);
-        let config = server.config();
-        if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
-            let server = server.clone();
-            tokio::task::spawn_blocking(move || {
-                let clients = server.clients.list();
-                server.quotas.measure(&clients, Instant::now());
-            });
-        }
-        server.registry.sweep(Instant::now(), |stream| {
-            let vhost = config.vhost(&stream.key().vhost);
-            vhost.map_or(Duration::ZERO, |vhost| match &vhost.upstream {
-                Some(upstream) if stream.origins_unreachable() => upstream.return_timeout,
-                _ => vhost.publish_return_timeout,
-            })
-        });
-    }
 }

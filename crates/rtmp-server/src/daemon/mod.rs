@@ -1,12 +1,14 @@
 //! The life of a server process: start ([`run`]), reload (SIGHUP), drain (SIGQUIT),
 //! upgrade (SIGUSR2), stop (SIGTERM).
 
+mod commands;
 mod control;
 mod descriptors;
 mod listeners;
 mod logging;
 mod options;
 mod pid_file;
+mod reload;
 mod sign;
 mod signals;
 mod upgrade;
@@ -22,18 +24,18 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, Loaded, Role, TlsListener};
+use crate::config::{Config, Loaded, Role};
 use crate::hand_over::Inherited;
 use crate::http;
 use crate::server::{Activity, EventKind, Protocol, Server, check_certificates};
-use crate::top::TopOptions;
-use control::{Control, UpgradeOptions, Waiter};
+use commands::{ask_for_upgrade, print_signed, rehearse, show_top};
+use control::{Control, Waiter};
 use listeners::{Listener, ListenerKind};
 use logging::LogOutput;
 use options::Command;
 pub use options::Options;
 use pid_file::PidFile;
-use sign::SignOptions;
+use reload::{reload, reopen_log};
 use signals::{SignalAction, Signals, ignore_other_signals};
 use upgrade::{Belongings, Rehearsed, TakenOver, Upgrade};
 
@@ -80,86 +82,6 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match serve(role, options, loaded) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            systemd::print_error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Rehearses the start of this program in place of another one that runs.
-fn rehearse(config: &Config) -> ExitCode {
-    let checked = check_certificates(config).map_err(anyhow::Error::from);
-    match checked.and_then(|()| upgrade::rehearse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Has a running server become this program.
-fn ask_for_upgrade(role: Role, options: &UpgradeOptions) -> ExitCode {
-    match control::upgrade(role, options) {
-        Ok(said) => {
-            // An error does not matter: the exit status says the same.
-            let _ = writeln!(std::io::stdout(), "{said}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            systemd::print_error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prints a signed URL.
-fn print_signed(role: Role, sign: &SignOptions) -> ExitCode {
-    let options = Options {
-        conf: Some(sign.conf.clone()),
-        ..Options::default()
-    };
-    let config = match options.load(role) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            systemd::print_error(&mistakes.to_string());
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
-    };
-    let printed = sign
-        .sign(&config)
-        .and_then(|url| writeln!(std::io::stdout(), "{url}").context("cannot print the URL"));
-    match printed {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            systemd::print_error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Shows a running server.
-fn show_top(role: Role, top: &TopOptions) -> ExitCode {
-    let options = Options {
-        conf: top.conf.clone(),
-        ..Options::default()
-    };
-    let config = match top.conf.as_ref().map(|_| options.load(role)).transpose() {
-        Ok(loaded) => loaded.map(|loaded| loaded.config),
-        Err(mistakes) => {
-            systemd::print_error(&mistakes.to_string());
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let shown = runtime
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(top.show(config.as_ref())));
-    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&format!("{error:#}"));
@@ -465,83 +387,4 @@ fn viewers(server: &Server) -> usize {
         viewers.retain(|client| !own.contains(&client.peer));
     }
     viewers.len()
-}
-
-/// SIGHUP: reads the configuration again and puts it in force. A wrong one changes
-/// nothing.
-fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
-    let Loaded {
-        mut config,
-        warnings,
-    } = match options.load(server.role()) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            for mistake in &mistakes.diagnostics {
-                log::error!("{mistake}");
-            }
-            let text = "reload failed: the configuration in force stays";
-            log::error!("{text}");
-            let text = format!("{text}: {mistakes}");
-            let events = server.events();
-            events.record(EventKind::ReloadFailed, None, None, text);
-            return;
-        }
-    };
-    for warning in warnings {
-        log::warn!("{}", warning.sentence());
-    }
-    let old = server.config();
-    let listens_at = |config: &Config| config.http_api.as_ref().map(|api| api.listen);
-    let addresses = |listener: Option<&TlsListener>| listener.map(|it| it.listen.clone());
-    let https = |config: &Config| {
-        let api = config.http_api_https.as_ref();
-        [addresses(config.https()), addresses(api)]
-    };
-    for (name, changed) in [
-        ("listen", old.listen != config.listen),
-        ("http_api", listens_at(&old) != listens_at(&config)),
-        ("http_server", old.http_listen() != config.http_listen()),
-        (
-            "rtmps",
-            addresses(old.rtmps.as_ref()) != addresses(config.rtmps.as_ref()),
-        ),
-        ("https", https(&old) != https(&config)),
-        ("pid", old.pid != config.pid),
-        ("server_id", old.server_id != config.server_id),
-        ("workers", old.workers != config.workers),
-    ] {
-        if changed {
-            log::warn!("`{name}` has changed: it takes effect at the next start");
-        }
-    }
-    config.listen.clone_from(&old.listen);
-    config.keep_http_api_listen(&old);
-    config.keep_http_listen(&old);
-    config.keep_tls_listen(&old);
-    config.pid.clone_from(&old.pid);
-    config.server_id.clone_from(&old.server_id);
-    config.workers = old.workers;
-    let chunks_change = config.vhosts.iter().any(|(name, vhost)| {
-        old.vhosts
-            .get(name)
-            .is_some_and(|old| old.chunk_size != vhost.chunk_size)
-    });
-    if chunks_change {
-        log::warn!("`chunk_size` has changed: streams that are there keep theirs to their end");
-    }
-    if let Err(error) = output.reopen(&config.log) {
-        log::error!("cannot open the log, the old one stays in use: {error}");
-    }
-    descriptors::raise_limit(&config);
-    server.reconfigure(config);
-    log::info!("reloaded");
-    let events = server.events();
-    events.record(EventKind::Reload, None, None, "");
-}
-
-fn reopen_log(server: &Server, output: &LogOutput) {
-    match output.reopen(&server.config().log) {
-        Ok(()) => log::info!("log reopened: {output}"),
-        Err(error) => log::error!("cannot reopen the log, the old one stays in use: {error}"),
-    }
 }

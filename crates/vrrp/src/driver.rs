@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout_at};
 
 use super::address_manager::AddressManager;
 use super::event::Event;
-use super::instance::{Packet, PacketQueue};
 use super::packet::PRIORITY_LEAVING;
+use super::packet_queue::{Packet, PacketQueue};
 use super::settings::{InstanceSettings, Settings};
 use super::status::InstanceStatus;
 use super::tracking::watched::Watched;

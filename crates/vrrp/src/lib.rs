@@ -35,6 +35,7 @@ mod instance;
 mod machine;
 mod notify;
 pub mod packet;
+mod packet_queue;
 mod routes;
 mod settings;
 #[cfg(test)]

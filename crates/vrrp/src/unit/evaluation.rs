@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::{StartMode, Unit};
-use crate::instance::{Instance, PacketQueue};
+use crate::instance::Instance;
 use crate::machine::{Input, State};
+use crate::packet_queue::PacketQueue;
 use crate::tracking::watched::Watched;
 use crate::tracking::{self, Evaluation, Tracked, TrackedSubject};
 use netlink::interfaces::Interfaces;

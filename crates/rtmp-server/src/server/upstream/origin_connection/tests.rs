@@ -1,0 +1,114 @@
+use super::*;
+
+fn settings() -> Upstream {
+    Upstream {
+        origins: Vec::new(),
+        ca: None,
+        remote: None,
+        vhost: None,
+        token_traverse: false,
+        redundancy: 1,
+        connect_timeout: Duration::ZERO,
+        read_timeout: Duration::ZERO,
+        return_timeout: Duration::ZERO,
+        linger: Duration::ZERO,
+    }
+}
+
+/// The request's tcUrl, application and stream.
+fn asked(vhost: &str, settings: &Upstream) -> [String; 3] {
+    let key = StreamKey {
+        vhost: vhost.to_owned(),
+        app: "live".to_owned(),
+        stream: "s".to_owned(),
+    };
+    let parameters = Parameters("token=x&vhost=b&domain=c&z".to_owned());
+    let origin = Origin::parse("origin").unwrap();
+    let config = request(Purpose::Play, &origin, settings, &key, &parameters);
+    [config.tc_url, config.app, config.stream]
+}
+
+#[test]
+fn the_default_vhost_is_left_to_the_origin() {
+    let asked = asked(DEFAULT_VHOST, &settings());
+    assert_eq!(asked, ["rtmp://origin:1935/live", "live", "s"]);
+}
+
+#[test]
+fn another_vhost_is_asked_for_by_name() {
+    let expected = ["rtmp://origin:1935/live?vhost=a", "live?vhost=a", "s"];
+    assert_eq!(asked("a", &settings()), expected);
+    let with_vhost = Upstream {
+        vhost: Some("a".to_owned()),
+        ..settings()
+    };
+    assert_eq!(asked(DEFAULT_VHOST, &with_vhost), expected);
+}
+
+/// A socket that accepts no more connections, and those in its queue.
+fn deaf() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let limit = Duration::from_secs(1);
+    let connect = || std::net::TcpStream::connect_timeout(&address, limit).ok();
+    let queued = std::iter::from_fn(connect).collect();
+    (socket, address, queued)
+}
+
+#[tokio::test]
+async fn each_address_of_a_name_has_its_own_time_to_answer() {
+    let (_socket, deaf, _queued) = deaf();
+    let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let serving = listener.local_addr().unwrap();
+    let limit = Duration::from_secs(2);
+    let addresses = [refusing, deaf, serving].into_iter();
+    let connected = connect(addresses, limit).await.unwrap();
+    assert_eq!(connected.peer_addr().unwrap(), serving);
+    let end = connect([refusing, deaf].into_iter(), limit).await;
+    assert!(matches!(end, Err(OriginError::Slow(_))), "{end:?}");
+    let end = connect(std::iter::empty(), limit).await;
+    assert!(matches!(end, Err(OriginError::Unreachable(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_flush_that_was_cut_off_goes_on_where_it_was() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = ClientConfig::new(Purpose::Publish, "rtmp://origin/live", "live", "s");
+    let mut sent = Vec::new();
+    let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
+    sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
+    let mut connection = OriginConnection {
+        socket: Either::Left(TcpStream::connect(address).await.unwrap()),
+        session,
+        input: BytesMut::new(),
+        out: sent.clone(),
+        sent: 0,
+    };
+    let (mut origin, _) = listener.accept().await.unwrap();
+    // More than sockets hold, and nobody reads.
+    while connection.sent == 0 {
+        let cut_off = timeout(Duration::from_millis(1), connection.flush()).await;
+        assert!(cut_off.is_err(), "all of it went out");
+    }
+    let mut arrived = vec![0; sent.len()];
+    let (flushed, read) = tokio::join!(connection.flush(), origin.read_exact(&mut arrived));
+    flushed.unwrap();
+    read.unwrap();
+    assert!(arrived == sent, "not what was sent");
+    assert!(connection.out.is_empty());
+}
+
+#[test]
+fn parameters_travel_where_configured() {
+    let traverse = Upstream {
+        token_traverse: true,
+        ..settings()
+    };
+    assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x&z");
+}

@@ -1,4 +1,4 @@
-//! Real servers that sources name: files, DNS, etcd, orders.
+//! Real servers that sources name: files, DNS, orders.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,11 +10,11 @@ use super::director::Director;
 use super::network::{Network, VIP};
 use super::{Agent, configuration, fs};
 
-const EDGE1: &str = "172.16.1.211";
-const EDGE2: &str = "172.16.1.207";
+pub(crate) const EDGE1: &str = "172.16.1.211";
+pub(crate) const EDGE2: &str = "172.16.1.207";
 
 /// The one service, with a source instead of real servers.
-fn with_source(source: &str) -> String {
+pub(crate) fn with_source(source: &str) -> String {
     configuration(&format!(
         "discover {{ {source}
         }}
@@ -26,7 +26,7 @@ fn with_source(source: &str) -> String {
 }
 
 /// The addresses of the servers that are up, sorted.
-fn up(list: Option<Value>) -> Vec<String> {
+pub(crate) fn up(list: Option<Value>) -> Vec<String> {
     let list = list.unwrap_or_default();
     let servers = list["services"][0]["servers"].as_array().cloned();
     let mut servers: Vec<String> = servers
@@ -39,7 +39,7 @@ fn up(list: Option<Value>) -> Vec<String> {
     servers
 }
 
-fn wait_for_servers(agent: &Agent, expected: &[&str]) {
+pub(crate) fn wait_for_servers(agent: &Agent, expected: &[&str]) {
     let mut expected: Vec<String> = expected.iter().map(|it| format!("{it}:1935")).collect();
     expected.sort();
     wait_for(format!("the servers {expected:?}"), || {
@@ -48,7 +48,7 @@ fn wait_for_servers(agent: &Agent, expected: &[&str]) {
 }
 
 /// What is wrong with the one source.
-fn error(agent: &Agent) -> Option<String> {
+pub(crate) fn error(agent: &Agent) -> Option<String> {
     let list = agent.list()?;
     list["sources"][0]["error"].as_str().map(str::to_owned)
 }
@@ -281,238 +281,5 @@ fn servers_of_the_dns_follow_its_records_and_stay_while_it_is_silent() {
     assert_eq!(up(agent.list()).len(), 1);
     let _server = dnsmasq(&network, &[("edge1", EDGE1), ("edge2", EDGE2)]);
     wait_for_servers(&agent, &[EDGE1, EDGE2]);
-    assert_eq!(error(&agent), None);
-}
-
-fn etcd(network: &Network, data: &Path) -> Process {
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(data);
-    command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    network.start("director", command)
-}
-
-#[test]
-#[ignore = "needs root"]
-fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
-    let network = Network::new();
-    let _edges = [network.serve("edge1"), network.serve("edge2")];
-    let data = tempfile::tempdir().expect("a directory");
-    let server = etcd(&network, data.path());
-    let etcdctl = |words: &[&str]| {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(words);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed")
-    };
-    wait_for("etcd to answer", || {
-        etcdctl(&["put", "/edges/1", EDGE1]).status.success()
-    });
-    let agent = Agent::start(
-        &network,
-        &with_source("etcd http://127.0.0.1:2379\nprefix /edges/"),
-    );
-    wait_for_servers(&agent, &[EDGE1]);
-    let lease = etcdctl(&["lease", "grant", "600"]).stdout;
-    let lease = String::from_utf8(lease).expect("text");
-    let lease = lease
-        .split_whitespace()
-        .nth(1)
-        .expect("its number")
-        .to_owned();
-    let value = format!("{EDGE2} 1935 weight 2");
-    let put = etcdctl(&["put", "/edges/2", &value, "--lease", &lease]);
-    assert!(put.status.success(), "{put:?}");
-    wait_for_servers(&agent, &[EDGE1, EDGE2]);
-    etcdctl(&["lease", "revoke", &lease]);
-    wait_for_servers(&agent, &[EDGE1]);
-    etcdctl(&["del", "--prefix", "/edges/"]);
-    wait_for("the prefix to be empty", || {
-        error(&agent).is_some_and(|error| error == "there are no keys below `/edges/`")
-    });
-    assert_eq!(up(agent.list()).len(), 1);
-    etcdctl(&["put", "/edges/1", EDGE1]);
-    wait_for("the keys to be back", || error(&agent).is_none());
-    server.kill().expect("it runs");
-    wait_for("its absence", || error(&agent).is_some());
-    assert_eq!(up(agent.list()).len(), 1);
-    let _server = etcd(&network, data.path());
-    wait_for("etcd to answer", || {
-        etcdctl(&["put", "/edges/2", EDGE2]).status.success()
-    });
-    wait_for_servers(&agent, &[EDGE1, EDGE2]);
-    assert_eq!(error(&agent), None);
-}
-
-/// A certificate for 127.0.0.1 that vouches for itself, and its key.
-fn certificate(directory: &Path) -> [String; 2] {
-    certificate_of("etcd", directory)
-}
-
-fn certificate_of(name: &str, directory: &Path) -> [String; 2] {
-    let [certificate, key] = ["cert.pem", "key.pem"].map(|kind| {
-        let file = directory.join(format!("{name}-{kind}"));
-        file.to_str().expect("UTF-8").to_owned()
-    });
-    let mut command = Command::new("openssl");
-    command.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-    ]);
-    command.args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")]);
-    command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
-    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    command.args(["-keyout", &key, "-out", &certificate]);
-    let output = command.output().expect("openssl is installed");
-    assert!(output.status.success(), "{output:?}");
-    [certificate, key]
-}
-
-#[test]
-#[ignore = "needs root"]
-fn etcd_is_asked_with_tls_and_as_a_user() {
-    let network = Network::new();
-    let _edges = [network.serve("edge1"), network.serve("edge2")];
-    let data = tempfile::tempdir().expect("a directory");
-    let [certificate, key] = certificate(data.path());
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(data.path().join("etcd"));
-    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    command.args(["--cert-file", &certificate, "--key-file", &key]);
-    let _server = network.start("director", command);
-    let etcdctl = |words: &[&str]| {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3");
-        command.args([
-            "--endpoints",
-            "https://127.0.0.1:2379",
-            "--cacert",
-            &certificate,
-        ]);
-        command.args(words);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed")
-    };
-    let done = |words: &[&str]| {
-        let output = etcdctl(words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-    };
-    wait_for("etcd to answer", || {
-        etcdctl(&["put", "/edges/1", EDGE1]).status.success()
-    });
-    done(&["user", "add", "root:secret"]);
-    done(&["user", "grant-role", "root", "root"]);
-    done(&["user", "add", "director:right"]);
-    done(&["role", "add", "reader"]);
-    done(&[
-        "role",
-        "grant-permission",
-        "reader",
-        "--prefix=true",
-        "read",
-        "/edges/",
-    ]);
-    done(&["user", "grant-role", "director", "reader"]);
-    done(&["auth", "enable"]);
-
-    let source = |lines: &str| {
-        with_source(&format!(
-            "etcd https://127.0.0.1:2379\nprefix /edges/\n{lines}"
-        ))
-    };
-    let trusting = format!("etcd_ca {certificate}\n");
-    let user =
-        |password: &str| format!("{trusting}etcd_username director\netcd_password {password}\n");
-    for (lines, expected) in [
-        (String::new(), "no TLS connection: "),
-        (
-            trusting.clone(),
-            "the answer to /v3/kv/range is 400 Bad Request",
-        ),
-        (
-            user("wrong"),
-            "the answer to /v3/auth/authenticate is 400 Bad Request",
-        ),
-    ] {
-        let agent = Agent::start(&network, &source(&lines));
-        wait_for(expected, || {
-            error(&agent).is_some_and(|error| error.contains(expected))
-        });
-        assert!(agent.stop().success());
-    }
-    let agent = Agent::start(&network, &source(&user("right")));
-    wait_for_servers(&agent, &[EDGE1]);
-    assert_eq!(error(&agent), None);
-    // The watch, too, is the user's.
-    done(&["--user", "root:secret", "put", "/edges/2", EDGE2]);
-    wait_for_servers(&agent, &[EDGE1, EDGE2]);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn etcd_is_shown_a_certificate_where_it_asks_for_one() {
-    let network = Network::new();
-    let _edge = network.serve("edge1");
-    let data = tempfile::tempdir().expect("a directory");
-    let [certificate, key] = certificate(data.path());
-    let [own, own_key] = certificate_of("director", data.path());
-    let [stranger, stranger_key] = certificate_of("stranger", data.path());
-    // Its gateway is a client of its own.
-    let trusted = data.path().join("trusted.pem");
-    let pem = |file: &str| std::fs::read_to_string(file).expect("a certificate");
-    std::fs::write(&trusted, pem(&certificate) + &pem(&own)).expect("written");
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(data.path().join("etcd"));
-    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    command.args(["--cert-file", &certificate, "--key-file", &key]);
-    command.arg("--client-cert-auth");
-    command.arg("--trusted-ca-file").arg(&trusted);
-    let _server = network.start("director", command);
-    wait_for("etcd to answer", || {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3");
-        command.args(["--endpoints", "https://127.0.0.1:2379"]);
-        command.args(["--cacert", &certificate, "--cert", &own, "--key", &own_key]);
-        command.args(["put", "/edges/1", EDGE1]);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed").status.success()
-    });
-    let with = |certificate_and_key: &str| {
-        with_source(&format!(
-            "etcd https://127.0.0.1:2379\nprefix /edges/\netcd_ca {certificate}\n\
-             {certificate_and_key}"
-        ))
-    };
-    for (lines, expected) in [
-        (String::new(), "fatal alert: "),
-        (
-            format!("etcd_cert {stranger}\netcd_key {stranger_key}\n"),
-            "fatal alert: ",
-        ),
-        (
-            format!("etcd_cert {own}\netcd_key {stranger_key}\n"),
-            "cannot be used: ",
-        ),
-    ] {
-        let agent = Agent::start(&network, &with(&lines));
-        wait_for(expected, || {
-            error(&agent).is_some_and(|error| error.contains(expected))
-        });
-        assert!(agent.stop().success());
-    }
-    let agent = Agent::start(
-        &network,
-        &with(&format!("etcd_cert {own}\netcd_key {own_key}\n")),
-    );
-    wait_for_servers(&agent, &[EDGE1]);
     assert_eq!(error(&agent), None);
 }

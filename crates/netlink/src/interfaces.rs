@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,6 +32,38 @@ pub struct Interface {
     pub running: bool,
     /// Its usable addresses, in the kernel's order: the primary first.
     pub addresses: Vec<IpAddr>,
+}
+
+/// The addresses among which a source is looked for, by the address that is to be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of IPv4.
+    Ipv4,
+    /// Those of IPv6 that are valid beyond the link.
+    Ipv6,
+    /// Those of IPv6 that are valid on the link only (RFC 4291 §2.5.6).
+    LinkLocalIpv6,
+}
+
+impl Scope {
+    /// The scope that an address belongs to.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Self::LinkLocalIpv6,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
+impl Interface {
+    /// Its first address of a scope, those left aside that several hosts share: what this host
+    /// sends from in its own name.
+    pub fn own_address(&self, scope: Scope, is_shared: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let mut addresses = self.addresses.iter().copied();
+        addresses.find(|address| Scope::of(*address) == scope && !is_shared(*address))
+    }
 }
 
 /// All interfaces, by name.
@@ -100,6 +133,21 @@ pub async fn own_addresses() -> Vec<IpAddr> {
         .collect()
 }
 
+/// Reads all interfaces once, for a thread that has no runtime of tokio.
+///
+/// # Errors
+/// No thread or descriptor left, or the kernel does not answer.
+///
+/// # Panics
+/// If it is called within a runtime.
+pub fn read_blocking() -> io::Result<Interfaces> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let netlink = Connection::open()?;
+        read(&netlink.handle).await
+    })
+}
+
 /// Reads all interfaces once.
 ///
 /// # Errors
@@ -151,4 +199,54 @@ fn usable(message: &AddressMessage) -> Option<IpAddr> {
     }
     // On a point-to-point link "address" is the other end's.
     local.or(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_a_scope_that_is_not_shared_is_our_own() {
+        let addresses = [
+            "192.0.2.200",
+            "192.0.2.11",
+            "2001:db8::200",
+            "fe80::200",
+            "2001:db8::11",
+            "fe80::11",
+            "192.0.2.12",
+        ];
+        let interface = Interface {
+            index: 2,
+            mac: None,
+            mtu: 1500,
+            running: true,
+            addresses: addresses.map(|it| it.parse().expect("an address")).to_vec(),
+        };
+        let is_shared = |address: IpAddr| address.to_string().ends_with("200");
+        for (scope, first, own) in [
+            (Scope::Ipv4, "192.0.2.200", "192.0.2.11"),
+            (Scope::Ipv6, "2001:db8::200", "2001:db8::11"),
+            (Scope::LinkLocalIpv6, "fe80::200", "fe80::11"),
+        ] {
+            let text = |found: Option<IpAddr>| found.map(|it| it.to_string());
+            let found = text(interface.own_address(scope, |_| false));
+            assert_eq!(found.as_deref(), Some(first));
+            let found = text(interface.own_address(scope, is_shared));
+            assert_eq!(found.as_deref(), Some(own));
+            assert_eq!(interface.own_address(scope, |_| true), None);
+        }
+    }
+
+    #[test]
+    fn a_thread_without_a_runtime_can_read_the_interfaces() {
+        let interfaces = read_blocking().expect("the kernel answers");
+        let loopback = interfaces.get("lo").expect("there is always one");
+        if loopback.running {
+            let own = loopback.own_address(Scope::Ipv4, |_| false);
+            assert_eq!(own, Some(Ipv4Addr::LOCALHOST.into()));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use net_types::MacAddress;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::address_manager::AddressManager;
@@ -13,7 +13,7 @@ use super::packet_queue::{ChannelId, OpenChannel, PacketQueue};
 use super::settings::{InstanceSettings, Transport, VirtualAddress};
 use super::socket::{Channel, Destinations, Endpoint, Received};
 use super::status::{Counters, InstanceStatus};
-use netlink::interfaces::{Interface, Interfaces};
+use netlink::interfaces::{Interfaces, Scope};
 
 /// The state of a virtual router's sockets.
 ///
@@ -188,9 +188,14 @@ impl Instance {
         let interface = interfaces
             .get(name)
             .ok_or_else(|| format!("there is no interface {name}"))?;
+        let scope = match settings.format.is_ipv6() {
+            false => Scope::Ipv4,
+            true => Scope::LinkLocalIpv6,
+        };
+        let is_virtual = |address| settings.addresses.iter().any(|it| it.address == address);
         let source = settings
             .source
-            .or_else(|| self.first_address(interface))
+            .or_else(|| interface.own_address(scope, is_virtual))
             .ok_or_else(|| match settings.format.is_ipv6() {
                 false => format!("{name} has no IPv4 address"),
                 true => format!("{name} has no link-local IPv6 address"),
@@ -216,25 +221,6 @@ impl Instance {
             destinations,
             virtual_router_id: settings.format.virtual_router_id(),
         })
-    }
-
-    /// The interface's first address, virtual ones left aside.
-    fn first_address(&self, interface: &Interface) -> Option<IpAddr> {
-        let is_virtual = |address: &IpAddr| {
-            self.settings
-                .addresses
-                .iter()
-                .any(|held| held.address == *address)
-        };
-        let is_ours = |address: &IpAddr| match address {
-            IpAddr::V4(_) => !self.settings.format.is_ipv6(),
-            IpAddr::V6(v6) => self.settings.format.is_ipv6() && is_link_local(v6),
-        };
-        let mut candidates = interface
-            .addresses
-            .iter()
-            .filter(|address| !is_virtual(address));
-        candidates.find(|address| is_ours(address)).copied()
     }
 
     /// Sends an advert to its group, or to each of its peers.
@@ -456,8 +442,4 @@ fn missing_from<T: Clone + PartialEq>(these: &[T], others: &[T]) -> Vec<T> {
 fn is_on(held: &VirtualAddress, interfaces: &Interfaces) -> bool {
     let interface = interfaces.get(&held.interface);
     interface.is_some_and(|interface| interface.addresses.contains(&held.address))
-}
-
-fn is_link_local(address: &Ipv6Addr) -> bool {
-    address.is_unicast_link_local()
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
+use netlink::interfaces::{self, Scope};
 use nix::libc::{c_int, in6_pktinfo};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{
@@ -50,16 +50,14 @@ impl Sender {
         }
         // Of several IPv6 addresses the kernel prefers that of the longest common prefix, and
         // the newest one (RFC 6724 §5): the virtual one, if its prefix is not /128.
-        let own = own_addresses(router, opened.source)?;
-        // One that the kernel still looks for duplicates of cannot be bound to (RFC 4862 §5.4).
-        let mut senders = own.filter_map(|it| Self::open_from(router, to, Some(it)).ok());
-        senders.next().ok_or_else(|| {
+        let own = own_address(router, Scope::of(opened.source))?.ok_or_else(|| {
             let message = format!(
                 "{} has no other than virtual addresses to send from",
                 router.interface
             );
             io::Error::new(io::ErrorKind::AddrNotAvailable, message)
-        })
+        })?;
+        Self::open_from(router, to, Some(own))
     }
 
     fn open_from(router: &Router, to: IpAddr, source: Option<IpAddr>) -> io::Result<Self> {
@@ -97,20 +95,13 @@ impl Sender {
     }
 }
 
-/// The addresses of the router's interface that are not virtual, and have the family and the
-/// scope of `like`.
-fn own_addresses(router: &Router, like: IpAddr) -> io::Result<impl Iterator<Item = IpAddr>> {
-    let is_link_local = |address: IpAddr| match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let all = getifaddrs()?.filter(|it| it.interface_name == router.interface);
-    let addresses = all.filter_map(|it| ip_address(it.address.as_ref()?));
-    Ok(addresses.filter(move |it| {
-        it.is_ipv6() == like.is_ipv6()
-            && is_link_local(*it) == is_link_local(like)
-            && !router.virtual_addresses.contains(it)
-    }))
+/// The first address of the router's interface in a scope that is not virtual, as adverts take
+/// it.
+fn own_address(router: &Router, scope: Scope) -> io::Result<Option<IpAddr>> {
+    let interfaces = interfaces::read_blocking()?;
+    let interface = interfaces.get(&router.interface);
+    let is_virtual = |address| router.virtual_addresses.contains(&address);
+    Ok(interface.and_then(|it| it.own_address(scope, is_virtual)))
 }
 
 fn ip_address(address: &SockaddrStorage) -> Option<IpAddr> {

@@ -10,10 +10,12 @@
 //! - [`program`]: the program that a process runs, and how it becomes another one.
 //! - [`sleep_until`]: an optional deadline.
 //! - [`OneLine`]: escaping of foreign text in log lines.
+//! - [`with_causes`]: an error with its causes, in words.
 
 #![deny(unsafe_code)]
 
 mod basic_auth;
+mod causes;
 mod deadline;
 mod event_ring;
 pub mod http;
@@ -25,6 +27,7 @@ pub mod program;
 pub mod systemd;
 
 pub use basic_auth::Credentials;
+pub use causes::with_causes;
 pub use deadline::sleep_until;
 pub use event_ring::{EventRing, Numbered, unix_ms};
 pub use log_text::OneLine;

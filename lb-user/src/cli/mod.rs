@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use service_kit::systemd;
+use service_kit::{systemd, with_causes};
 use tokio::runtime::Builder;
 
 use crate::agent::{self, RunOptions, UsageError};
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            systemd::print_error(&describe(&error));
+            systemd::print_error(&with_causes(error.as_ref()));
             if error.is::<lb_config::ConfigError>() || error.is::<UsageError>() {
                 ExitCode::from(EXIT_USAGE_ERROR)
             } else {
@@ -161,17 +161,6 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// An error with its causes, each said once: some errors quote their cause.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// True if the reader of our output has gone, as with `| head`.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
@@ -187,19 +176,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_cause_is_said_once() {
-        use anyhow::Context;
-        let cause = || io::Error::other("no such luck");
-        let quoted = anyhow::Error::new(control::Error::Listen {
-            path: "/x".into(),
-            source: cause(),
-        });
-        assert_eq!(describe(&quoted), "cannot listen on /x: no such luck");
-        let added = Err::<(), _>(cause()).context("cannot start");
-        let added = added.expect_err("it is an error");
-        assert_eq!(describe(&added), "cannot start: no such luck");
     }
 }

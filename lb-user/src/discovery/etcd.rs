@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use lb_wire::list;
 use serde::Deserialize;
 use serde_json::json;
+use service_kit::with_causes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -169,7 +170,7 @@ async fn range(server: &Server, token: Option<&str>, keys: &Keys) -> Result<Valu
 async fn parse<T: for<'a> Deserialize<'a>>(response: Response<Incoming>) -> Result<T, String> {
     let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
     let answer = answer.collect().await;
-    let answer = answer.map_err(|error| in_words(error.as_ref()))?;
+    let answer = answer.map_err(|error| with_causes(error.as_ref()))?;
     serde_json::from_slice(&answer.to_bytes())
         .map_err(|error| format!("its answer is not understood: {error}"))
 }
@@ -226,7 +227,7 @@ async fn changed(
     let mut body = response.into_body();
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| in_words(&error))?;
+        let frame = frame.map_err(|error| with_causes(&error))?;
         received.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
         if received.len() > MAX_ANSWER_BYTES {
             return Err("a notice is too long".to_owned());
@@ -274,7 +275,7 @@ async fn post(
         _ => Box::new(stream),
     };
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| in_words(&error))?;
+    let (mut sender, connection) = handshake.map_err(|error| with_causes(&error))?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         // What ends it, the answer's reader is told.
         let _ = connection.await;
@@ -289,7 +290,7 @@ async fn post(
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await;
-    let response = response.map_err(|error| in_words(&error))?;
+    let response = response.map_err(|error| with_causes(&error))?;
     if response.status() != StatusCode::OK {
         let status = response.status();
         let hint = match server.credentials {
@@ -299,12 +300,6 @@ async fn post(
         return Err(format!("the answer to {path} is {status}{hint}"));
     }
     Ok((response, connection))
-}
-
-/// An error with its causes: that a certificate is wanted, say.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A connection, with TLS or without.

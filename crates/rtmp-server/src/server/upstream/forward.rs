@@ -74,21 +74,11 @@ async fn publish_via(
     server: &Server,
     settings: &Upstream,
 ) -> Result<OriginConnection, OriginError> {
-    let connect_timeout = settings.connect_timeout;
-    let config = redirects.request.clone();
-    let mut connection = OriginConnection::open(
-        &redirects.address,
-        &Connector::new(server, settings),
-        config,
-        &server.limits,
-        connect_timeout,
-    )
-    .await?;
+    let connector = Connector::new(server, settings);
+    let (limits, limit) = (&server.limits, settings.connect_timeout);
     let mut events = Vec::new();
-    let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-    connection
-        .answer(&mut events, connected, connect_timeout)
-        .await?;
+    let connected = redirects.connect(&connector, limits, limit, &mut events);
+    let mut connection = connected.await?;
     // Longer: the origin may have to ask its own origin, or a hook.
     let accepted = |event: &ClientEvent| *event == ClientEvent::Publishing;
     connection

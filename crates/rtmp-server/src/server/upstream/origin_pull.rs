@@ -107,30 +107,17 @@ impl OriginPull {
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<Infallible, OriginError> {
         let connect_timeout = self.settings.connect_timeout;
-        let RedirectChain {
-            address, request, ..
-        } = redirects;
         let limits = &self.server.limits;
         let connector = Connector::new(&self.server, &self.settings);
-        let mut connection = OriginConnection::open(
-            address,
-            &connector,
-            request.clone(),
-            limits,
-            connect_timeout,
-        )
-        .await?;
         let mut events = Vec::new();
-        let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-        connection
-            .answer(&mut events, connected, connect_timeout)
-            .await?;
+        let connected = redirects.connect(&connector, limits, connect_timeout, &mut events);
+        let connection = connected.await?;
         // An error means that the pull has ended meanwhile.
         let _ = to_pull.send(PullEvent::Connected).await;
 
         let relay = Relay {
             origin: self,
-            address,
+            address: &redirects.address,
             source: connection.source(),
             state: RelayState::Asked,
             batch: Vec::new(),

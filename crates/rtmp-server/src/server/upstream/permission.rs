@@ -9,7 +9,7 @@ use rtmp_proto::wire::Limits;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::origin_connection::{Connector, OriginConnection, OriginError, request};
+use super::origin_connection::{Connector, OriginError, request};
 use super::origin_pull::announces_publisher;
 use super::pull::ANSWER_TIMEOUT;
 use super::redirect::RedirectChain;
@@ -128,23 +128,12 @@ impl PermissionRequest {
     }
 
     async fn play(&self) -> Result<(), OriginError> {
-        let connect_timeout = self.connect_timeout;
-        let RedirectChain {
-            address, request, ..
-        } = &self.redirects;
-        let mut connection = OriginConnection::open(
-            address,
-            &self.connector,
-            request.clone(),
-            &self.limits,
-            connect_timeout,
-        )
-        .await?;
+        let (connector, limits, limit) = (&self.connector, &self.limits, self.connect_timeout);
         let mut events = Vec::new();
-        let connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-        connection
-            .answer(&mut events, connected, connect_timeout)
-            .await?;
+        let connected = self
+            .redirects
+            .connect(connector, limits, limit, &mut events);
+        let mut connection = connected.await?;
         match connection
             .answer(&mut events, is_permission, self.read_timeout)
             .await

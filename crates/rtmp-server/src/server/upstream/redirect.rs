@@ -1,9 +1,12 @@
 //! Redirects of an origin (RTMP 302). Origins of an SRS cluster send them that do
 //! not have the stream themselves.
 
-use rtmp_proto::session::{ClientConfig, Parameters, Redirect, StreamKey};
+use std::time::Duration;
 
-use super::OriginError;
+use rtmp_proto::session::{ClientConfig, ClientEvent, Parameters, Redirect, StreamKey};
+use rtmp_proto::wire::Limits;
+
+use super::origin_connection::{Connector, OriginConnection, OriginError};
 use crate::config::Origin;
 use crate::redact::redacted;
 
@@ -26,6 +29,26 @@ impl RedirectChain {
             request,
             visited: Vec::new(),
         }
+    }
+
+    /// Connects to the end of the redirects so far; each step may take `limit`. What comes is
+    /// added to `events`.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub(super) async fn connect(
+        &self,
+        connector: &Connector,
+        limits: &Limits,
+        limit: Duration,
+        events: &mut Vec<ClientEvent>,
+    ) -> Result<OriginConnection, OriginError> {
+        let config = self.request.clone();
+        let mut connection =
+            OriginConnection::open(&self.address, connector, config, limits, limit).await?;
+        let is_connected = |event: &ClientEvent| *event == ClientEvent::Connected;
+        connection.answer(events, is_connected, limit).await?;
+        Ok(connection)
     }
 
     /// Follows the redirect if `error` is one.

@@ -35,27 +35,12 @@ pub(in crate::server) async fn play(
     let mut redirects = RedirectChain::new(origin, config);
     let connector = Connector::trusting_the_system(server);
     loop {
-        match connect(server, &connector, &redirects, limit, events).await {
+        match redirects
+            .connect(&connector, &server.limits, limit, events)
+            .await
+        {
             Ok(connection) => return Ok(connection),
             Err(error) => redirects.follow(error, name)?,
         }
     }
-}
-
-async fn connect(
-    server: &Server,
-    connector: &Connector,
-    redirects: &RedirectChain,
-    limit: Duration,
-    events: &mut Vec<ClientEvent>,
-) -> Result<OriginConnection, OriginError> {
-    let RedirectChain {
-        address, request, ..
-    } = redirects;
-    let limits = &server.limits;
-    let mut connection =
-        OriginConnection::open(address, connector, request.clone(), limits, limit).await?;
-    let is_connected = |event: &ClientEvent| *event == ClientEvent::Connected;
-    connection.answer(events, is_connected, limit).await?;
-    Ok(connection)
 }

@@ -196,12 +196,11 @@ const ADMISSION: &[Setting<Globals>] = &[
 #[cfg(test)]
 mod tests {
     use super::super::tests::mistakes;
-    use super::super::{Config, Role, build, conf};
+    use super::super::{Config, Role, load};
     use super::*;
 
     fn config(text: &str) -> Config {
-        let directives = conf::parse("x.conf", text).unwrap();
-        build(&directives, Role::Origin).unwrap().config
+        load(text, Role::Origin).unwrap().config
     }
 
     #[test]

@@ -305,13 +305,12 @@ fn check_variables(directive: &Directive, path: &str) -> Result<(), Diagnostic> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Loaded, Role, build, conf};
+    use crate::config::{self, Loaded, Role};
 
     fn load(block: &str) -> Result<Dvr, String> {
         let text = format!("vhost v {{ dvr {{ {block} }} }}");
         let Loaded { config, warnings } =
-            build(&conf::parse("x.conf", &text).unwrap(), Role::Origin)
-                .map_err(|error| error.to_string())?;
+            config::load(&text, Role::Origin).map_err(|error| error.to_string())?;
         assert_eq!(warnings, []);
         Ok(config.vhosts["v"].dvr.clone())
     }
@@ -347,7 +346,7 @@ mod tests {
     #[test]
     fn an_edge_says_that_it_records_nothing() {
         let text = "vhost v { origin a; dvr { enabled on; } }";
-        let loaded = build(&conf::parse("x.conf", text).unwrap(), Role::Edge).unwrap();
+        let loaded = config::load(text, Role::Edge).unwrap();
         let [warning] = &loaded.warnings[..] else {
             panic!("one warning: {:?}", loaded.warnings)
         };
@@ -361,7 +360,7 @@ mod tests {
     fn vhosts_that_keep_the_same_files_differently_are_warned_of() {
         let warnings = |first: &str, second: &str| {
             let text = format!("vhost a {{ dvr {{ {first} }} }} vhost b {{ dvr {{ {second} }} }}");
-            let loaded = build(&conf::parse("x.conf", &text).unwrap(), Role::Origin).unwrap();
+            let loaded = config::load(&text, Role::Origin).unwrap();
             let warnings = loaded.warnings.iter();
             warnings.map(ToString::to_string).collect::<Vec<_>>()
         };

@@ -186,11 +186,11 @@ fn destinations(directive: &Directive) -> Result<Vec<Destination>, Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Role, build, conf};
+    use crate::config::{self, Role};
 
     fn load(directives: &str) -> Result<Forward, String> {
         let text = format!("vhost v {{ {directives} }}");
-        let loaded = build(&conf::parse("x.conf", &text).unwrap(), Role::Origin);
+        let loaded = config::load(&text, Role::Origin);
         let loaded = loaded.map_err(|error| error.to_string())?;
         assert_eq!(loaded.warnings, []);
         Ok(loaded.config.vhosts["v"].forward.clone())

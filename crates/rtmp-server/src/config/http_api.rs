@@ -219,11 +219,7 @@ const RAW_API: &[Setting<RawApi>] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{ConfigError, Loaded, Role, build, conf};
-
-    fn load(text: &str) -> Result<Loaded, ConfigError> {
-        build(&conf::parse("x.conf", text).unwrap(), Role::Origin)
-    }
+    use crate::config::{Loaded, Role, load};
 
     #[test]
     fn the_block_is_read_as_srs_reads_it() {
@@ -231,6 +227,7 @@ mod tests {
             "http_api { enabled on; listen 192.0.2.1:1985; crossdomain off; \
              raw_api { enabled on; allow_reload on; } \
              auth { enabled on; username admin; password a:b; } }",
+            Role::Origin,
         )
         .unwrap();
         assert_eq!(warnings, []);
@@ -241,11 +238,17 @@ mod tests {
         assert_eq!((&*auth.username, &*auth.password), ("admin", "a:b"));
         assert!(!format!("{auth:?}").contains("a:b"), "{auth:?}");
         assert!(api.raw_api.enabled && api.raw_api.allow_reload);
-        let api = load("http_api { enabled on; listen 127.0.0.1:1985; }");
+        let api = load(
+            "http_api { enabled on; listen 127.0.0.1:1985; }",
+            Role::Origin,
+        );
         let api = api.unwrap().config.http_api.unwrap();
         assert!(api.crossdomain && api.auth.is_none() && !api.raw_api.enabled);
         assert_eq!(
-            load("http_api { listen 1985; }").unwrap().config.http_api,
+            load("http_api { listen 1985; }", Role::Origin)
+                .unwrap()
+                .config
+                .http_api,
             None
         );
     }
@@ -266,10 +269,15 @@ mod tests {
                 0,
             ),
         ] {
-            let loaded = load(&format!("http_api {{ enabled on; {text} }}")).unwrap();
+            let loaded = load(&format!("http_api {{ enabled on; {text} }}"), Role::Origin).unwrap();
             assert_eq!(loaded.warnings.len(), warnings, "{text}");
         }
-        assert_eq!(load("http_api { listen 1985; }").unwrap().warnings, []);
+        assert_eq!(
+            load("http_api { listen 1985; }", Role::Origin)
+                .unwrap()
+                .warnings,
+            []
+        );
     }
 
     #[test]
@@ -281,7 +289,7 @@ mod tests {
             "enabled on; username a:b; password c;",
         ] {
             let text = format!("http_api {{ enabled on; auth {{ {auth} }} }}");
-            assert!(load(&text).is_err(), "{auth}");
+            assert!(load(&text, Role::Origin).is_err(), "{auth}");
         }
     }
 }

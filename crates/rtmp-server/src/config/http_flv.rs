@@ -263,20 +263,16 @@ fn mount(block: &mut Remux, directive: &Directive) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigError, Loaded, Role, build, conf};
-
-    fn load(text: &str) -> Result<Loaded, ConfigError> {
-        build(&conf::parse("x.conf", text).unwrap(), Role::Origin)
-    }
+    use crate::config::{Loaded, Role, load};
 
     #[test]
     fn streams_are_served_over_http_where_both_blocks_say_so() {
-        let config = load("").unwrap().config;
+        let config = load("", Role::Origin).unwrap().config;
         assert_eq!(config.http_server, None);
         let text = "http_server { enabled on; listen 8081 127.0.0.1:80; crossdomain off; } \
                     vhost v { http_remux { enabled on; mount [vhost]/x/[app]/[stream].flv; \
                     has_audio off; guess_has_av off; } }";
-        let Loaded { config, warnings } = load(text).unwrap();
+        let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
         assert_eq!(warnings, []);
         let server = config.http_server.unwrap();
         assert_eq!((server.listen.len(), server.crossdomain), (2, false));
@@ -290,18 +286,23 @@ mod tests {
     fn an_address_that_the_http_api_has_serves_no_streams() {
         let api = "http_api { enabled on; listen 8080; \
                    auth { enabled on; username a; password b; } }";
-        let loaded = load(&format!("{api} http_server {{ enabled on; listen 8080; }}")).unwrap();
+        let loaded = load(
+            &format!("{api} http_server {{ enabled on; listen 8080; }}"),
+            Role::Origin,
+        )
+        .unwrap();
         assert_eq!(loaded.config.http_server, None);
         assert_eq!(loaded.warnings.len(), 1);
-        let loaded = load(&format!(
-            "{api} http_server {{ enabled on; listen 8080 81; }}"
-        ));
+        let loaded = load(
+            &format!("{api} http_server {{ enabled on; listen 8080 81; }}"),
+            Role::Origin,
+        );
         assert_eq!(loaded.unwrap().config.http_listen().len(), 1);
     }
 
     #[test]
     fn a_reload_keeps_the_addresses_and_takes_over_the_rest() {
-        let config = |text: &str| load(text).unwrap().config;
+        let config = |text: &str| load(text, Role::Origin).unwrap().config;
         let old = config("http_server { enabled on; listen 81; }");
         let mut new = config("http_server { enabled on; listen 82; crossdomain off; }");
         new.keep_http_listen(&old);
@@ -332,9 +333,10 @@ mod tests {
     #[test]
     fn what_is_not_served_is_a_warning() {
         let remux = |text: &str| {
-            load(&format!(
-                "vhost v {{ http_remux {{ enabled on; {text} }} }}"
-            ))
+            load(
+                &format!("vhost v {{ http_remux {{ enabled on; {text} }} }}"),
+                Role::Origin,
+            )
         };
         for mount in [
             "[vhost]/[app]/[stream].ts",
@@ -349,11 +351,14 @@ mod tests {
             assert_eq!(loaded.warnings.len(), 1, "{mount}");
             assert!(!loaded.config.vhosts["v"].http_remux.enabled, "{mount}");
         }
-        let loaded = load("vhost v { http_remux { enabled off; mount ossrs.net/a.flv; } }");
+        let loaded = load(
+            "vhost v { http_remux { enabled off; mount ossrs.net/a.flv; } }",
+            Role::Origin,
+        );
         assert_eq!(loaded.unwrap().warnings.len(), 1);
         let warnings = remux("fast_cache 30; hstrs on;").unwrap().warnings;
         assert_eq!(warnings.len(), 2);
-        let server = load("http_server { enabled on; dir ./x; }").unwrap();
+        let server = load("http_server { enabled on; dir ./x; }", Role::Origin).unwrap();
         assert_eq!(server.warnings.len(), 0);
     }
 }

@@ -373,3 +373,5 @@ fn defaults() -> Globals {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::load;

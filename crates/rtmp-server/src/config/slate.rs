@@ -173,7 +173,7 @@ pub(super) fn check_slate(vhost: &Vhost, location: &Location, diagnostics: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Role, build, conf};
+    use crate::config::{self, Role};
     use crate::flv_file::{INTER as PICTURE, KEYFRAME, file};
 
     #[test]
@@ -205,8 +205,7 @@ mod tests {
                 "vhost __defaultVhost__ {{\npublish {{ slate {}; }} }}",
                 path.display()
             );
-            let directives = conf::parse("x.conf", &text).unwrap();
-            let error = build(&directives, Role::Origin).unwrap_err().to_string();
+            let error = config::load(&text, Role::Origin).unwrap_err().to_string();
             assert!(error.starts_with("x.conf:2: "), "{error}");
             assert!(error.contains(cause), "{error}");
         }
@@ -220,7 +219,7 @@ mod tests {
         let load = |vhost: &str, role| {
             let slate = path.display();
             let text = format!("vhost __defaultVhost__ {{ {vhost} publish {{ slate {slate}; }} }}");
-            build(&conf::parse("x.conf", &text).unwrap(), role)
+            config::load(&text, role)
         };
         let error = load("publish_return_timeout 3000;", Role::Origin).unwrap_err();
         let error = error.to_string();

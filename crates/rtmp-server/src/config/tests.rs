@@ -9,7 +9,8 @@ const ORIGIN: &str = include_str!("../../../../examples/origin.conf");
 /// One of its edges.
 const EDGE: &str = include_str!("../../../../examples/edge.conf");
 
-fn load(text: &str, role: Role) -> Result<Loaded, ConfigError> {
+/// A configuration in a file `x.conf`.
+pub(crate) fn load(text: &str, role: Role) -> Result<Loaded, ConfigError> {
     let directives = conf::parse("x.conf", text).map_err(ConfigError::from)?;
     build(&directives, role)
 }

@@ -174,14 +174,10 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigError, Loaded, Role, build, conf};
-
-    fn load(text: &str) -> Result<Loaded, ConfigError> {
-        build(&conf::parse("x.conf", text).unwrap(), Role::Origin)
-    }
+    use crate::config::{Loaded, Role, load};
 
     fn config(text: &str) -> Config {
-        let Loaded { config, warnings } = load(text).unwrap();
+        let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
         assert_eq!(warnings, []);
         config
     }
@@ -210,7 +206,7 @@ mod tests {
         };
         assert!(of("") && of("http2 on;") && !of("http2 off;"));
         // RTMPS has no HTTP.
-        assert!(load("rtmps { enabled on; http2 on; }").is_err());
+        assert!(load("rtmps { enabled on; http2 on; }", Role::Origin).is_err());
     }
 
     #[test]
@@ -231,7 +227,7 @@ mod tests {
         let files = config.vhosts["a"].certificate.as_ref().unwrap();
         assert_eq!(files.key, PathBuf::from("k"));
         assert_eq!(config.vhosts["b"].certificate, None);
-        let error = load("vhost a { https { key k; } }")
+        let error = load("vhost a { https { key k; } }", Role::Origin)
             .unwrap_err()
             .to_string();
         assert!(error.contains("https { key FILE; cert FILE; }"), "{error}");
@@ -240,7 +236,7 @@ mod tests {
     #[test]
     fn the_default_vhosts_certificate_is_shown_to_nobody() {
         let text = "vhost __defaultVhost__ { https { key k; cert c; } }";
-        let warnings = load(text).unwrap().warnings;
+        let warnings = load(text, Role::Origin).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(
             format!("{warnings:?}").contains("never shown"),

@@ -58,11 +58,10 @@ pub(super) fn raise_limit(config: &Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Role, conf};
+    use crate::config::{self, Role};
 
     fn config(text: &str) -> Config {
-        let directives = conf::parse("x.conf", text).unwrap();
-        config::build(&directives, Role::Origin).unwrap().config
+        config::load(text, Role::Origin).unwrap().config
     }
 
     #[test]

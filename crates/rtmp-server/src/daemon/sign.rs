@@ -152,7 +152,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::{Role, build, conf};
+    use crate::config::{self, Role};
     use crate::server::Asked;
 
     #[derive(Parser)]
@@ -170,8 +170,7 @@ mod tests {
                     publish { scheme tencent; key a s3cret; }
                 }
             }";
-        let directives = conf::parse("x.conf", text).unwrap();
-        build(&directives, Role::Origin).unwrap().config
+        config::load(text, Role::Origin).unwrap().config
     }
 
     fn sign(arguments: &[&str]) -> anyhow::Result<String> {

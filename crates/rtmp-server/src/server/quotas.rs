@@ -343,15 +343,14 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Role, build, conf};
+    use crate::config::{self, Role};
     use crate::server::clients::{Clients, ConnectionLimits};
 
     const VHOST: &str = "__defaultVhost__";
 
     fn vhost(quota: &str) -> Arc<Vhost> {
         let text = format!("vhost {VHOST} {{ quota {{ {quota} }} }}");
-        let directives = conf::parse("x.conf", &text).unwrap();
-        let mut config = build(&directives, Role::Origin).unwrap().config;
+        let mut config = config::load(&text, Role::Origin).unwrap().config;
         config.vhosts.remove(VHOST).unwrap()
     }
 

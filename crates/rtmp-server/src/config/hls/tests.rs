@@ -1,13 +1,10 @@
 use super::*;
-use crate::config::{ConfigError, Loaded, Role, build, conf};
-
-fn load(text: &str) -> Result<Loaded, ConfigError> {
-    build(&conf::parse("x.conf", text).unwrap(), Role::Origin)
-}
+use crate::config::{Loaded, Role, load};
 
 /// The settings of a vhost with this in its `hls`, and the number of warnings.
 fn hls(text: &str) -> (Hls, usize) {
-    let Loaded { config, warnings } = load(&format!("vhost v {{ hls {{ {text} }} }}")).unwrap();
+    let Loaded { config, warnings } =
+        load(&format!("vhost v {{ hls {{ {text} }} }}"), Role::Origin).unwrap();
     (config.vhosts["v"].hls.clone(), warnings.len())
 }
 
@@ -20,7 +17,7 @@ fn an_empty_block_has_srss_defaults_and_writes_no_files() {
     assert_eq!(settings.window, Duration::from_secs(60));
     assert_eq!(settings.files, None);
     assert!(
-        !load("").unwrap().config.vhosts["__defaultVhost__"]
+        !load("", Role::Origin).unwrap().config.vhosts["__defaultVhost__"]
             .hls
             .enabled
     );
@@ -48,7 +45,7 @@ fn low_latency_means_fragmented_mp4_and_short_segments() {
     assert!(settings.use_fmp4 && settings.low_latency);
     assert_eq!(settings.fragment, Duration::from_secs(2));
     let text = "vhost v { hls { enabled on; hls_low_latency on; hls_use_fmp4 off; } }";
-    assert!(load(text).is_err());
+    assert!(load(text, Role::Origin).is_err());
 }
 
 #[test]
@@ -62,7 +59,7 @@ fn what_cannot_be_served_as_asked_is_not_served_with_a_warning() {
         "hls_ts_file ../[seq].ts;",
     ] {
         let text = format!("vhost v {{ hls {{ {text} }} }}");
-        assert!(load(&text).is_err(), "{text}");
+        assert!(load(&text, Role::Origin).is_err(), "{text}");
     }
 }
 
@@ -88,7 +85,7 @@ fn keys_are_read_as_srs_reads_them() {
         "hls_key_file ../[seq].key;",
     ] {
         assert!(
-            load(&format!("vhost v {{ hls {{ {text} }} }}")).is_err(),
+            load(&format!("vhost v {{ hls {{ {text} }} }}"), Role::Origin).is_err(),
             "{text}"
         );
     }
@@ -114,7 +111,7 @@ fn what_hls_path_has_below_the_servers_directory_is_part_of_the_path() {
             "http_server {{ enabled on; {dir} }} vhost v {{ hls {{ enabled on; \
              hls_path {path}; }} }}"
         );
-        let config = load(&text).unwrap().config;
+        let config = load(&text, Role::Origin).unwrap().config;
         config.vhosts["v"].hls.location.clone()
     };
     let plain = PlaylistPath::default();

@@ -2,11 +2,10 @@
 //! `exec.conf`), as they configure, and what of them is run.
 
 use super::*;
-use crate::config::{Loaded, Role, build, conf};
+use crate::config::{self, Loaded, Role};
 
 fn load(text: &str) -> Loaded {
-    let directives = conf::parse("t", text).unwrap();
-    build(&directives, Role::Origin).unwrap()
+    config::load(text, Role::Origin).unwrap()
 }
 
 /// The only vhost of a file that is read without a warning.
@@ -18,8 +17,7 @@ fn vhost(text: &str) -> Vhost {
 }
 
 fn mistakes(vhost: &str) -> Vec<String> {
-    let directives = conf::parse("t", &format!("vhost a {{ {vhost} }}")).unwrap();
-    let error = build(&directives, Role::Origin).unwrap_err();
+    let error = config::load(&format!("vhost a {{ {vhost} }}"), Role::Origin).unwrap_err();
     error.diagnostics.iter().map(ToString::to_string).collect()
 }
 

@@ -134,12 +134,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{self, Role, conf};
+    use crate::config::{self, Role};
 
     fn vhost(role: Role, text: &str) -> Vhost {
         let text = format!("vhost __defaultVhost__ {{ play_wait_timeout 10000; {text} }}");
-        let directives = conf::parse("x.conf", &text).unwrap();
-        let config = config::build(&directives, role).unwrap().config;
+        let config = config::load(&text, role).unwrap().config;
         (*config.vhosts["__defaultVhost__"]).clone()
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Role, build, conf};
+use crate::config::{self, Role};
 use crate::hand_over::Blob;
 
 /// Two streams: nothing is known of the second.
@@ -18,8 +18,7 @@ struct Run {
 
 impl Run {
     fn new(text: &str) -> Self {
-        let directives = conf::parse("x.conf", text).unwrap();
-        let config = build(&directives, Role::Origin).unwrap().config;
+        let config = config::load(text, Role::Origin).unwrap().config;
         let load = Arc::<Load>::default();
         let mut now = Instant::now();
         for second in 0..4 {

@@ -250,7 +250,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::config::{Role, build, conf};
+    use crate::config::{self, Role};
 
     /// Makes a certificate for `name` in `directory`.
     fn issue(directory: &Path, name: &str) -> CertificateFiles {
@@ -274,9 +274,7 @@ mod tests {
             key.display(),
             cert.display()
         );
-        build(&conf::parse("x.conf", &text).unwrap(), Role::Origin)
-            .unwrap()
-            .config
+        config::load(&text, Role::Origin).unwrap().config
     }
 
     #[test]

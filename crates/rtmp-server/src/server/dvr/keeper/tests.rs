@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::config::{Role, build, conf};
+use crate::config::{self, Role};
 use crate::server::dvr::flv;
 use crate::stream::PerTrack;
 
@@ -51,7 +51,7 @@ impl Files {
                 )
             })
             .collect();
-        let config = build(&conf::parse("x.conf", &text).unwrap(), Role::Origin);
+        let config = config::load(&text, Role::Origin);
         owners(&config.unwrap().config, &HashSet::new())
     }
 

@@ -8,7 +8,7 @@ use rtmp_proto::session::ServerEvent;
 use rtmp_proto::wire::Limits;
 use rtmp_proto::wire::chunk::ChunkReader;
 
-use crate::tools::{Server, in_words};
+use crate::tools::{CONNECT_ACCEPTED, PLAY_ACCEPTED, PUBLISH_ACCEPTED, Server, in_words};
 
 fn bytes(capture: &str) -> Vec<u8> {
     let digits: Vec<u8> = capture
@@ -35,7 +35,7 @@ fn assert_dialogue(capture: &str, says: &[&str], hears: &[&str], accepted: &[&st
     }
     assert_eq!(said, says);
 
-    let expected = [CONNECTED, hears, accepted].concat();
+    let expected = [&CONNECT_ACCEPTED, hears, accepted].concat();
     let mut at_once = Server::new();
     assert_eq!(at_once.bytes(&bytes).unwrap(), expected);
     let mut in_bytes = Server::new();
@@ -52,31 +52,13 @@ fn assert_dialogue(capture: &str, says: &[&str], hears: &[&str], accepted: &[&st
         _ => None,
     });
     assert_eq!(named.as_deref(), Some("127.0.0.1/live/camera"));
-    let publishes = accepted == PUBLISHING;
+    let publishes = accepted == PUBLISH_ACCEPTED;
     let media = matches!(at_once.events.last(), Some(ServerEvent::Media(_)));
     assert_eq!(
         media, publishes,
         "a publisher's capture ends with its metadata"
     );
 }
-
-const CONNECTED: &[&str] = &[
-    "WindowAckSize(2500000)",
-    "SetPeerBandwidth(2500000, Dynamic)",
-    "SetChunkSize(60000)",
-    "_result 1 NetConnection.Connect.Success",
-    "onBWDone",
-];
-const PUBLISHING: &[&str] = &[
-    "onFCPublish@1 NetStream.Publish.Start",
-    "onStatus@1 NetStream.Publish.Start",
-];
-const PLAYING: &[&str] = &[
-    "StreamBegin(1)",
-    "onStatus@1 NetStream.Play.Reset",
-    "onStatus@1 NetStream.Play.Start",
-    "data@1 |RtmpSampleAccess",
-];
 
 #[test]
 fn ffmpeg_publish() {
@@ -98,7 +80,7 @@ fn ffmpeg_publish() {
             "_result 4 1",
             "_result 5 null",
         ],
-        PUBLISHING,
+        &PUBLISH_ACCEPTED,
     );
 }
 
@@ -116,7 +98,7 @@ fn ffmpeg_play() {
             "SetBufferLength { stream_id: 1, milliseconds: 3000 }",
         ],
         &["_result 2 1", "_result 3 null", "_result 4 0"],
-        PLAYING,
+        &PLAY_ACCEPTED,
     );
 }
 
@@ -140,7 +122,7 @@ fn rtmpdump_play() {
             "onFCSubscribe NetStream.Play.Start",
             "_result 4 null",
         ],
-        PLAYING,
+        &PLAY_ACCEPTED,
     );
 }
 
@@ -163,7 +145,7 @@ fn librtmp_publish() {
             "_result 4 1",
             "_result 5 null",
         ],
-        PUBLISHING,
+        &PUBLISH_ACCEPTED,
     );
 }
 
@@ -182,7 +164,7 @@ fn gstreamer_publish() {
             "data@1 @setDataFrame",
         ],
         &["_result 2 1"],
-        PUBLISHING,
+        &PUBLISH_ACCEPTED,
     );
 }
 
@@ -199,7 +181,7 @@ fn gstreamer_play() {
             "play@1 String(\"camera\") -2",
         ],
         &["_result 2 1"],
-        PLAYING,
+        &PLAY_ACCEPTED,
     );
 }
 
@@ -217,7 +199,7 @@ fn nginx_push() {
             "data@1 onMetaData",
         ],
         &["_result 2 1"],
-        PUBLISHING,
+        &PUBLISH_ACCEPTED,
     );
 }
 
@@ -233,6 +215,6 @@ fn nginx_pull() {
             "play@1 String(\"camera\") -1000 -1000",
         ],
         &["_result 2 1"],
-        PLAYING,
+        &PLAY_ACCEPTED,
     );
 }

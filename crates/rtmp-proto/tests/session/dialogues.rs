@@ -7,7 +7,9 @@ use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::message::{Command, Control, UserControl, data};
 use rtmp_proto::wire::{Message, MessageType};
 
-use crate::tools::{Server, call, connect, video};
+use crate::tools::{
+    CONNECT_ACCEPTED, PLAY_ACCEPTED, PUBLISH_ACCEPTED, Server, call, connect, video,
+};
 
 /// One step: what the client sends, what it hears, what the server's caller is
 /// told (by name).
@@ -80,23 +82,6 @@ fn name(event: &ServerEvent) -> &'static str {
     }
 }
 
-const CONNECTED: &[&str] = &[
-    "WindowAckSize(2500000)",
-    "SetPeerBandwidth(2500000, Dynamic)",
-    "SetChunkSize(60000)",
-    "_result 1 NetConnection.Connect.Success",
-    "onBWDone",
-];
-const PUBLISHING: &[&str] = &[
-    "onFCPublish@1 NetStream.Publish.Start",
-    "onStatus@1 NetStream.Publish.Start",
-];
-const PLAYING: &[&str] = &[
-    "StreamBegin(1)",
-    "onStatus@1 NetStream.Play.Reset",
-    "onStatus@1 NetStream.Play.Start",
-    "data@1 |RtmpSampleAccess",
-];
 const UNPUBLISHED: &[&str] = &[
     "onFCUnpublish@1 NetStream.Unpublish.Success",
     "_result 6 undefined",
@@ -124,7 +109,7 @@ fn obs_and_fmle_publish() {
         says(
             app(&[("type", "nonprivate".into())]),
             0,
-            CONNECTED,
+            &CONNECT_ACCEPTED,
             &["Connect"],
         ),
         control(Control::SetChunkSize(4096), &[]),
@@ -145,7 +130,7 @@ fn obs_and_fmle_publish() {
         says(
             call("publish", 5, &["camera".into(), "live".into()]),
             1,
-            PUBLISHING,
+            &PUBLISH_ACCEPTED,
             &["Publish"],
         ),
         metadata(),
@@ -169,14 +154,14 @@ fn flash_publishes() {
         says(
             app(&[("objectEncoding", 3.0.into())]),
             0,
-            CONNECTED,
+            &CONNECT_ACCEPTED,
             &["Connect"],
         ),
         says(call("createStream", 2, &[]), 0, &["_result 2 1"], &[]),
         says(
             call("publish", 0, &["camera".into(), "live".into()]),
             1,
-            PUBLISHING,
+            &PUBLISH_ACCEPTED,
             &["Publish"],
         ),
         metadata(),
@@ -191,7 +176,7 @@ fn flash_publishes() {
         says(
             call("publish", 0, &["camera".into(), "live".into()]),
             1,
-            PUBLISHING,
+            &PUBLISH_ACCEPTED,
             &["Publish"],
         ),
         says(
@@ -207,7 +192,7 @@ fn flash_publishes() {
 fn haivision_publishes() {
     // FCPublish without releaseStream, and _checkbw in the middle of it.
     run(vec![
-        says(app(&[]), 0, CONNECTED, &["Connect"]),
+        says(app(&[]), 0, &CONNECT_ACCEPTED, &["Connect"]),
         says(call("_checkbw", 2, &[]), 0, &["_result 2 null"], &[]),
         says(call("createStream", 3, &[]), 0, &["_result 3 1"], &[]),
         says(
@@ -219,7 +204,7 @@ fn haivision_publishes() {
         says(
             call("publish", 5, &["camera".into(), "live".into()]),
             1,
-            PUBLISHING,
+            &PUBLISH_ACCEPTED,
             &["Publish"],
         ),
         says(call("_checkbw", 0, &[]), 0, &[], &[]),
@@ -234,7 +219,12 @@ fn librtmp_plays() {
         milliseconds: 36_000_000,
     };
     run(vec![
-        says(app(&[("fpad", false.into())]), 0, CONNECTED, &["Connect"]),
+        says(
+            app(&[("fpad", false.into())]),
+            0,
+            &CONNECT_ACCEPTED,
+            &["Connect"],
+        ),
         control(Control::WindowAckSize(2_500_000), &[]),
         control(
             Control::UserControl(UserControl::SetBufferLength {
@@ -248,7 +238,7 @@ fn librtmp_plays() {
         says(
             call("play", 4, &["camera".into(), (-2000.0).into()]),
             1,
-            PLAYING,
+            &PLAY_ACCEPTED,
             &["Play"],
         ),
         control(Control::UserControl(buffer), &["BufferLength"]),
@@ -274,7 +264,7 @@ fn ffmpeg_and_vlc_play() {
         says(
             app(&[("fpad", false.into()), ("capabilities", 15.0.into())]),
             0,
-            CONNECTED,
+            &CONNECT_ACCEPTED,
             &["Connect"],
         ),
         control(Control::WindowAckSize(2_500_000), &[]),
@@ -295,7 +285,7 @@ fn ffmpeg_and_vlc_play() {
         says(
             call("play", 6, &["camera".into(), (-2000.0).into()]),
             1,
-            PLAYING,
+            &PLAY_ACCEPTED,
             &["Play"],
         ),
         control(
@@ -314,7 +304,7 @@ fn flash_plays_one_stream_after_another() {
         says(
             app(&[("objectEncoding", 3.0.into())]),
             0,
-            CONNECTED,
+            &CONNECT_ACCEPTED,
             &["Connect"],
         ),
         says(call("createStream", 2, &[]), 0, &["_result 2 1"], &[]),
@@ -322,7 +312,7 @@ fn flash_plays_one_stream_after_another() {
         says(
             call("play", 0, &["camera".into(), (-1000.0).into()]),
             1,
-            PLAYING,
+            &PLAY_ACCEPTED,
             &["Play"],
         ),
         says(
@@ -334,11 +324,16 @@ fn flash_plays_one_stream_after_another() {
         says(
             call("play", 0, &["second".into()]),
             1,
-            PLAYING,
+            &PLAY_ACCEPTED,
             &["PlayEnded", "Play"],
         ),
         says(call("closeStream", 0, &[]), 1, &[], &["PlayEnded"]),
-        says(call("play", 0, &["third".into()]), 1, PLAYING, &["Play"]),
+        says(
+            call("play", 0, &["third".into()]),
+            1,
+            &PLAY_ACCEPTED,
+            &["Play"],
+        ),
         says(
             call("deleteStream", 0, &[1.0.into()]),
             0,

@@ -10,6 +10,15 @@ use rtmp_proto::wire::{Limits, Message, MessageType};
 /// What is heard when nothing is said.
 pub(crate) const NOTHING: [&str; 0] = [];
 
+/// What a client hears when its `connect` is accepted.
+pub(crate) const CONNECT_ACCEPTED: [&str; 5] = [
+    "WindowAckSize(2500000)",
+    "SetPeerBandwidth(2500000, Dynamic)",
+    "SetChunkSize(60000)",
+    "_result 1 NetConnection.Connect.Success",
+    "onBWDone",
+];
+
 /// What a player hears when its play is accepted, on message stream 1.
 pub(crate) const PLAY_ACCEPTED: [&str; 4] = [
     "StreamBegin(1)",

@@ -1,5 +1,6 @@
 //! Programs on the machine itself, at addresses of its loopback interface.
 
+use std::fs;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -91,6 +92,17 @@ impl Drop for ChildGuard {
     }
 }
 
+/// True if there is a process with this number that has not ended.
+#[must_use]
+pub fn lives(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
 /// An ffmpeg that says only what goes wrong.
 #[must_use]
 pub fn ffmpeg() -> Command {
@@ -112,6 +124,19 @@ pub fn push(url: &str) -> ChildGuard {
             .args("-f lavfi -i sine=frequency=440".split(' '))
             .args("-c:v libx264 -preset ultrafast -g 25 -c:a aac".split(' '))
             .args(["-f", "flv", url])
+            .stderr(Stdio::null()),
+    )
+}
+
+/// Plays `url` until it is dropped, or the stream ends.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn play(url: &str) -> ChildGuard {
+    ChildGuard::spawn(
+        ffmpeg()
+            .args(["-i", url, "-f", "null", "-"])
             .stderr(Stdio::null()),
     )
 }

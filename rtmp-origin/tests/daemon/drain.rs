@@ -2,9 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 
-use netbed::local::{ChildGuard, ffmpeg, free_address, push};
+use netbed::local::{free_address, play, push};
 use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 
@@ -14,11 +13,7 @@ use crate::{Origin, pull, read};
 fn a_drain_waits_for_viewers_and_takes_nobody_new() {
     let mut origin = Origin::start(&["--log-file", "origin.log", "--min-latency", "on"]);
     let _publisher = push(&origin.url());
-    let viewer = ffmpeg()
-        .args(["-i", &origin.url(), "-f", "null", "-"])
-        .stderr(Stdio::null())
-        .spawn();
-    let viewer = ChildGuard(viewer.unwrap());
+    let viewer = play(&origin.url());
     let log = || read(&origin.path("origin.log"));
     wait_for("a viewer", || log().contains("play live/livestream"));
     origin.process.signal(Signal::SIGQUIT);
@@ -46,11 +41,7 @@ fn http_flv_is_served_and_drained_like_rtmp() {
     let packets = pull(&url);
     assert_eq!(packets.len(), 100, "{packets:?}");
     assert!(packets.iter().all(|packet| packet.0 != "subtitle"));
-    let viewer = ffmpeg()
-        .args(["-i", &url, "-f", "null", "-"])
-        .stderr(Stdio::null())
-        .spawn();
-    let viewer = ChildGuard(viewer.unwrap());
+    let viewer = play(&url);
     let log = || read(&origin.path("origin.log"));
     wait_for("both players", || {
         log().matches("play live/livestream by HTTP-FLV").count() == 2
@@ -160,13 +151,7 @@ fn a_drain_ends_when_its_time_is_over_though_viewers_stay() {
         "drain_timeout 0.5",
     ]);
     let _publisher = push(&origin.url());
-    let viewer = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error"])
-        .args(["-i", &origin.url(), "-f", "null", "-"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut viewer = ChildGuard(viewer.unwrap());
+    let mut viewer = play(&origin.url());
     let file = origin.path("origin.log");
     let log = || read(&file);
     wait_for("a viewer", || log().contains("play live/livestream"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use netbed::local::{ffmpeg, push};
+use netbed::local::{ffmpeg, lives, push};
 use netbed::wait_for;
 use nix::sys::signal::Signal;
 
@@ -17,15 +17,6 @@ fn processes(log: &str) -> Vec<u32> {
         number.trim().parse().ok()
     });
     numbers.collect()
-}
-
-fn lives(id: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 fn make_film(directory: &Path) {

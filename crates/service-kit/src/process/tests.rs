@@ -4,6 +4,7 @@ use std::fs;
 use std::future::pending;
 use std::sync::Mutex;
 
+use netbed::local::lives;
 use netbed::wait_for;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -17,16 +18,6 @@ fn shell(script: &str) -> Program {
         stdout: None,
         stderr: None,
     }
-}
-
-/// True if there is a process with this number that has not ended.
-fn lives(id: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 /// The number that a script has written to a file.

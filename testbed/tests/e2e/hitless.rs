@@ -1,11 +1,10 @@
 //! A balancer that is killed, started again and upgraded while people watch.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use netbed::{INTERFACE, wait_for};
-use testbed::{Cluster, Source, VIP, Viewer, program};
+use testbed::{Cluster, Source, VIP, Viewer};
 
+use crate::life_cycle::start_confined;
 use crate::on;
 
 /// Three seconds of video, which come however the balancer is.
@@ -155,20 +154,7 @@ fn a_balancer_that_is_cut_off_from_its_rights_to_mount_still_adopts() {
     on(Cluster::builder(), |cluster| {
         let director = cluster.director();
         director.kill()?;
-        let mut command = Command::new("setpriv");
-        command
-            .args([
-                "--bounding-set",
-                &crate::life_cycle::capabilities_of_the_unit()?,
-            ])
-            .args(["--inh-caps", "-all", "--no-new-privs"])
-            .arg(program("lb-user")?)
-            .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
-        let balancer = director.host().spawn("confined", command)?;
-        wait_for("the confined balancer to be ready", || {
-            ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
-            Ok(director.list().is_ok_and(|list| list.is_ready()))
-        })?;
+        let balancer = start_confined(director)?;
         let log = balancer.log();
         assert!(log.contains("is adopted"), "{log}");
         director.order(&["upgrade"])?;

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use netbed::{Host, INTERFACE, wait_for};
-use testbed::{Cluster, Source, VIP, program};
+use netbed::{Host, INTERFACE, Process, wait_for};
+use testbed::{Cluster, Director, Source, VIP, program};
 
 use crate::on;
 
@@ -77,7 +77,7 @@ fn the_balancer_holds_the_vip_as_a_host_address() {
 }
 
 /// The capabilities that the example unit leaves, as setpriv(1) writes them.
-pub(crate) fn capabilities_of_the_unit() -> Result<String> {
+fn capabilities_of_the_unit() -> Result<String> {
     let unit = include_str!("../../../examples/lb-user.service");
     let names = unit
         .lines()
@@ -89,6 +89,22 @@ pub(crate) fn capabilities_of_the_unit() -> Result<String> {
     ))
 }
 
+/// Starts a balancer that is root with nothing but these capabilities, as systemd starts it.
+pub(crate) fn start_confined(director: &Director) -> Result<Process> {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", &capabilities_of_the_unit()?])
+        .args(["--inh-caps", "-all", "--no-new-privs"])
+        .arg(program("lb-user")?)
+        .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
+    let balancer = director.host().spawn("confined", command)?;
+    wait_for("the confined balancer to be ready", || {
+        ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
+        Ok(director.list().is_ok_and(|list| list.is_ready()))
+    })?;
+    Ok(balancer)
+}
+
 #[test]
 #[ignore = "needs root"]
 fn the_capabilities_that_the_unit_leaves_are_all_that_the_balancer_needs() {
@@ -96,18 +112,7 @@ fn the_capabilities_that_the_unit_leaves_are_all_that_the_balancer_needs() {
         cluster.push(&Source::Generated)?;
         let director = cluster.director();
         director.stop()?;
-        // Root with nothing but these, as systemd starts it.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--bounding-set", &capabilities_of_the_unit()?])
-            .args(["--inh-caps", "-all", "--no-new-privs"])
-            .arg(program("lb-user")?)
-            .args(["run", "-c", "keepalived.conf", "--xdp-mode", "generic"]);
-        let balancer = director.host().spawn("confined", command)?;
-        wait_for("the confined balancer to be ready", || {
-            ensure!(balancer.is_running(), "it has ended:\n{}", balancer.log());
-            Ok(director.list().is_ok_and(|list| list.is_ready()))
-        })?;
+        let balancer = start_confined(director)?;
         let viewer = cluster.client(0).pull(&cluster.viewing_url())?;
         viewer.wait_for_more(25)?.ensure_rising()?;
         balancer.stop()?;

@@ -1,7 +1,7 @@
 //! Real servers that etcd names.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use netbed::{Process, wait_for};
 
@@ -9,13 +9,24 @@ use super::Agent;
 use super::discovery::{EDGE1, EDGE2, error, up, wait_for_servers, with_source};
 use super::network::Network;
 
-fn etcd(network: &Network, data: &Path) -> Process {
+/// Starts etcd, to which clients speak by `scheme`.
+fn etcd(network: &Network, data: &Path, scheme: &str, more: &[&str]) -> Process {
+    let url = format!("{scheme}://127.0.0.1:2379");
     let mut command = Command::new("etcd");
     command.arg("--data-dir").arg(data);
-    command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
+    command.args(["--listen-client-urls", &url]);
+    command.args(["--advertise-client-urls", &url]);
     command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    command.args(more);
     network.start("director", command)
+}
+
+/// Has etcdctl do something, on the director.
+fn etcdctl(network: &Network, words: &[&str]) -> Output {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").args(words);
+    let output = network.on("director").output(command);
+    output.expect("etcdctl is installed")
 }
 
 #[test]
@@ -24,13 +35,8 @@ fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
     let network = Network::new();
     let _edges = [network.serve("edge1"), network.serve("edge2")];
     let data = tempfile::tempdir().expect("a directory");
-    let server = etcd(&network, data.path());
-    let etcdctl = |words: &[&str]| {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(words);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed")
-    };
+    let server = etcd(&network, data.path(), "http", &[]);
+    let etcdctl = |words: &[&str]| etcdctl(&network, words);
     wait_for("etcd to answer", || {
         etcdctl(&["put", "/edges/1", EDGE1]).status.success()
     });
@@ -62,7 +68,7 @@ fn servers_of_etcd_follow_its_keys_and_leases_and_stay_while_it_is_gone() {
     server.kill().expect("it runs");
     wait_for("its absence", || error(&agent).is_some());
     assert_eq!(up(agent.list()).len(), 1);
-    let _server = etcd(&network, data.path());
+    let _server = etcd(&network, data.path(), "http", &[]);
     wait_for("etcd to answer", || {
         etcdctl(&["put", "/edges/2", EDGE2]).status.success()
     });
@@ -105,25 +111,16 @@ fn etcd_is_asked_with_tls_and_as_a_user() {
     let _edges = [network.serve("edge1"), network.serve("edge2")];
     let data = tempfile::tempdir().expect("a directory");
     let [certificate, key] = certificate(data.path());
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(data.path().join("etcd"));
-    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    command.args(["--cert-file", &certificate, "--key-file", &key]);
-    let _server = network.start("director", command);
+    let with_tls = ["--cert-file", &certificate, "--key-file", &key];
+    let _server = etcd(&network, &data.path().join("etcd"), "https", &with_tls);
     let etcdctl = |words: &[&str]| {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3");
-        command.args([
+        let by_tls = [
             "--endpoints",
             "https://127.0.0.1:2379",
             "--cacert",
             &certificate,
-        ]);
-        command.args(words);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed")
+        ];
+        etcdctl(&network, &[&by_tls, words].concat())
     };
     let done = |words: &[&str]| {
         let output = etcdctl(words);
@@ -193,23 +190,22 @@ fn etcd_is_shown_a_certificate_where_it_asks_for_one() {
     let trusted = data.path().join("trusted.pem");
     let pem = |file: &str| std::fs::read_to_string(file).expect("a certificate");
     std::fs::write(&trusted, pem(&certificate) + &pem(&own)).expect("written");
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(data.path().join("etcd"));
-    command.args(["--listen-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--advertise-client-urls", "https://127.0.0.1:2379"]);
-    command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-    command.args(["--cert-file", &certificate, "--key-file", &key]);
-    command.arg("--client-cert-auth");
-    command.arg("--trusted-ca-file").arg(&trusted);
-    let _server = network.start("director", command);
+    let with_clients = [
+        "--cert-file",
+        &certificate,
+        "--key-file",
+        &key,
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        trusted.to_str().expect("UTF-8"),
+    ];
+    let _server = etcd(&network, &data.path().join("etcd"), "https", &with_clients);
     wait_for("etcd to answer", || {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3");
-        command.args(["--endpoints", "https://127.0.0.1:2379"]);
-        command.args(["--cacert", &certificate, "--cert", &own, "--key", &own_key]);
-        command.args(["put", "/edges/1", EDGE1]);
-        let output = network.on("director").output(command);
-        output.expect("etcdctl is installed").status.success()
+        let by_tls = ["--endpoints", "https://127.0.0.1:2379"];
+        let shown = ["--cacert", &certificate, "--cert", &own, "--key", &own_key];
+        let put = ["put", "/edges/1", EDGE1];
+        let words = [&by_tls[..], &shown, &put].concat();
+        etcdctl(&network, &words).status.success()
     });
     let with = |certificate_and_key: &str| {
         with_source(&format!(

@@ -219,5 +219,4 @@ fn in_service(service: &Service, address: SocketAddr) -> Option<&RealServer> {
 }
 
 #[cfg(test)]
-#[path = "partition_guard_tests.rs"]
 mod tests;

@@ -379,5 +379,4 @@ fn days_and_hours(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-#[path = "screen_tests.rs"]
 mod tests;

@@ -306,5 +306,4 @@ fn rates(rates: Option<Rates>) -> [String; 3] {
 }
 
 #[cfg(test)]
-#[path = "screen_tests.rs"]
 mod tests;

@@ -1,5 +1,7 @@
 //! One connection, or one viewer by HLS: its use and its counters.
 
+mod stats;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -15,6 +17,7 @@ use crate::config::Action;
 use crate::stream::fanout::{Meter, MeterPart};
 use crate::stream::lock;
 use crate::transport::TlsPlace;
+pub(super) use stats::StatsSnapshot;
 
 /// Maximum number of streams that a connection may ask for in a row. A request
 /// for a stream that nobody publishes makes the server keep it for a moment, and an
@@ -408,66 +411,6 @@ impl Client {
     /// Time since its accept.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
-    }
-}
-
-/// The counters of a connection at one moment. The difference of two snapshots is one
-/// play or publish, of which a connection may have several.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct StatsSnapshot {
-    #[serde(with = "crate::hand_over::monotonic")]
-    at: Instant,
-    received: u64,
-    messages_received: u64,
-    pictures_received: u64,
-    sent: u64,
-    pictures: u64,
-    skips: u64,
-}
-
-impl StatsSnapshot {
-    /// The counters of `client` at `now`.
-    pub(super) fn of(client: &Client, now: Instant) -> Self {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Self {
-            at: now,
-            received: read(&client.received),
-            messages_received: read(&client.messages_received),
-            pictures_received: read(&client.pictures_received),
-            sent: read(&client.meter.bytes),
-            pictures: read(&client.meter.pictures),
-            skips: read(&client.meter.skips),
-        }
-    }
-
-    /// `3.5 s, 1028736 bytes, 103 frames, 0 skips`: what has been sent to a
-    /// player since `begun`.
-    pub(super) fn played_since(&self, begun: &Self) -> String {
-        format!(
-            "{:.1} s, {} bytes, {} frames, {} skips",
-            self.at.saturating_duration_since(begun.at).as_secs_f64(),
-            self.sent - begun.sent,
-            self.pictures - begun.pictures,
-            self.skips - begun.skips,
-        )
-    }
-
-    /// `3.5 s, 1028736 bytes`: what a viewer by HLS has been sent since `begun`.
-    pub(super) fn delivered_since(&self, begun: &Self) -> String {
-        let passed = self.at.saturating_duration_since(begun.at).as_secs_f64();
-        format!("{passed:.1} s, {} bytes", self.sent - begun.sent)
-    }
-
-    /// `3.5 s, 1028736 bytes, 103 frames, 290 messages`: what a publisher has
-    /// sent since `begun`.
-    pub(super) fn published_since(&self, begun: &Self) -> String {
-        format!(
-            "{:.1} s, {} bytes, {} frames, {} messages",
-            self.at.saturating_duration_since(begun.at).as_secs_f64(),
-            self.received - begun.received,
-            self.pictures_received - begun.pictures_received,
-            self.messages_received - begun.messages_received,
-        )
     }
 }
 

@@ -8,6 +8,7 @@ mod packets;
 mod playlists;
 mod properties;
 mod real_peers;
+mod segment_times;
 mod segmenting;
 mod stream;
 mod synthetic;

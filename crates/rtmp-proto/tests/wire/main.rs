@@ -3,6 +3,7 @@
 mod amf0;
 mod chunk_limits;
 mod chunk_reader;
+mod chunk_timestamps;
 mod chunk_writer;
 mod handshake;
 mod media;

@@ -2,7 +2,7 @@
 //!
 //! - [`Screen`], [`run`]: a screen that follows updates, keys and the terminal's size.
 //! - [`plain`]: the same as plain lines, where there is no terminal.
-//! - [`Column`], [`table`]: a table that leaves columns out on a narrow terminal.
+//! - [`Column`], [`table()`]: a table that leaves columns out on a narrow terminal.
 //! - [`Scroll`]: the part of a long table that is shown.
 //! - [`sparkline`], [`bar`]: figures as block elements.
 //! - [`Progress`]: a line about something that takes a while.

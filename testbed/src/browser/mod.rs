@@ -149,7 +149,7 @@ pub struct Playback {
     pub dropped: u64,
     /// Bytes of sound that were decoded, on all connections.
     pub sound_bytes: u64,
-    /// From the stamp of [`Source::Stamped`](crate::Source::Stamped) to the display, in
+    /// From the stamp of [`Source::Stamped`] to the display, in
     /// milliseconds: of each picture since the last look.
     pub latencies_ms: Vec<u64>,
     /// Pictures without a stamp.

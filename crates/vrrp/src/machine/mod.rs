@@ -27,8 +27,8 @@ pub use types::{Cause, Preemption, State};
 /// - after each event asks [`deadline`](Self::deadline) for the time of the next
 ///   timer, and gives [`Input::Tick`] then (earlier or later does no harm: an
 ///   early tick does nothing, a late one makes up for it);
-/// - gives only adverts that [`Format::check`](super::packet::Format::check) has
-///   accepted;
+/// - gives only adverts that [`Format::check_signed`](super::packet::Format::check_signed)
+///   has accepted;
 /// - passes the address that adverts are sent from to [`set_local`](Self::set_local),
 ///   and changed settings to [`set_policy`](Self::set_policy).
 ///

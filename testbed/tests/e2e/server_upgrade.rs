@@ -4,6 +4,7 @@
 mod hooks;
 mod tls;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -137,6 +138,17 @@ impl Server {
         let url = format!("http://{}{path}", self.api);
         let output = Command::new("curl").args(["-sf", &url]).output()?;
         serde_json::from_slice(&output.stdout).with_context(|| format!("{url} answers no JSON"))
+    }
+
+    /// The counters of the metrics that have one value.
+    fn counters(&self) -> Result<HashMap<String, f64>> {
+        let url = format!("http://{}/metrics", self.api);
+        let output = Command::new("curl").args(["-sf", &url]).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let samples = text.lines().filter_map(|line| line.split_once(' '));
+        let counters = samples.filter(|(name, _)| name.ends_with("_total"));
+        let values = counters.map(|(name, value)| Ok((name.to_owned(), value.parse()?)));
+        values.collect()
     }
 
     fn clients(&self) -> Result<Vec<u64>> {
@@ -443,4 +455,38 @@ fn playlists_segments_and_keys_go_on_after_an_upgrade() -> Result<()> {
     })?;
     ensure!(!origin.log().contains("begins anew"), "{}", origin.log());
     watcher.finish()
+}
+
+#[test]
+fn counters_go_on_after_an_upgrade() -> Result<()> {
+    let scratch = Scratch::new("counters")?;
+    let target = scratch.0.join("target");
+    fs::create_dir_all(&target)?;
+    let target = Server::start("rtmp-origin", &target, "", &[])?;
+    let directives = format!(
+        "hls_fragment 1; }} forward {{ enabled on; destination {}; }} \
+         dvr {{ enabled on; dvr_plan session; dvr_path {}/[stream].[timestamp].flv;",
+        target.rtmp,
+        scratch.0.display(),
+    );
+    let origin = Server::start("rtmp-origin", &scratch.0, &directives, &[])?;
+    let url = format!("rtmp://{}/live/s", origin.rtmp);
+    let publish = ["--publish", "generated", "--publish-url", &*url];
+    let players = Players::start(&scratch.0, 0, &url, &publish)?;
+    let used = ["recording_bytes", "forward_bytes", "forward_attempts"]
+        .map(|name| format!("millrace_{name}_total"));
+    wait_for("a recording and a forward", || {
+        let counters = origin.counters()?;
+        Ok(used.iter().all(|name| counters.get(name) > Some(&0.0)))
+    })?;
+    let before = origin.counters()?;
+    let (done, said) = origin.upgrade()?;
+    ensure!(done, "{said}\n{}", origin.log());
+    origin.wait_for_line("the HTTP API answers", 2)?;
+    let after = origin.counters()?;
+    for (name, before) in &before {
+        let after = after.get(name);
+        ensure!(after >= Some(before), "{name}: {before}, then {after:?}");
+    }
+    players.finish()
 }

@@ -42,6 +42,7 @@ mod stream_settings;
 mod sweep;
 mod switches;
 mod tls;
+mod totals;
 mod trim;
 mod turns;
 pub(crate) mod upgrade;

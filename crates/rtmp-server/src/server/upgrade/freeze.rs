@@ -237,6 +237,7 @@ impl Server {
                     .collect(),
                 last_good_origins: good.collect(),
                 flush_times: self.flush_times().map(|times| times.counts()).collect(),
+                totals: self.total_counts(),
                 hooks: self.hooks.part(),
             },
             notifications: self.hooks.hold_undelivered(),

@@ -84,6 +84,8 @@ pub(in crate::server) struct CountersPart {
     ///
     /// [`Histogram::counts`]: service_kit::metrics::Histogram::counts
     pub(in crate::server) flush_times: Vec<Vec<u64>>,
+    /// Of recordings, forwards, fetched streams and programs, by their names in metrics.
+    pub(in crate::server) totals: HashMap<String, u64>,
     /// By event: latencies, refusals, failures of hooks.
     pub(in crate::server) hooks: HashMap<String, (Vec<u64>, u64, u64)>,
 }

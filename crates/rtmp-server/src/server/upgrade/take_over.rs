@@ -128,6 +128,7 @@ impl Server {
     fn take_counters(&self, part: CountersPart) {
         self.refusals.add(&part.refusals);
         self.switches.add(&part.switches);
+        self.add_totals(&part.totals);
         self.hooks.take_over(&part.hooks);
         let workers = self.flush_times().count();
         for (number, counts) in part.flush_times.iter().enumerate() {

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
+use service_kit::with_causes;
 
 use super::error::Error;
 use super::options::AttachMode;
@@ -199,19 +200,6 @@ fn try_attach(program: &mut Xdp, interface_index: u32, mode: XdpMode) -> Result<
             None => with_causes(&error),
         },
     })
-}
-
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The index of an interface.

@@ -16,6 +16,7 @@ use lb_abi::second_chance::{
     SERVICES, TARGETS, Target, VirtualEndpoint,
 };
 use net_types::MacAddress;
+use service_kit::with_causes;
 
 use super::error::Error;
 use super::map_io::{array, read, take, write};
@@ -142,7 +143,7 @@ impl SecondChance {
         attach::index_of(interface)?;
         let failed = |error: &dyn std::error::Error| Error::AttachIngress {
             interface: interface.to_owned(),
-            reason: attach::with_causes(error),
+            reason: with_causes(error),
         };
         let has_links = KernelVersion::current().is_ok_and(|running| running >= LINKS_SINCE);
         if !has_links {

@@ -15,7 +15,7 @@ use super::load::Load;
 use super::snapshot::Totals;
 use super::summaries::role;
 use super::system::ProcessFigures;
-use crate::server::{ForwardState, IngestState, LoadReport, RecordingState};
+use crate::server::{ForwardState, IngestState, LoadReport, RecordingState, Total};
 use crate::stream::Stream;
 
 /// Maximum number of streams that have series of their own: those with the most players.
@@ -263,39 +263,7 @@ fn write_dvr(metrics: &mut Exposition, api: &Api) {
         let count = states.iter().filter(|it| **it == state).count();
         family.sample(&Labels::new(&[("state", &state.name())]), count);
     }
-    let totals = dvr.totals();
-    for (name, help, total) in [
-        ("bytes", "Bytes written to recordings", &totals.bytes),
-        ("files", "Files of recordings finished", &totals.files),
-        (
-            "skips",
-            "Recordings that were too slow and went on at a keyframe",
-            &totals.skips,
-        ),
-        (
-            "failures",
-            "Failures to make, write, finish or remove a file of a recording",
-            &totals.failures,
-        ),
-        (
-            "removed_files",
-            "Finished files of recordings removed by `dvr_keep` and `dvr_keep_bytes`",
-            &totals.removed_files,
-        ),
-        (
-            "removed_bytes",
-            "Bytes of the files of recordings that were removed",
-            &totals.removed_bytes,
-        ),
-    ] {
-        metrics
-            .family(
-                &format!("millrace_recording_{name}_total"),
-                Kind::Counter,
-                help,
-            )
-            .value(total.load(Ordering::Relaxed));
-    }
+    write_totals(metrics, api.server.dvr_totals());
 }
 
 /// The forwards, by no server's name: a backend may give any number of them.
@@ -317,33 +285,7 @@ fn write_forwards(metrics: &mut Exposition, api: &Api) {
     metrics
         .family("millrace_forward_max_lag_seconds", Kind::Gauge, help)
         .value(lag.unwrap_or(Duration::ZERO).as_secs_f64());
-    let totals = forwards.totals();
-    for (name, help, total) in [
-        ("bytes", "Bytes forwarded to other servers", &totals.bytes),
-        (
-            "attempts",
-            "Attempts to connect to a server to forward to",
-            &totals.attempts,
-        ),
-        (
-            "failures",
-            "Attempts and connections of forwards that have failed",
-            &totals.failures,
-        ),
-        (
-            "skips",
-            "Servers that were too slow, and were sent the newest keyframe next",
-            &totals.skips,
-        ),
-    ] {
-        metrics
-            .family(
-                &format!("millrace_forward_{name}_total"),
-                Kind::Counter,
-                help,
-            )
-            .value(total.load(Ordering::Relaxed));
-    }
+    write_totals(metrics, api.server.forward_totals());
 }
 
 /// The streams that the server fetches, and the programs that it runs.
@@ -363,33 +305,15 @@ fn write_ingests(metrics: &mut Exposition, api: &Api) {
     metrics
         .family("millrace_programs", Kind::Gauge, help)
         .value(programs.running());
-    let (totals, of_programs) = (ingests.totals(), &programs.totals);
-    for (name, help, total) in [
-        (
-            "ingest_bytes",
-            "Bytes of media that were fetched, without those that ffmpeg has published",
-            &totals.bytes,
-        ),
-        (
-            "ingest_failures",
-            "Attempts to fetch a stream that have failed or ended",
-            &totals.failures,
-        ),
-        (
-            "ingest_lost_packets",
-            "RTP packets that were lost on their way",
-            &totals.lost_packets,
-        ),
-        ("program_starts", "Programs started", &of_programs.starts),
-        (
-            "program_failures",
-            "Programs that could not be started, or have failed",
-            &of_programs.failures,
-        ),
-    ] {
+    write_totals(metrics, api.server.ingest_totals());
+}
+
+fn write_totals<'a>(metrics: &mut Exposition, totals: impl IntoIterator<Item = Total<'a>>) {
+    for total in totals {
+        let name = format!("millrace_{}_total", total.name);
         metrics
-            .family(&format!("millrace_{name}_total"), Kind::Counter, help)
-            .value(total.load(Ordering::Relaxed));
+            .family(&name, Kind::Counter, total.help)
+            .value(total.count());
     }
 }
 

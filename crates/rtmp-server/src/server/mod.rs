@@ -97,6 +97,7 @@ use sweep::sweep;
 use switches::Switches;
 pub(crate) use tls::TlsClient;
 pub(crate) use tls::check_certificates;
+pub(crate) use totals::Total;
 pub(crate) use upgrade::{
     FrozenServer, LAYOUT as HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_LAYOUT as OLDEST_HAND_OVER_LAYOUT,
     Purpose, ServerPart,

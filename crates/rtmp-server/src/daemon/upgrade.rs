@@ -160,7 +160,6 @@ struct FrozenProcess {
     server: FrozenServer,
     part: ProcessPart<Blob>,
     handed_over: HandedOver,
-    since: Instant,
     steps: Steps,
 }
 
@@ -234,7 +233,7 @@ impl Upgrade {
             Ok(copy) => copy,
             Err(reason) => return reason,
         };
-        let stood_still = copy.since.elapsed();
+        let stood_still = copy.steps.since().elapsed();
         if let Err(reason) = server.unfreeze(copy.server).await {
             return reason;
         }
@@ -259,7 +258,6 @@ impl Upgrade {
             part,
             handed_over,
             mut steps,
-            ..
         } = frozen;
         let error = match file.write(&part) {
             Ok(bytes) => {
@@ -292,19 +290,17 @@ impl Upgrade {
         at_boundary: bool,
         belongings: &Belongings<'_>,
     ) -> Result<FrozenProcess, String> {
-        let since = Instant::now();
         let mut steps = Steps::new();
         let frozen = server.freeze(purpose, at_boundary, &mut steps).await?;
         let mut handed_over = HandedOver::default();
         handed_over.extend(&frozen.handed_over);
-        let part = self.part(&frozen.part, belongings, since, &mut handed_over);
+        let part = self.part(&frozen.part, belongings, steps.since(), &mut handed_over);
         steps.end("encoded");
         match part {
             Ok(part) => Ok(FrozenProcess {
                 server: frozen,
                 part,
                 handed_over,
-                since,
                 steps,
             }),
             Err(error) => {

@@ -5,7 +5,6 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::listeners::ListenerPart;
@@ -31,30 +30,13 @@ pub(super) struct ProcessPart<S> {
 }
 
 /// A server as bytes, where they were read: there are megabytes, which nobody copies.
-pub(super) struct ServerBytes<'a>(pub(super) &'a [u8]);
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct ServerBytes<'a>(#[serde(borrow)] pub(super) &'a [u8]);
 
 impl fmt::Debug for ServerBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
-    }
-}
-
-impl<'de> Deserialize<'de> for ServerBytes<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BytesVisitor;
-
-        impl<'de> Visitor<'de> for BytesVisitor {
-            type Value = ServerBytes<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(ServerBytes(bytes))
-            }
-        }
-        deserializer.deserialize_bytes(BytesVisitor)
     }
 }
 

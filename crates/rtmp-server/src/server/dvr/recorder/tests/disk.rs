@@ -8,14 +8,21 @@ fn full_disk() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-#[test]
-fn what_a_full_disk_does_not_take_is_written_later() {
+/// A recording of two pictures whose disk is full from then on; and the file that it had, to be
+/// swapped back.
+fn on_a_full_disk() -> (Scene, File) {
     let mut scene = Scene::new(|_| {});
     scene.publish(headers(1));
     scene.publish(frames(0..2));
     scene.turn();
     let mut disk = full_disk();
     scene.recorder.file.as_mut().unwrap().file.swap(&mut disk);
+    (scene, disk)
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_written_later() {
+    let (mut scene, mut disk) = on_a_full_disk();
     scene.publish(frames(2..4));
     assert_eq!(scene.turn(), Turn::Idle);
     let progress = scene.progress();
@@ -38,12 +45,7 @@ fn what_a_full_disk_does_not_take_is_written_later() {
 
 #[test]
 fn a_file_whose_disk_stays_full_is_finished_as_it_is() {
-    let mut scene = Scene::new(|_| {});
-    scene.publish(headers(1));
-    scene.publish(frames(0..2));
-    scene.turn();
-    let mut disk = full_disk();
-    scene.recorder.file.as_mut().unwrap().file.swap(&mut disk);
+    let (mut scene, _disk) = on_a_full_disk();
     for number in 2..14 {
         scene.publish(frames(number..number + 1));
         scene.turn();

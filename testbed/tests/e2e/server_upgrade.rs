@@ -133,18 +133,21 @@ impl Server {
         Ok((output.status.success(), said))
     }
 
-    /// A value of the API.
-    fn api(&self, path: &str) -> Result<Value> {
+    /// What the API answers at `path`.
+    fn get(&self, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", self.api);
         let output = Command::new("curl").args(["-sf", &url]).output()?;
-        serde_json::from_slice(&output.stdout).with_context(|| format!("{url} answers no JSON"))
+        String::from_utf8(output.stdout).with_context(|| format!("{url} answers no text"))
+    }
+
+    /// A value of the API.
+    fn api(&self, path: &str) -> Result<Value> {
+        serde_json::from_str(&self.get(path)?).with_context(|| format!("{path} answers no JSON"))
     }
 
     /// The counters of the metrics that have one value.
     fn counters(&self) -> Result<HashMap<String, f64>> {
-        let url = format!("http://{}/metrics", self.api);
-        let output = Command::new("curl").args(["-sf", &url]).output()?;
-        let text = String::from_utf8(output.stdout)?;
+        let text = self.get("/metrics")?;
         let samples = text.lines().filter_map(|line| line.split_once(' '));
         let counters = samples.filter(|(name, _)| name.ends_with("_total"));
         let values = counters.map(|(name, value)| Ok((name.to_owned(), value.parse()?)));

@@ -6,9 +6,13 @@ mod hooks;
 mod ingest;
 mod log_lines;
 mod mistakes;
+#[path = "../common/peer.rs"]
+#[allow(dead_code, reason = "the other test program uses the rest")]
+mod peer;
 mod pid_file;
 mod programs;
 mod top;
+mod upgrade;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

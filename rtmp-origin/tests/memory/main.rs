@@ -2,6 +2,8 @@
 //! killed for what it takes.
 
 mod control_group;
+#[path = "../common/peer.rs"]
+#[allow(dead_code, reason = "the other test program uses the rest")]
 mod peer;
 
 use std::net::SocketAddr;

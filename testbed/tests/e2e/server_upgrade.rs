@@ -1,6 +1,7 @@
 //! Upgrades of both RTMP servers while players watch: no connection ends, and no picture is
 //! lost or repeated.
 
+mod forwards;
 mod hooks;
 mod tls;
 
@@ -73,10 +74,26 @@ impl Server {
         http_server: &str,
         arguments: &[&str],
     ) -> Result<Self> {
+        let http = free_address();
+        let vhost = format!(
+            "vhost __defaultVhost__ {{ http_remux {{ enabled on; }} hls {{ enabled on; {hls} }} }}"
+        );
+        let http_server = format!("http_server {{ enabled on; listen {http}; {http_server} }}");
+        let set = ["--set", &*vhost, "--set", &*http_server];
+        Self::start_as(role, directory, http, &[arguments, &set].concat())
+    }
+
+    /// One that has its configuration from `arguments`, and serves HTTP at `http`, if it does.
+    fn start_as(
+        role: &'static str,
+        directory: &Path,
+        http: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let installed = directory.join(role);
         install(&program(role)?, &installed)?;
         let log = directory.join(format!("{role}.log"));
-        let [rtmp, http, api] = [(); 3].map(|()| free_address());
+        let [rtmp, api] = [(); 2].map(|()| free_address());
         let mut command = Command::new(&installed);
         command
             .args(arguments)
@@ -85,17 +102,6 @@ impl Server {
                 &rtmp.to_string(),
                 "--http-api",
                 &api.to_string(),
-            ])
-            .args([
-                "--set",
-                &format!(
-                    "vhost __defaultVhost__ {{ http_remux {{ enabled on; }} \
-                     hls {{ enabled on; {hls} }} }}"
-                ),
-            ])
-            .args([
-                "--set",
-                &format!("http_server {{ enabled on; listen {http}; {http_server} }}"),
             ])
             .stdin(Stdio::null())
             .stderr(File::create(&log)?);

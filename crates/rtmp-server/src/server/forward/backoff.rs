@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Pause after the first failure.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -10,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Pauses that double, each between its half and its whole, so that many do not try in step.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Backoff {
     failures: u32,
     /// State of xorshift64 (Marsaglia 2003); not 0.

@@ -7,10 +7,12 @@
 
 mod backend;
 mod backoff;
+mod part;
 mod progress;
 mod target;
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,10 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use crate::config::{self, Destination, Vhost};
-use crate::stream::{Stream, StreamState, lock};
+use crate::hand_over::Inherited;
+use crate::stream::{Stream, StreamState, TakenStream, lock};
 use backend::Backend;
+use backoff::Backoff;
+pub(super) use part::ForwardPart;
+use progress::Progress;
 pub(crate) use progress::{Forward, ForwardState, ForwardTotals};
-use target::Target;
+use target::{Step, Target};
 
 /// A slate is waited for so long beyond `slate_after`.
 const SLATE_DELAY: Duration = Duration::from_secs(1);
@@ -70,8 +76,14 @@ impl Forwards {
         &self.totals
     }
 
-    fn add(&self, stream: Arc<Stream>, destination: Destination) -> Arc<Forward> {
-        let forward = Arc::new(Forward::new(stream, destination, self.totals.clone()));
+    fn add(
+        &self,
+        stream: Arc<Stream>,
+        destination: Destination,
+        progress: Progress,
+    ) -> Arc<Forward> {
+        let totals = self.totals.clone();
+        let forward = Arc::new(Forward::new(stream, destination, progress, totals));
         lock(&self.forwards).push(forward.clone());
         forward
     }
@@ -91,13 +103,26 @@ fn settings(vhost: &Vhost) -> Option<&config::Forward> {
 /// Begins to forward `stream`, which is published, if it is to be.
 pub(super) fn begin(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Vhost) {
     if settings(vhost).is_some() && lock(&server.forwards.streams).insert(stream.id()) {
-        let forwards = StreamForwards {
-            server: server.clone(),
-            stream: stream.clone(),
-            state: stream.state(),
-            backend: None,
-            targets: Vec::new(),
-        };
+        tokio::spawn(StreamForwards::new(server, stream).run());
+    }
+}
+
+/// Goes on with the forwards of a stream that this process has had before. Those that the
+/// configuration no longer has end in good order.
+pub(super) fn take_over(
+    server: &Arc<Server>,
+    TakenStream {
+        stream, is_new_log, ..
+    }: &TakenStream,
+    parts: &[ForwardPart],
+    inherited: &mut Inherited,
+) {
+    let mut forwards = StreamForwards::new(server, stream);
+    for part in parts.iter().filter(|it| it.stream_id() == stream.id()) {
+        forwards.resume(part, *is_new_log, inherited);
+    }
+    if !forwards.targets.is_empty() {
+        lock(&server.forwards.streams).insert(stream.id());
         tokio::spawn(forwards.run());
     }
 }
@@ -137,9 +162,21 @@ struct RunningTarget {
 }
 
 impl StreamForwards {
+    fn new(server: &Arc<Server>, stream: &Arc<Stream>) -> Self {
+        Self {
+            server: server.clone(),
+            stream: stream.clone(),
+            state: stream.state(),
+            backend: None,
+            targets: Vec::new(),
+        }
+    }
+
     async fn run(mut self) {
         let mut config = self.server.config.subscribe();
         loop {
+            // Nothing is begun or ended before an upgrade.
+            self.server.safepoint.pass().await;
             let settings = self.settings(&config.borrow_and_update().clone());
             let deadline = self.end();
             match settings {
@@ -216,13 +253,40 @@ impl StreamForwards {
             is_wanted
         });
         for destination in destinations {
-            let is_there = |it: &RunningTarget| it.forward.destination == destination;
-            if !self.targets.iter().any(is_there) {
-                let forward = server.forwards.add(self.stream.clone(), destination);
-                let target = RunningTarget::start(&server, forward, settings.ca.clone());
+            if !self.has(&destination) {
+                let (stream, none) = (self.stream.clone(), Progress::default());
+                let forward = server.forwards.add(stream, destination, none);
+                let backoff = Backoff::new(RandomState::new().hash_one(self.stream.key()));
+                let (ca, step) = (settings.ca.clone(), Step::Connect);
+                let target = RunningTarget::start(&server, forward, ca, backoff, step);
                 self.targets.push(target);
             }
         }
+    }
+
+    fn has(&self, destination: &Destination) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|it| it.forward.destination == *destination)
+    }
+
+    /// Goes on with a forward that this process has had before; where its connection cannot,
+    /// another one is made.
+    fn resume(&mut self, part: &ForwardPart, is_new_log: bool, inherited: &mut Inherited) {
+        let Some(destination) = part.destination().filter(|it| !self.has(it)) else {
+            return;
+        };
+        let (server, stream) = (&self.server, &self.stream);
+        let step = part.step(stream, is_new_log, inherited);
+        let step = step.unwrap_or_else(|error| {
+            let key = stream.key();
+            log::warn!("{key}: its forward to {destination} {error}: it is begun anew");
+            Step::Connect
+        });
+        let progress = part.progress.clone();
+        let forward = server.forwards.add(stream.clone(), destination, progress);
+        let (ca, backoff) = (part.authorities.clone(), part.backoff.clone());
+        let target = RunningTarget::start(server, forward, ca, backoff, step);
+        self.targets.push(target);
     }
 
     /// Ends all forwards, once they have sent what the publication has left.
@@ -250,17 +314,26 @@ impl StreamForwards {
 }
 
 impl RunningTarget {
-    fn start(server: &Arc<Server>, forward: Arc<Forward>, authorities: Option<PathBuf>) -> Self {
+    /// Starts its task, which does `step` first.
+    fn start(
+        server: &Arc<Server>,
+        forward: Arc<Forward>,
+        authorities: Option<PathBuf>,
+        backoff: Backoff,
+        step: Step,
+    ) -> Self {
         let stop = CancellationToken::new();
         let target = Target {
             server: server.clone(),
             forward: forward.clone(),
             authorities: authorities.clone(),
             stop: stop.clone(),
+            participant: server.safepoint.join(),
+            backoff,
         };
         let (server, over) = (server.clone(), forward.clone());
         let task = tokio::spawn(async move {
-            target.run().await;
+            target.run(step).await;
             server.forwards.remove(&over);
         });
         Self {

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Destination;
 use crate::stream::{Stream, lock};
 
@@ -21,7 +23,7 @@ pub(crate) struct ForwardTotals {
 }
 
 /// What a forward does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ForwardState {
     /// It connects, and asks to publish.
     #[default]
@@ -56,7 +58,8 @@ pub(crate) struct Forward {
 }
 
 /// How far a forward is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Progress {
     pub(crate) state: ForwardState,
     /// Offset in the log up to which the server has been sent everything.
@@ -74,12 +77,13 @@ impl Forward {
     pub(super) fn new(
         stream: Arc<Stream>,
         destination: Destination,
+        progress: Progress,
         totals: Arc<ForwardTotals>,
     ) -> Self {
         Self {
             stream,
             destination,
-            progress: Mutex::default(),
+            progress: Mutex::new(progress),
             totals,
         }
     }

@@ -1,7 +1,7 @@
 //! The forward of a stream to one server: connects, sends what the log has, tries again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,16 @@ use rtmp_proto::session::{ClientConfig, ClientEvent, DEFAULT_VHOST, Parameters, 
 use rtmp_proto::wire::amf0::write_value;
 use rtmp_proto::wire::message::data::{self, DataKind};
 use rtmp_proto::wire::{Message, MessageType};
-use tokio::time::{sleep, timeout, timeout_at};
+use service_kit::sleep_until;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::FINISH_TIMEOUT;
 use super::backoff::Backoff;
+use super::part::StepPart;
 use super::progress::Forward;
 use crate::config::Destination;
+use crate::server::upgrade::{Participant, TaskParts};
 use crate::server::upstream::origin_connection::Connector;
 use crate::server::upstream::{OriginConnection, OriginError};
 use crate::server::{EventKind, Server};
@@ -37,63 +40,91 @@ pub(super) struct Target {
     pub(super) authorities: Option<PathBuf>,
     /// Cancelled when the stream is to be forwarded there no longer.
     pub(super) stop: CancellationToken,
+    pub(super) participant: Participant,
+    pub(super) backoff: Backoff,
+}
+
+/// What a target does next.
+pub(super) enum Step {
+    Connect,
+    Send(Box<Sending>),
+    /// It tries again at this time.
+    Wait(Instant),
+}
+
+/// A connection along which a stream is sent.
+pub(super) struct Sending {
+    pub(super) connection: OriginConnection,
+    pub(super) reader: MessageReader,
+    /// Time since which it may send.
+    pub(super) since: Instant,
 }
 
 impl Target {
-    /// Forwards until it is stopped.
+    /// Forwards until it is stopped, `step` first.
     ///
     /// ```text
     ///               accepted
-    /// Connecting ──────────────▶ Sending
-    ///     ▲  │ fails                │ fails
-    ///     │  ▼                      │
-    ///    Waiting ◀──────────────────┘
+    ///  Connect ──────────────────▶ Send
+    ///   ▲  │ fails                  │ fails
+    ///   │  ▼                        │
+    ///   Wait ◀──────────────────────┘
     /// ```
-    pub(super) async fn run(self) {
-        let stop = self.stop.clone();
-        let key = self.stream().key();
-        let destination = &self.forward.destination;
-        let mut backoff = Backoff::new(RandomState::new().hash_one(key));
-        let mut worked = Duration::ZERO;
-        loop {
-            self.forward.begin_attempt();
-            let connected = tokio::select! {
-                connected = self.connect() => connected,
-                () = stop.cancelled() => return,
+    pub(super) async fn run(mut self, step: Step) {
+        let mut next = Some(step);
+        while let Some(step) = next {
+            next = match step {
+                Step::Connect => self.connect().await,
+                Step::Send(sending) => self.send(*sending).await,
+                Step::Wait(until) => self.wait(until).await,
             };
-            let error = match connected {
-                Ok(mut connection) => {
-                    self.forward.accepted();
-                    log::info!("{key}: forwarded to {destination}");
-                    let begun = Instant::now();
-                    let sent = self.send(&mut connection).await;
-                    worked = begun.elapsed();
-                    let Err(error) = sent else {
-                        // A server that takes no more is not waited for.
-                        let _ = timeout(FINISH_TIMEOUT, connection.close()).await;
-                        let bytes = self.forward.progress().bytes;
-                        log::info!("{key}: no longer forwarded to {destination}: {bytes} bytes");
-                        return;
-                    };
-                    error
-                }
-                Err(error) => error,
-            };
-            let pause = backoff.after(worked);
-            worked = Duration::ZERO;
-            self.fail(&error);
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = stop.cancelled() => return,
-            }
         }
     }
 
-    fn stream(&self) -> &Arc<Stream> {
+    pub(super) fn stream(&self) -> &Arc<Stream> {
         &self.forward.stream
     }
 
-    fn fail(&self, error: &OriginError) {
+    /// Connects; `None`: it is stopped.
+    async fn connect(&mut self) -> Option<Step> {
+        self.forward.begin_attempt();
+        let opened = self
+            .unless_stopped(self.open(), || StepPart::Connect)
+            .await?;
+        Some(match opened {
+            Ok(sending) => {
+                self.forward.accepted();
+                let (key, destination) = (self.stream().key(), &self.forward.destination);
+                log::info!("{key}: forwarded to {destination}");
+                Step::Send(Box::new(sending))
+            }
+            Err(error) => self.fail(&error, Duration::ZERO),
+        })
+    }
+
+    /// Waits until the next attempt; `None`: it is stopped.
+    async fn wait(&self, until: Instant) -> Option<Step> {
+        let waited = self.unless_stopped(sleep_until(Some(until)), || StepPart::Wait(until));
+        waited.await.map(|()| Step::Connect)
+    }
+
+    /// Waits for `future`, unless it is stopped. `step` is handed over where everybody has to
+    /// stand still meanwhile.
+    async fn unless_stopped<T>(
+        &self,
+        future: impl Future<Output = T>,
+        step: impl Fn() -> StepPart,
+    ) -> Option<T> {
+        let future = pin!(self.stop.run_until_cancelled(future));
+        let write = |parts: &mut TaskParts| {
+            parts.forwards.push(self.part(step()));
+            Ok(())
+        };
+        self.participant.follow(future, write).await
+    }
+
+    /// An attempt has failed, or a connection that had worked for `worked`.
+    fn fail(&mut self, error: &OriginError, worked: Duration) -> Step {
         let (key, destination) = (self.stream().key(), &self.forward.destination);
         let text = error.to_string();
         let events = self.server.events();
@@ -103,10 +134,11 @@ impl Target {
         if self.forward.failed(text) {
             log::warn!("{key}: cannot be forwarded to {destination}, tried again: {error}");
         }
+        Step::Wait(Instant::now() + self.backoff.after(worked))
     }
 
     /// A connection that may send.
-    async fn connect(&self) -> Result<OriginConnection, OriginError> {
+    async fn open(&self) -> Result<Sending, OriginError> {
         let stream = self.stream();
         let publisher = self.server.clients.publisher(stream.key());
         let urls = publisher.as_ref().and_then(|client| client.urls());
@@ -123,39 +155,51 @@ impl Target {
         let mut events = Vec::new();
         let answered = connection.answer(&mut events, accepted, ANSWER_TIMEOUT);
         answered.await?;
-        Ok(connection)
+        Ok(Sending {
+            connection,
+            reader: MessageReader::new(stream)?,
+            since: Instant::now(),
+        })
+    }
+
+    /// Sends until the connection fails; `None`: it is stopped.
+    async fn send(&mut self, mut sending: Sending) -> Option<Step> {
+        if let Err(error) = self.send_until_stopped(&mut sending).await {
+            return Some(self.fail(&error, sending.since.elapsed()));
+        }
+        // A server that takes no more is not waited for, nor at an upgrade.
+        let closed = pin!(sending.connection.close());
+        let _ = timeout(FINISH_TIMEOUT, self.participant.away(closed)).await;
+        let (key, destination) = (self.stream().key(), &self.forward.destination);
+        let bytes = self.forward.progress().bytes;
+        log::info!("{key}: no longer forwarded to {destination}: {bytes} bytes");
+        None
     }
 
     /// Sends until the connection fails, or it is stopped and everything has been sent.
-    async fn send(&self, connection: &mut OriginConnection) -> Result<(), OriginError> {
-        let mut reader = MessageReader::new(self.stream())?;
+    async fn send_until_stopped(&self, sending: &mut Sending) -> Result<(), OriginError> {
         tokio::select! {
-            sent = self.follow(&mut reader, connection, false) => return sent,
+            sent = self.follow(sending, false) => return sent,
             () = self.stop.cancelled() => {}
         }
-        let rest = self.follow(&mut reader, connection, true);
+        let rest = self.follow(sending, true);
         // It may be as slow as it likes: nobody waits for the rest.
         timeout(FINISH_TIMEOUT, rest).await.unwrap_or(Ok(()))
     }
 
     /// Sends what the log has: up to its present end if `is_last`, else for ever. It may be
     /// dropped unfinished and called again.
-    async fn follow(
-        &self,
-        reader: &mut MessageReader,
-        connection: &mut OriginConnection,
-        is_last: bool,
-    ) -> Result<(), OriginError> {
+    async fn follow(&self, sending: &mut Sending, is_last: bool) -> Result<(), OriginError> {
         let mut events = Vec::new();
         loop {
-            self.send_queued(connection, &mut events).await?;
-            self.forward.reach(reader.offset());
+            self.send_queued(sending, &mut events).await?;
+            self.forward.reach(sending.reader.offset());
             events.clear();
             let news = self.stream().news();
-            match reader.read(MAX_READ_BYTES)? {
+            match sending.reader.read(MAX_READ_BYTES)? {
                 MessageRead::Messages(messages) => {
                     for message in messages.iter().filter_map(for_server) {
-                        connection.publish(&message);
+                        sending.connection.publish(&message);
                     }
                 }
                 MessageRead::Skipped if !self.forward.count_skip() => {}
@@ -168,33 +212,47 @@ impl Target {
                 MessageRead::Nothing if is_last => return Ok(()),
                 MessageRead::Nothing => tokio::select! {
                     () = news => {}
-                    read = connection.exchange(&mut events) => read?,
+                    read = sending.connection.exchange(&mut events) => read?,
+                    () = self.participant.frozen() => {}
                 },
             }
         }
     }
 
-    /// Sends what is queued, as fast as the server takes it.
+    /// Sends what is queued, as fast as the server takes it, and stands still where everybody
+    /// has to.
     async fn send_queued(
         &self,
-        connection: &mut OriginConnection,
+        sending: &mut Sending,
         events: &mut Vec<ClientEvent>,
     ) -> Result<(), OriginError> {
         let config = self.server.config();
         let vhost = config.vhost(&self.stream().key().vhost);
         let limit = vhost.map_or(ANSWER_TIMEOUT, |vhost| vhost.send_timeout);
         let mut deadline = tokio::time::Instant::now() + limit;
-        while connection.unsent() > 0 {
+        loop {
+            if self.participant.is_frozen() {
+                self.park(sending).await;
+                deadline = tokio::time::Instant::now() + limit;
+            }
+            let connection = &mut sending.connection;
             let before = connection.unsent();
-            let exchanged = timeout_at(deadline, connection.exchange(events)).await;
-            exchanged.map_err(|_| OriginError::Stalled(limit))??;
+            if before == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.participant.frozen() => {}
+                exchanged = timeout_at(deadline, connection.exchange(events)) => {
+                    exchanged.map_err(|_| OriginError::Stalled(limit))??;
+                }
+            }
             let sent = before.saturating_sub(connection.unsent());
             if sent > 0 {
                 self.forward.count_bytes(sent as u64);
                 deadline = tokio::time::Instant::now() + limit;
             }
         }
-        Ok(())
     }
 }
 

@@ -224,6 +224,7 @@ impl Server {
             http: tasks.http,
             hls,
             pulls: tasks.pulls,
+            forwards: tasks.forwards,
             counters: CountersPart {
                 refusals: self
                     .refusals

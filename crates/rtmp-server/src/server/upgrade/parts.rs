@@ -12,6 +12,7 @@ use crate::server::client::ClientPart;
 use crate::server::clients::ClientTotals;
 use crate::server::connection::ConnectionPart;
 use crate::server::events::Event;
+use crate::server::forward::ForwardPart;
 use crate::server::hls::HlsServerPart;
 use crate::server::hooks::NotificationPart;
 use crate::server::http::HttpPart;
@@ -27,6 +28,7 @@ pub(in crate::server) struct TaskParts {
     pub(in crate::server) connections: Vec<ConnectionPart>,
     pub(in crate::server) http: Vec<HttpPart>,
     pub(in crate::server) pulls: Vec<PullPart>,
+    pub(in crate::server) forwards: Vec<ForwardPart>,
     pub(in crate::server) handed_over: HandedOver,
     /// The first of them that could not be written down.
     pub(in crate::server) failure: Option<HandOverError>,
@@ -48,6 +50,8 @@ pub(crate) struct ServerPart {
     #[serde(default)]
     pub(super) hls: HlsServerPart,
     pub(super) pulls: Vec<PullPart>,
+    #[serde(default)]
+    pub(super) forwards: Vec<ForwardPart>,
     pub(super) counters: CountersPart,
     /// Those of hooks that are not delivered.
     #[serde(default)]
@@ -118,11 +122,16 @@ impl ServerPart {
         for pull in &self.pulls {
             pull.check()?;
         }
+        for forward in &self.forwards {
+            forward.check()?;
+        }
         Ok(())
     }
 
     /// Number of connections that it has.
     pub(crate) fn connections(&self) -> usize {
-        self.players.len() + self.connections.len() + self.http.len() + self.pulls.len()
+        let forwards = self.forwards.iter().filter(|it| it.is_connected());
+        let viewers = self.players.len() + self.http.len();
+        viewers + self.connections.len() + self.pulls.len() + forwards.count()
     }
 }

@@ -214,6 +214,22 @@ impl Participant {
         self.0.pass().await;
     }
 
+    /// Waits for `future`, which stands still whenever everybody has to; `write` writes down
+    /// then what is to be handed over.
+    pub(in crate::server) async fn follow<T>(
+        &self,
+        mut future: Pin<&mut impl Future<Output = T>>,
+        write: impl Fn(&mut TaskParts) -> Result<(), HandOverError>,
+    ) -> T {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.frozen() => self.park(&write).await,
+                output = future.as_mut() => return output,
+            }
+        }
+    }
+
     /// Waits for `future`, which may take any time, and is not waited for meanwhile: if it
     /// takes too long, the connection ends.
     pub(in crate::server) async fn away<T>(
@@ -338,6 +354,29 @@ mod tests {
             safepoint.set_phase(Phase::Settling);
             assert!(safepoint.all_go_on(LIMIT).await);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_stands_still_too_and_goes_on() {
+        let safepoint = Arc::<Safepoint>::default();
+        let participant = safepoint.join();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let followed = tokio::spawn(async move {
+            let write = |parts: &mut TaskParts| {
+                parts.handed_over.add(7);
+                Ok(())
+            };
+            participant.follow(std::pin::pin!(receiver), write).await
+        });
+        for _ in 0..2 {
+            safepoint.set_phase(Phase::Frozen);
+            assert!(safepoint.all_stand_still(LIMIT).await);
+            assert_eq!(safepoint.take_parts().handed_over.numbers(), [7]);
+            safepoint.set_phase(Phase::Running);
+            assert!(safepoint.all_go_on(LIMIT).await);
+        }
+        sender.send(8).unwrap();
+        assert_eq!(followed.await.unwrap(), Ok(8));
     }
 
     #[tokio::test]

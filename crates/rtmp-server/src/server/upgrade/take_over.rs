@@ -17,7 +17,7 @@ use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
 use crate::server::upstream::{self, PullPart};
 use crate::server::viewer::Viewer;
-use crate::server::{Identity, Server, slate, stream_settings};
+use crate::server::{Identity, Server, forward, slate, stream_settings};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
 use crate::stream::{Stream, TakenStream, lock};
 use crate::transport::StdTransport;
@@ -103,14 +103,15 @@ impl Server {
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
         let http = server.take_http(part.http, &mut taken, &mut inherited);
         server.take_pulls(&part.pulls, &streams, &mut taken, &mut inherited);
-        for TakenStream { stream, part, .. } in &streams {
+        for it @ TakenStream { stream, .. } in &streams {
             let resumed = taken.publications.iter();
             let resumed = resumed.filter(|(id, _)| *id == stream.id());
             let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
             stream.end_publishers_but(&resumed);
-            if part.has_slate_task {
+            if it.part.has_slate_task {
                 slate::arm(&server, stream);
             }
+            forward::take_over(&server, it, &part.forwards, &mut inherited);
         }
         server.forget_others(&taken);
         for connection in connections {

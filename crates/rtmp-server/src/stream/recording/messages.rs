@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::Message;
 use rtmp_proto::wire::chunk::ChunkReader;
+use serde::{Deserialize, Serialize};
 
-use super::{LogTag, TagRead, TagReader};
+use super::{LogTag, Position, TagRead, TagReader};
 use crate::stream::Stream;
 use crate::stream::log::index::EntryKind;
 
@@ -35,6 +36,15 @@ pub(crate) struct MessageReader {
     awaits_keyframe: bool,
 }
 
+/// A [`MessageReader`] for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MessageReaderPart {
+    position: Position,
+    publication: u64,
+    offset: u64,
+    awaits_keyframe: bool,
+}
+
 impl MessageReader {
     /// A reader of `stream`, which counts among the tasks that wait for its news.
     ///
@@ -49,6 +59,29 @@ impl MessageReader {
             awaits_keyframe: true,
         };
         stream.log.readers().add_task();
+        Ok(reader)
+    }
+
+    /// The reader for the program that the process becomes.
+    pub(crate) fn part(&self) -> MessageReaderPart {
+        MessageReaderPart {
+            position: self.tags.position,
+            publication: self.tags.publication,
+            offset: self.offset,
+            awaits_keyframe: self.awaits_keyframe,
+        }
+    }
+
+    /// Goes on with a reader of `stream`, whose log is the one that it has read before.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn take_over(stream: &Arc<Stream>, part: &MessageReaderPart) -> io::Result<Self> {
+        let mut reader = Self::new(stream)?;
+        reader.tags.position = part.position;
+        reader.tags.publication = part.publication;
+        reader.offset = part.offset;
+        reader.awaits_keyframe = part.awaits_keyframe;
         Ok(reader)
     }
 

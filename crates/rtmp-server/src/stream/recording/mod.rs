@@ -7,8 +7,10 @@ mod messages;
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use cutter::{Cutter, Plan, Verdict, tag_message};
-pub(crate) use messages::{MessageRead, MessageReader};
+pub(crate) use messages::{MessageRead, MessageReader, MessageReaderPart};
 
 use super::Stream;
 use super::log::index::EntryKind;
@@ -16,7 +18,7 @@ use super::log::tags::{Found, LogTag};
 use super::log::{FlvFraming, Log, MESSAGE_STREAM, wire_timestamp};
 
 /// Place of a reader in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Position {
     /// It gets the log from here on.
     At(u64),

@@ -8,7 +8,10 @@ use super::support::{
 };
 use crate::hand_over::{Blob, HandedOver, Inherited};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
-use crate::stream::{FlvFraming, Publication, RegistryPart, Retention, StreamSettings};
+use crate::stream::{
+    FlvFraming, MessageRead, MessageReader, MessageReaderPart, Publication, RegistryPart,
+    Retention, StreamSettings,
+};
 use crate::transport::StdTransport;
 
 /// What is handed over, as it is written and read again.
@@ -188,4 +191,42 @@ fn a_log_of_tags_goes_on_beside_the_chunks() {
     let now = Instant::now();
     append(&mut publication, &[picture(80, false)], now).unwrap();
     assert_eq!(stream.pictures(), 3);
+}
+
+/// The times of the messages that `reader` gets up to the log's end.
+fn read_all(reader: &mut MessageReader) -> Vec<u32> {
+    let mut times = Vec::new();
+    loop {
+        // Less than a picture: one message a time.
+        match reader.read(1).unwrap() {
+            MessageRead::Messages(messages) => times.extend(messages.iter().map(|it| it.timestamp)),
+            MessageRead::Nothing => return times,
+            MessageRead::Skipped => panic!("it is not too slow"),
+        }
+    }
+}
+
+#[test]
+fn a_reader_of_messages_goes_on_where_it_stood() {
+    for (another_layout, expected) in [(false, vec![80, 120, 160]), (true, vec![160])] {
+        let server = Server::start(1);
+        let stream = server.stream(&settings());
+        let mut publication = stream.publish(Instant::now()).unwrap();
+        publish(&mut publication, &[picture(0, true), picture(40, false)]);
+        let mut reader = MessageReader::new(&stream).unwrap();
+        assert_eq!(read_all(&mut reader), [0, 40]);
+        publish(&mut publication, &[picture(80, false)]);
+        let part: MessageReaderPart = rewritten(&reader.part());
+        std::mem::forget((reader, stream));
+        let (_server, mut publication) = upgrade(server, publication, 1, another_layout);
+        let stream = publication.stream().clone();
+        let mut reader = match another_layout {
+            false => MessageReader::take_over(&stream, &part),
+            true => MessageReader::new(&stream),
+        }
+        .unwrap();
+        publish(&mut publication, &[picture(120, false), picture(160, true)]);
+        assert_eq!(read_all(&mut reader), expected);
+        assert_eq!(reader.offset(), stream.log.index().end());
+    }
 }

@@ -70,11 +70,8 @@ impl Peer {
             if event.is_some() {
                 return event;
             }
-            let mut bytes = [0; 16 * 1024];
-            match self.socket.read(&mut bytes) {
-                Ok(0) => return None,
-                Ok(count) => self.input.extend_from_slice(&bytes[..count]),
-                Err(error) => panic!("nothing came: {error}"),
+            if read_some(&mut self.socket, &mut self.input) == 0 {
+                return None;
             }
         }
     }
@@ -113,4 +110,15 @@ impl Peer {
             }
         }
     }
+}
+
+/// Adds what comes next to `input`; the number of bytes, 0 at the end.
+///
+/// # Panics
+/// When nothing comes.
+pub(crate) fn read_some(socket: &mut TcpStream, input: &mut Vec<u8>) -> usize {
+    let mut bytes = [0; 16 * 1024];
+    let count = socket.read(&mut bytes).expect("something comes");
+    input.extend_from_slice(&bytes[..count]);
+    count
 }

@@ -100,10 +100,15 @@ impl Peer {
 
     /// The time of the next picture; `None` when the stream has ended.
     pub(crate) fn next_picture(&mut self) -> Option<u32> {
+        self.next_video().map(|message| message.timestamp)
+    }
+
+    /// The next message of video; `None` when the stream has ended.
+    pub(crate) fn next_video(&mut self) -> Option<Message> {
         loop {
             match self.event() {
                 Some(ClientEvent::Media(message)) if message.message_type == MessageType::VIDEO => {
-                    return Some(message.timestamp);
+                    return Some(message);
                 }
                 Some(ClientEvent::Ended | ClientEvent::Rejected(_)) | None => return None,
                 Some(_) => {}

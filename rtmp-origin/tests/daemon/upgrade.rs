@@ -1,10 +1,12 @@
-//! SIGUSR2: what a server that is forwarded to sees of an upgrade.
+//! SIGUSR2: what a viewer and a server that is forwarded to see of an upgrade.
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use http_flv::tag::{TagKind, file_header, write_tag};
 use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
@@ -114,4 +116,99 @@ fn a_forward_goes_on_to_the_byte_though_its_server_takes_nothing() {
     go_on.send(()).unwrap();
     let expected: Vec<_> = (0..PICTURES + 10).map(|number| number * 40).collect();
     assert_eq!(pictures.join().unwrap(), expected);
+}
+
+/// Pictures of a slate, and the time from one to the next, ms.
+const SLATE_PICTURES: u8 = 100;
+const SLATE_STEP_MS: u32 = 50;
+
+/// A slate of one keyframe and many pictures: each says its number, and `mark`.
+fn write_slate(path: &Path, mark: u8) {
+    let mut file = file_header(false, true).to_vec();
+    write_tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, mark], &mut file);
+    for number in 0..SLATE_PICTURES {
+        let first = if number == 0 { 0x17 } else { 0x27 };
+        let time_ms = u32::from(number) * SLATE_STEP_MS;
+        let payload = [first, 1, 0, 0, 0, number, mark];
+        write_tag(TagKind::Video, time_ms, &payload, &mut file);
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+/// The next picture of a slate: its number and its mark. Time rises from `last_ms` on.
+fn next_of_slate(viewer: &mut Peer, last_ms: &mut u32) -> (u8, u8) {
+    loop {
+        let message = viewer.next_video().expect("the stream goes on");
+        assert!(message.timestamp >= *last_ms, "time falls from {last_ms}");
+        let is_header = message.payload[1] == 0;
+        if !is_header {
+            assert!(message.timestamp > *last_ms, "{last_ms} twice");
+            *last_ms = message.timestamp;
+            return (message.payload[5], message.payload[6]);
+        }
+    }
+}
+
+#[test]
+fn a_slate_goes_on_at_its_next_picture_or_with_another_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let [slate, other] = ["slate.flv", "other.flv"].map(|name| directory.path().join(name));
+    write_slate(&slate, 1);
+    write_slate(&other, 2);
+    let conf = directory.path().join("x.conf");
+    let configure = |file: &Path, slate_after_ms: u32| {
+        let file = file.display();
+        let text = format!(
+            "vhost __defaultVhost__ {{ min_latency on; publish_return_timeout 3600000; \
+             publish {{ slate {file}; slate_after {slate_after_ms}; }} }}"
+        );
+        std::fs::write(&conf, text).unwrap();
+    };
+    configure(&slate, 100);
+    let conf_name = conf.to_str().unwrap();
+    let origin = Origin::start(&["-c", conf_name, "--log-file", "origin.log"]);
+    let mut publisher = Peer::publish(origin.address, "livestream").unwrap();
+    publisher.send_picture(0, true, 7).unwrap();
+    publisher.send_picture(40, false, 7).unwrap();
+    let mut viewer = Peer::play(origin.address, "livestream");
+    assert_eq!(viewer.next_picture(), Some(0));
+    assert_eq!(viewer.next_picture(), Some(40));
+    drop(publisher);
+    let mut last_ms = 40;
+    assert_eq!(next_of_slate(&mut viewer, &mut last_ms), (0, 1));
+    // Whoever began anew would have nothing to show for most of an hour.
+    configure(&slate, 3_000_000);
+    upgrade(&origin, 1);
+    // To the next turn of the file, and beyond.
+    let turn = 1..SLATE_PICTURES + 3;
+    for number in turn.clone() {
+        let shown = next_of_slate(&mut viewer, &mut last_ms);
+        assert_eq!(shown, (number % SLATE_PICTURES, 1));
+    }
+    configure(&other, 3_000_000);
+    upgrade(&origin, 2);
+    let mut shown = next_of_slate(&mut viewer, &mut last_ms);
+    let mut number = turn.end % SLATE_PICTURES;
+    while shown.1 == 1 {
+        assert_eq!(shown.0, number);
+        number += 1;
+        shown = next_of_slate(&mut viewer, &mut last_ms);
+    }
+    for number in 0..3 {
+        assert_eq!(shown, (number, 2), "from its beginning");
+        shown = next_of_slate(&mut viewer, &mut last_ms);
+    }
+    let mut publisher = Peer::publish(origin.address, "livestream").unwrap();
+    publisher.send_picture(0, true, 8).unwrap();
+    publisher.send_picture(40, false, 8).unwrap();
+    loop {
+        let message = viewer.next_video().expect("the stream goes on");
+        assert!(message.timestamp >= last_ms);
+        last_ms = message.timestamp;
+        if message.payload.len() == 8 {
+            break;
+        }
+    }
+    let log = read(&origin.path("origin.log"));
+    assert_eq!(log.matches("the slate goes on air").count(), 1, "{log}");
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use conf_kit::{Diagnostic, Diagnostics, Directive, Location};
@@ -37,6 +38,18 @@ pub(crate) struct SlateMedia {
     pub(crate) duration_ms: u32,
     /// All bytes of the file: whether another one is the same.
     bytes: Bytes,
+    fingerprint: OnceLock<u64>,
+}
+
+impl SlateMedia {
+    /// A number that another file has not, for a program that has only the number.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&self.bytes);
+            hasher.finish()
+        })
+    }
 }
 
 impl PartialEq for SlateMedia {
@@ -135,6 +148,7 @@ impl SlateMedia {
             messages,
             duration_ms: last.saturating_add(LAST_FRAME_MS),
             bytes,
+            fingerprint: OnceLock::new(),
         })
     }
 }

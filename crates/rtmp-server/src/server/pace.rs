@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rtmp_proto::wire::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::stream::MediaMessage;
 
@@ -11,8 +12,9 @@ use crate::stream::MediaMessage;
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// The clock of a file that is published.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pace {
+    #[serde(with = "crate::hand_over::monotonic")]
     begun: Instant,
 }
 
@@ -25,6 +27,12 @@ impl Pace {
     /// Time at which the message is due that the file has at `time_ms`.
     pub(super) fn due(&self, time_ms: u64) -> Instant {
         self.begun + Duration::from_millis(time_ms)
+    }
+
+    /// The file's time at `now`, ms.
+    pub(super) fn elapsed_ms(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.begun);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A message goes out at `now` that was due at `due`.

@@ -225,6 +225,7 @@ impl Server {
             hls,
             pulls: tasks.pulls,
             forwards: tasks.forwards,
+            slates: tasks.slates,
             counters: CountersPart {
                 refusals: self
                     .refusals

@@ -18,6 +18,7 @@ use crate::server::hooks::NotificationPart;
 use crate::server::http::HttpPart;
 use crate::server::load::LoadPart;
 use crate::server::loop_guard::LoopGuard;
+use crate::server::slate::SlatePart;
 use crate::server::upstream::PullPart;
 use crate::stream::RegistryPart;
 use crate::stream::fanout::PlayerPart;
@@ -29,6 +30,7 @@ pub(in crate::server) struct TaskParts {
     pub(in crate::server) http: Vec<HttpPart>,
     pub(in crate::server) pulls: Vec<PullPart>,
     pub(in crate::server) forwards: Vec<ForwardPart>,
+    pub(in crate::server) slates: Vec<SlatePart>,
     pub(in crate::server) handed_over: HandedOver,
     /// The first of them that could not be written down.
     pub(in crate::server) failure: Option<HandOverError>,
@@ -52,6 +54,9 @@ pub(crate) struct ServerPart {
     pub(super) pulls: Vec<PullPart>,
     #[serde(default)]
     pub(super) forwards: Vec<ForwardPart>,
+    /// Those that are shown.
+    #[serde(default)]
+    pub(super) slates: Vec<SlatePart>,
     pub(super) counters: CountersPart,
     /// Those of hooks that are not delivered.
     #[serde(default)]

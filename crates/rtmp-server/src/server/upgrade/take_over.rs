@@ -15,9 +15,10 @@ use crate::server::admission::Admitted;
 use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
+use crate::server::slate::{self, Showing, SlatePart};
 use crate::server::upstream::{self, PullPart};
 use crate::server::viewer::Viewer;
-use crate::server::{Identity, Server, forward, slate, stream_settings};
+use crate::server::{Identity, Server, forward, stream_settings};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
 use crate::stream::{Stream, TakenStream, lock};
 use crate::transport::StdTransport;
@@ -103,13 +104,14 @@ impl Server {
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
         let http = server.take_http(part.http, &mut taken, &mut inherited);
         server.take_pulls(&part.pulls, &streams, &mut taken, &mut inherited);
+        let mut slates = take_slates(part.slates, &mut taken);
         for it @ TakenStream { stream, .. } in &streams {
             let resumed = taken.publications.iter();
             let resumed = resumed.filter(|(id, _)| *id == stream.id());
             let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
             stream.end_publishers_but(&resumed);
             if it.part.has_slate_task {
-                slate::arm(&server, stream);
+                slate::resume(&server, it, slates.remove(&stream.id()));
             }
             forward::take_over(&server, it, &part.forwards, &mut inherited);
         }
@@ -297,4 +299,23 @@ impl Server {
             );
         }
     }
+}
+
+/// Goes on with the publications of slates, by the ids of their streams.
+fn take_slates(parts: Vec<SlatePart>, taken: &mut Taken) -> HashMap<u64, Showing> {
+    let mut slates = HashMap::new();
+    for part in parts {
+        let id = part.stream_id();
+        let Some(stream) = taken.streams.get(&id) else {
+            continue;
+        };
+        match part.take_over(stream) {
+            Ok(showing) => {
+                taken.publications.push((id, showing.publication.id()));
+                slates.insert(id, showing);
+            }
+            Err(error) => log::warn!("{}: its slate {error}: it begins anew", stream.key()),
+        }
+    }
+    slates
 }

@@ -4,6 +4,7 @@
 mod forwards;
 mod hooks;
 mod tls;
+mod waiting;
 
 use std::collections::HashMap;
 use std::fs::{self, File};

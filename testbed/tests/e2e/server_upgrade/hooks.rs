@@ -11,29 +11,30 @@ use serde_json::Value;
 
 use super::{Scratch, Server};
 
-/// A web server that does not answer the first hook.
-struct HookServer {
-    address: SocketAddr,
+/// A web server that does not answer the first hooks.
+pub(super) struct HookServer {
+    pub(super) address: SocketAddr,
     posted: Arc<Mutex<Vec<Value>>>,
 }
 
 impl HookServer {
-    fn start() -> Result<Self> {
+    /// One that leaves the first `unanswered` ones without an answer.
+    pub(super) fn start(unanswered: usize) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let posted = Arc::<Mutex<Vec<Value>>>::default();
         let ours = posted.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
-            let mut unanswered = None;
+            let mut left = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 let Some(event) = read_event(&mut stream) else {
                     continue;
                 };
                 ours.lock().expect("no panic").push(event);
-                if unanswered.is_none() {
-                    unanswered = Some(stream);
+                if left.len() < unanswered {
+                    left.push(stream);
                     continue;
                 }
                 let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0";
@@ -44,7 +45,7 @@ impl HookServer {
         Ok(Self { address, posted })
     }
 
-    fn posted(&self) -> Vec<Value> {
+    pub(super) fn posted(&self) -> Vec<Value> {
         self.posted.lock().expect("no panic").clone()
     }
 }
@@ -69,7 +70,7 @@ fn read_event(stream: &mut TcpStream) -> Option<Value> {
 #[test]
 fn a_hook_without_an_answer_is_posted_again_by_the_program_after() -> Result<()> {
     let scratch = Scratch::new("hooks")?;
-    let hooks = HookServer::start()?;
+    let hooks = HookServer::start(1)?;
     let files = scratch.0.join("recordings");
     let directives = format!(
         "hls_fragment 1; }} \

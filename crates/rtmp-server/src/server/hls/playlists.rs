@@ -15,7 +15,7 @@ use crate::config::Vhost;
 use crate::server::Server;
 use crate::server::client::Client;
 use crate::server::http::response::{Body, Response};
-use crate::server::http::wanted::{Refusal, wait_until_live};
+use crate::server::http::wanted::{Refusal, StreamWait};
 use crate::stream::{HlsOutput, Queries, Stream};
 use crate::uri::encode_segment;
 
@@ -112,7 +112,8 @@ async fn playable(
 ) -> Result<Arc<HlsOutput>, Refusal> {
     // What has been made of a stream is served when it has ended, too.
     if stream.hls().is_none() {
-        wait_until_live(server, stream, vhost).await?;
+        let mut wait = StreamWait::new(stream, vhost);
+        wait.until_live(server, stream, vhost).await?;
     }
     packagers::obtain(server, stream, vhost).await
 }

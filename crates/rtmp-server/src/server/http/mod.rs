@@ -32,7 +32,7 @@ use super::connection::close::{CloseReason, GRACEFUL_CLOSE_TIMEOUT};
 use super::hls;
 use super::http_flv::Play;
 use super::socket::close_gracefully;
-use super::upgrade::Participant;
+use super::upgrade::{Participant, TaskParts};
 use crate::stream::FlvLog;
 use crate::transport::Transport;
 use close::log_end;
@@ -99,7 +99,7 @@ pub(super) struct Connection {
     pub(super) socket: Transport,
     /// Bytes that came and have not been parsed: further requests.
     input: BytesMut,
-    /// The head of the request for HLS that is being answered.
+    /// The head of the request that is being answered.
     head: Bytes,
     /// The session that begins with it.
     new_token: hls::NewToken,
@@ -107,6 +107,8 @@ pub(super) struct Connection {
     has_answered: bool,
     /// What is left of an answer that the program before has begun.
     unsent: Option<Unsent>,
+    /// A play that waits for its stream since the program before.
+    waiting: Option<Box<Play>>,
 }
 
 impl Connection {
@@ -121,19 +123,22 @@ impl Connection {
             new_token: hls::NewToken::default(),
             has_answered: false,
             unsent: None,
+            waiting: None,
         }
     }
 
     /// Serves the connection until it plays or ends.
     pub(super) async fn run(mut self: Box<Self>) {
         let mut head_only = false;
-        let ended = match self.answer(&mut head_only).await {
+        let participant = self.server.safepoint.join();
+        let ended = match self.answer(&mut head_only, &participant).await {
             Ok((play, log)) => {
                 play.hand_to_worker(log, *self);
                 return;
             }
             Err(no_stream) => no_stream,
         };
+        drop(participant);
         self.client.set_activity(Activity::Idle);
         let answers = answers(&self.server);
         let (out, reason) = match ended {
@@ -165,14 +170,26 @@ impl Connection {
 
     /// Answers requests for HLS until another comes. Returns the play that it asks for once
     /// there is something to play, with the log to play.
-    async fn answer(&mut self, head_only: &mut bool) -> Result<(Box<Play>, FlvLog), NoStream> {
-        let request = self.answer_requests().await?;
-        *head_only = request.method == Method::Head;
-        if request.method == Method::Options {
-            return Err(NoStream::Answered(answers(&self.server).options()));
-        }
-        let mut play = Box::pin(self.request_play(request)).await?;
-        let waited = self.wait(&mut play).await;
+    async fn answer(
+        &mut self,
+        head_only: &mut bool,
+        participant: &Participant,
+    ) -> Result<(Box<Play>, FlvLog), NoStream> {
+        let mut play = match self.waiting.take() {
+            Some(play) => play,
+            None => {
+                let request = self.answer_requests(participant).await?;
+                *head_only = request.method == Method::Head;
+                if request.method == Method::Options {
+                    return Err(NoStream::Answered(answers(&self.server).options()));
+                }
+                // Whichever program goes on answers the request.
+                let mut asked = Box::pin(self.request_play(request));
+                let write = |parts: &mut TaskParts| self.write_down(parts, None, None);
+                participant.follow(asked.as_mut(), write).await?
+            }
+        };
+        let waited = Box::pin(self.wait(&mut play, participant)).await;
         let log = match waited {
             Ok(()) => play.flv_log().await,
             Err(no_stream) => Err(no_stream),
@@ -187,20 +204,22 @@ impl Connection {
     }
 
     /// Answers requests for HLS until another comes, which is returned.
-    async fn answer_requests(&mut self) -> Result<Box<Request>, NoStream> {
-        let participant = self.server.safepoint.join();
+    async fn answer_requests(
+        &mut self,
+        participant: &Participant,
+    ) -> Result<Box<Request>, NoStream> {
         let mut keep_alive = true;
         if let Some(unsent) = self.unsent.take() {
             keep_alive = unsent.keep_alive;
-            Box::pin(self.send(unsent, &participant)).await?;
+            Box::pin(self.send(unsent, participant)).await?;
         }
         while keep_alive {
-            let request = self.read_head(&participant).await?;
+            let request = self.read_head(participant).await?;
             keep_alive = request.keep_alive;
             match hls::Asked::parse(&self.server, request) {
                 // Boxed: what waits makes a large future, and few connections wait at a
                 // time for anything but a request.
-                Ok(asked) => Box::pin(self.answer_hls(asked, &participant)).await?,
+                Ok(asked) => Box::pin(self.answer_hls(asked, participant)).await?,
                 Err(other) => return Ok(other),
             }
         }
@@ -330,14 +349,11 @@ impl Connection {
         }
     }
 
-    /// Reads and ignores what comes, until the connection ends.
-    pub(super) async fn read_to_end(&mut self) -> CloseReason {
-        loop {
-            match self.read().await {
-                Ok(()) => self.input.clear(),
-                Err(reason) => return reason,
-            }
-        }
+    /// Reads and ignores what comes.
+    pub(super) async fn read_and_ignore(&mut self) -> Result<(), CloseReason> {
+        self.read().await?;
+        self.input.clear();
+        Ok(())
     }
 }
 

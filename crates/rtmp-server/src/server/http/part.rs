@@ -13,6 +13,7 @@ use super::send::Unsent;
 use crate::hand_over::{HandOverError, HandedOver, Inherited};
 use crate::server::Server;
 use crate::server::hls::SessionUse;
+use crate::server::http_flv::{Play, PlayPart};
 use crate::server::upgrade::{Participant, TaskParts};
 use crate::stream::Stream;
 use crate::transport::{StdTransport, Transport, TransportPart};
@@ -30,6 +31,10 @@ pub(in crate::server) struct HttpPart {
     new_token: Option<String>,
     has_answered: bool,
     unsent: Option<UnsentPart>,
+    /// A play that has been let in, and waits. A program that does not know of it reads the
+    /// request again.
+    #[serde(default)]
+    waiting: Option<Box<PlayPart>>,
 }
 
 /// An [`Unsent`].
@@ -118,29 +123,47 @@ impl Connection {
     /// Writes itself down for the program that the process becomes, with what is left of an
     /// answer, and stands still until the server goes on.
     pub(super) async fn park(&self, participant: &Participant, unsent: Option<&Unsent>) {
-        let write = |parts: &mut TaskParts| {
-            let mut handed_over = HandedOver::default();
-            let socket = self.socket.part(&mut handed_over);
-            let unsent = match unsent.map(Unsent::part).transpose() {
-                Ok(unsent) => unsent,
-                // This program could not go on with it either: it ends with the upgrade.
-                Err(error) => {
-                    log::debug!("{}: it is not handed over: {error}", self.client);
-                    return Ok(());
-                }
-            };
-            parts.handed_over.extend(&handed_over);
-            parts.http.push(HttpPart {
-                client: self.client.id,
-                socket,
-                input: [&*self.head, &*self.input].concat().into(),
-                new_token: self.new_token.get().map(str::to_owned),
-                has_answered: self.has_answered,
-                unsent,
-            });
-            Ok(())
-        };
+        let write = |parts: &mut TaskParts| self.write_down(parts, unsent, None);
         participant.park(write).await;
+    }
+
+    /// The same with `play`, which waits for its stream.
+    pub(in crate::server) async fn park_waiting(&self, participant: &Participant, play: &Play) {
+        let write = |parts: &mut TaskParts| self.write_down(parts, None, Some(play));
+        participant.park(write).await;
+    }
+
+    /// Writes the connection down for the program that the process becomes.
+    ///
+    /// # Errors
+    /// None: what cannot be handed over ends with the upgrade.
+    pub(super) fn write_down(
+        &self,
+        parts: &mut TaskParts,
+        unsent: Option<&Unsent>,
+        waiting: Option<&Play>,
+    ) -> Result<(), HandOverError> {
+        let mut handed_over = HandedOver::default();
+        let socket = self.socket.part(&mut handed_over);
+        let unsent = match unsent.map(Unsent::part).transpose() {
+            Ok(unsent) => unsent,
+            // This program could not go on with it either: it ends with the upgrade.
+            Err(error) => {
+                log::debug!("{}: it is not handed over: {error}", self.client);
+                return Ok(());
+            }
+        };
+        parts.handed_over.extend(&handed_over);
+        parts.http.push(HttpPart {
+            client: self.client.id,
+            socket,
+            input: [&*self.head, &*self.input].concat().into(),
+            new_token: self.new_token.get().map(str::to_owned),
+            has_answered: self.has_answered,
+            unsent,
+            waiting: waiting.map(|play| Box::new(play.part())),
+        });
+        Ok(())
     }
 
     /// Goes on with a connection that this process has had before; `session` is that of its
@@ -160,8 +183,17 @@ impl Connection {
         let unsent = part
             .unsent
             .map(|unsent| Unsent::take_over(unsent, server, streams, session));
+        let waiting = part
+            .waiting
+            .map(|play| Play::take_over(*play, server, streams).map(Box::new))
+            .transpose()?;
         let mut connection = Self::new(server.clone(), client, Transport::from_std(socket)?);
-        connection.input = BytesMut::from(part.input);
+        match waiting {
+            None => connection.input = BytesMut::from(part.input),
+            // It has been read.
+            Some(_) => connection.head = part.input,
+        }
+        connection.waiting = waiting;
         connection.new_token = part.new_token.map(Into::into).unwrap_or_default();
         connection.has_answered = part.has_answered;
         connection.unsent = unsent.transpose()?;

@@ -287,39 +287,56 @@ impl Wanted {
     }
 }
 
-/// Waits until `stream` has something to play, as long as a player waits.
-pub(in crate::server) async fn wait_until_live(
-    server: &Server,
-    stream: &Stream,
-    vhost: &Arc<Vhost>,
-) -> Result<(), Refusal> {
-    let mut vhost = vhost.clone();
-    let mut states = stream.state();
-    let mut state = *states.borrow_and_update();
-    let begun = Instant::now();
-    let mut wait = PlayWait::new(&state, &vhost, begun);
-    loop {
-        if state.live {
-            return Ok(());
-        }
-        if state.ended {
-            return Err(Refusal::nobody_publishes(stream.key()));
-        }
-        let deadline = match wait {
-            PlayWait::Until(until) => Some(until),
-            PlayWait::ForPublisher => None,
-            PlayWait::ForOrigins(_) => Some(begun + server.config().idle_timeout),
-        };
-        tokio::select! {
-            biased;
-            // An error cannot be: the sender lives as long as the stream.
-            _ = states.changed() => {
-                state = *states.borrow_and_update();
-                vhost = server.current_vhost(vhost);
-                wait = wait.after(&state, &vhost, Instant::now());
+/// The wait of a viewer for a stream that has nothing to play.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(in crate::server) struct StreamWait {
+    #[serde(with = "crate::hand_over::monotonic")]
+    begun: Instant,
+    wait: PlayWait,
+}
+
+impl StreamWait {
+    /// Begins to wait for `stream`.
+    pub(in crate::server) fn new(stream: &Stream, vhost: &Vhost) -> Self {
+        let begun = Instant::now();
+        let wait = PlayWait::new(&stream.state().borrow(), vhost, begun);
+        Self { begun, wait }
+    }
+
+    /// Waits until `stream` has something to play, as long as a player waits. It may be dropped
+    /// unfinished and called again.
+    ///
+    /// # Errors
+    /// The wait is over.
+    pub(in crate::server) async fn until_live(
+        &mut self,
+        server: &Server,
+        stream: &Stream,
+        vhost: &Arc<Vhost>,
+    ) -> Result<(), Refusal> {
+        let mut states = stream.state();
+        loop {
+            let state = *states.borrow_and_update();
+            if state.live {
+                return Ok(());
             }
-            () = service_kit::sleep_until(deadline) => {
+            if state.ended {
                 return Err(Refusal::nobody_publishes(stream.key()));
+            }
+            let vhost = server.current_vhost(vhost.clone());
+            self.wait = self.wait.after(&state, &vhost, Instant::now());
+            let deadline = match self.wait {
+                PlayWait::Until(until) => Some(until),
+                PlayWait::ForPublisher => None,
+                PlayWait::ForOrigins(_) => Some(self.begun + server.config().idle_timeout),
+            };
+            tokio::select! {
+                biased;
+                // An error cannot be: the sender lives as long as the stream.
+                _ = states.changed() => {}
+                () = service_kit::sleep_until(deadline) => {
+                    return Err(Refusal::nobody_publishes(stream.key()));
+                }
             }
         }
     }

@@ -3,5 +3,5 @@
 mod play;
 mod player;
 
-pub(super) use play::Play;
+pub(super) use play::{Play, PlayPart};
 pub(super) use player::{FlvPlayer, FlvPlayerPart};

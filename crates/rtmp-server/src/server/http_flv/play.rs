@@ -1,24 +1,29 @@
 //! A play that was asked for over HTTP: checks, hooks, the wait for the stream, and the
 //! way to the fan-out worker.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use http_flv::request::{Method, Request};
 use http_flv::{tag, websocket};
 use rtmp_proto::session::Parameters;
+use serde::{Deserialize, Serialize};
 
 use super::player::FlvPlayer;
 use crate::config::{HttpRemux, Vhost};
+use crate::hand_over::HandOverError;
+use crate::server::Server;
 use crate::server::client::{Activity, ClientProtocol, ClientUrls, StatsSnapshot};
 use crate::server::connection::close::CloseReason;
 use crate::server::hooks::StreamEvent;
 use crate::server::http::close::log_end;
-use crate::server::http::wanted::{Refusal, Wanted, find_vhost, wait_until_live};
+use crate::server::http::wanted::{Refusal, StreamWait, Wanted, find_vhost};
 use crate::server::http::{Connection, NoStream, answers};
 use crate::server::player::ConnectInfo;
 use crate::server::refusal::Denial;
 use crate::server::socket::prepare_playing;
+use crate::server::upgrade::Participant;
 use crate::server::viewer::Viewer;
 use crate::stream::fanout::{Delivery, Joining};
 use crate::stream::{FlvFraming, FlvLog, PerTrack, Stream, Subscription};
@@ -31,6 +36,8 @@ pub(in crate::server) struct Play {
     subscription: Subscription,
     /// The value of `Sec-WebSocket-Accept` for WebSocket-FLV.
     websocket: Option<String>,
+    /// The wait for the stream, once it has begun.
+    wait: Option<StreamWait>,
 }
 
 impl Connection {
@@ -50,6 +57,7 @@ impl Connection {
             }
             return Err(Refusal::nobody_publishes(&wanted.key).into());
         }
+        let _in_progress = server.safepoint.begin_request().await;
         let subscription = wanted.admit(server, &self.client).await?;
         Ok(Box::new(Play {
             vhost: wanted.vhost,
@@ -57,6 +65,7 @@ impl Connection {
             connect_info: wanted.connect_info,
             subscription,
             websocket: request.websocket,
+            wait: None,
         }))
     }
 
@@ -90,18 +99,32 @@ impl Connection {
     }
 
     /// Waits until there is something to play.
-    pub(in crate::server) async fn wait(&mut self, play: &mut Play) -> Result<(), NoStream> {
+    pub(in crate::server) async fn wait(
+        &mut self,
+        play: &mut Play,
+        participant: &Participant,
+    ) -> Result<(), NoStream> {
         let stream = play.subscription.stream().clone();
         if !stream.state().borrow().live {
             self.client
                 .set_activity(Activity::Waiting(stream.key().clone()));
             let (server, client) = (self.server.clone(), self.client.clone());
-            let live = wait_until_live(&server, &stream, &play.vhost);
-            tokio::select! {
-                biased;
-                () = client.dismissal() => return Err(Self::dismissed().into()),
-                reason = self.read_to_end() => return Err(reason.into()),
-                live = live => live?,
+            let new = || StreamWait::new(&stream, &play.vhost);
+            let mut wait = play.wait.take().unwrap_or_else(new);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = participant.frozen() => {
+                        play.wait = Some(wait);
+                        self.park_waiting(participant, play).await;
+                    }
+                    () = client.dismissal() => return Err(Self::dismissed().into()),
+                    read = self.read_and_ignore() => read?,
+                    live = wait.until_live(&server, &stream, &play.vhost) => {
+                        live?;
+                        break;
+                    }
+                }
             }
             play.vhost = server.current_vhost(play.vhost.clone());
         }
@@ -126,7 +149,54 @@ impl Connection {
     }
 }
 
+/// A [`Play`] that waits for its stream, for the program that the process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct PlayPart {
+    vhost: String,
+    parameters: Parameters,
+    connect_info: ConnectInfo,
+    /// Id of the stream.
+    stream: u64,
+    websocket: Option<String>,
+    wait: Option<StreamWait>,
+}
+
 impl Play {
+    /// The play for the program that the process becomes.
+    pub(in crate::server) fn part(&self) -> PlayPart {
+        PlayPart {
+            vhost: self.vhost.name.clone(),
+            parameters: self.parameters.clone(),
+            connect_info: self.connect_info.clone(),
+            stream: self.subscription.stream().id(),
+            websocket: self.websocket.clone(),
+            wait: self.wait,
+        }
+    }
+
+    /// Goes on with a play that this process has had before.
+    ///
+    /// # Errors
+    /// Its vhost is no longer configured, or its stream is not there.
+    pub(in crate::server) fn take_over(
+        part: PlayPart,
+        server: &Server,
+        streams: &HashMap<u64, Arc<Stream>>,
+    ) -> Result<Self, HandOverError> {
+        let vhost = server.config().vhost(&part.vhost).cloned();
+        let no_vhost = || HandOverError::Missing(format!("vhost {}", part.vhost));
+        let no_stream = || HandOverError::Missing(format!("stream {}", part.stream));
+        let stream = streams.get(&part.stream).ok_or_else(no_stream)?;
+        Ok(Self {
+            vhost: vhost.ok_or_else(no_vhost)?,
+            parameters: part.parameters,
+            connect_info: part.connect_info,
+            subscription: stream.add_subscription(),
+            websocket: part.websocket,
+            wait: part.wait,
+        })
+    }
+
     /// Notifies `on_stop`: the client does not get to play.
     pub(in crate::server) fn notify_stop(&self, connection: &Connection) {
         let event = StreamEvent {

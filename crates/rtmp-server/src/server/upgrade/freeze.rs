@@ -9,7 +9,7 @@ use super::parts::{CountersPart, ServerPart};
 use super::{Phase, TaskParts};
 use crate::hand_over::{HandOverError, HandedOver, Steps};
 use crate::server::Server;
-use crate::server::client::{Activity, Client, ClientProtocol};
+use crate::server::client::Client;
 use crate::server::hls::HlsServerPart;
 use crate::stream::fanout::{Frozen, PlayerPart};
 use crate::stream::lock;
@@ -79,7 +79,6 @@ impl Server {
     pub(crate) async fn conclude(&self) {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
-        self.end_waiting().await;
         self.hls.flush_files().await;
         // Their files are finished; those that follow begin at the newest keyframe.
         self.dvr.finish().await;
@@ -88,37 +87,17 @@ impl Server {
 
     /// Ends the connections that cannot be handed over, in good order.
     async fn end_unportable(&self) {
-        let what = "connections by HTTP/2 and their requests";
-        self.end(what, |client| !client.is_portable()).await;
-    }
-
-    /// Ends players by HTTP-FLV and WebSocket-FLV whose stream has not begun: they have had
-    /// `on_play`, and nobody would say `on_stop`.
-    async fn end_waiting(&self) {
-        let is_waiting = |client: &Client| {
-            matches!(client.activity(), Activity::Waiting(_))
-                && matches!(
-                    client.protocol(),
-                    ClientProtocol::HttpFlv | ClientProtocol::WebSocketFlv
-                )
-        };
-        let what = "players by HTTP-FLV that wait for their stream";
-        self.end(what, is_waiting).await;
-    }
-
-    /// Ends the clients that are meant, which are `what`.
-    async fn end(&self, what: &str, is_meant: impl Fn(&Client) -> bool) {
-        let meant = || -> Vec<Arc<Client>> {
+        let unportable = || -> Vec<Arc<Client>> {
             let mut clients = self.clients.list();
-            clients.retain(|client| is_meant(client));
+            clients.retain(|client| !client.is_portable());
             clients
         };
-        let ending = meant();
+        let ending = unportable();
         if ending.is_empty() {
             return;
         }
         log::info!(
-            "upgrade: {} {what} end, and may connect again",
+            "upgrade: {} connections by HTTP/2 and their requests end, and may connect again",
             ending.len()
         );
         for client in ending {
@@ -126,7 +105,7 @@ impl Server {
             self.fanout.dismiss(client.id);
         }
         let ended = async {
-            while !meant().is_empty() {
+            while !unportable().is_empty() {
                 sleep(POLL_INTERVAL).await;
             }
         };

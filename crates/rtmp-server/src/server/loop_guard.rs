@@ -16,18 +16,18 @@ const MAX_SERVERS: usize = 16;
 
 /// The ids of servers, separated by commas, the first one first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LoopGuard(String);
+pub(super) struct LoopGuard(Box<str>);
 
 impl LoopGuard {
     /// The guard of this server alone, with a new random id.
     pub(super) fn new_server() -> Self {
-        Self(format!("{:016x}", RandomState::new().hash_one(PROPERTY)))
+        Self(format!("{:016x}", RandomState::new().hash_one(PROPERTY)).into())
     }
 
     /// Reads the guard from `connect`'s command object.
     pub(super) fn from_connect(object: &Value) -> Self {
         let ids = object.get(PROPERTY).and_then(Value::as_str);
-        Self(ids.unwrap_or_default().to_owned())
+        Self(ids.unwrap_or_default().into())
     }
 
     /// Checks that a connection that came through these servers may go on to
@@ -36,7 +36,7 @@ impl LoopGuard {
     /// # Errors
     /// The reason why it may not.
     pub(super) fn check(&self, server: &Self) -> Result<(), &'static str> {
-        if self.0.split(',').any(|id| id == server.0) {
+        if self.0.split(',').any(|id| id == &*server.0) {
             return Err("the origins of this server lead back to it");
         }
         if self.0.split(',').count() > MAX_SERVERS {
@@ -55,13 +55,13 @@ impl LoopGuard {
         if self.is_empty() {
             server.clone()
         } else {
-            Self(format!("{},{}", self.0, server.0))
+            Self(format!("{},{}", self.0, server.0).into())
         }
     }
 
     /// The property for `connect`'s command object.
     pub(super) fn property(&self) -> (String, Value) {
-        (PROPERTY.to_owned(), self.0.as_str().into())
+        (PROPERTY.to_owned(), (&*self.0).into())
     }
 }
 

@@ -81,8 +81,8 @@ pub(super) struct PlayerDialogue {
     pub(super) begun: StatsSnapshot,
     /// The message stream that it plays on.
     pub(super) stream_id: u32,
-    /// Set once it leaves the worker by its own request.
-    pub(super) left: Option<Left>,
+    /// Set once it leaves the worker by its own request. Boxed: most stay.
+    pub(super) left: Option<Box<Left>>,
 }
 
 /// Rest of the input of a player that has left its worker.
@@ -133,6 +133,20 @@ impl PlayerDialogue {
             .set(dialogue.session.unfinished_bytes() as u64);
         Ok(dialogue)
     }
+
+    /// It leaves the worker, by a request unless it has only ended its play; `unread` is behind.
+    fn leave(
+        &mut self,
+        request: Option<Box<ServerEvent>>,
+        unread: &[u8],
+        requests: &mut Vec<Request>,
+    ) {
+        self.left = Some(Box::new(Left {
+            request,
+            unread: unread.to_vec(),
+        }));
+        requests.push(Request::Leave);
+    }
 }
 
 impl Dialogue for PlayerDialogue {
@@ -166,19 +180,11 @@ impl Dialogue for PlayerDialogue {
                 | ServerEvent::Acknowledged(_)
                 | ServerEvent::Pong(_) => {}
                 ServerEvent::PlayEnded { .. } => {
-                    self.left = Some(Left {
-                        request: None,
-                        unread: input.to_vec(),
-                    });
-                    requests.push(Request::Leave);
+                    self.leave(None, input, requests);
                     return Ok(());
                 }
                 ServerEvent::Connect(_) | ServerEvent::Publish(_) | ServerEvent::Play(_) => {
-                    self.left = Some(Left {
-                        request: Some(Box::new(event)),
-                        unread: input.to_vec(),
-                    });
-                    requests.push(Request::Leave);
+                    self.leave(Some(Box::new(event)), input, requests);
                     return Ok(());
                 }
             }

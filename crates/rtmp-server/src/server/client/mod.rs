@@ -144,7 +144,8 @@ pub struct Client {
     is_http2: AtomicBool,
     /// True if it is a viewer by HLS, whose requests come over any connections.
     pub(crate) is_session: bool,
-    carrier: OnceLock<Carrier>,
+    /// Boxed: most have none.
+    carrier: OnceLock<Box<Carrier>>,
 }
 
 /// The connection of HTTP/2 that a client is a request of.
@@ -315,7 +316,7 @@ impl Client {
     /// It is a request of the HTTP/2 connection `id`, and has one of its places.
     pub(super) fn set_carrier(&self, id: u64, place: OwnedSemaphorePermit) {
         // It is made for one request.
-        let _ = self.carrier.set(Carrier { id, _place: place });
+        let _ = self.carrier.set(Box::new(Carrier { id, _place: place }));
     }
 
     /// The connection of HTTP/2 that it is a request of.

@@ -74,7 +74,7 @@ impl Connection {
                 return None;
             }
         };
-        let Left { request, unread } = dialogue.left.unwrap_or_default();
+        let Left { request, unread } = *dialogue.left.unwrap_or_default();
         Some(Self {
             server,
             participant,

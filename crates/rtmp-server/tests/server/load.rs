@@ -11,11 +11,11 @@ use crate::flv_client::FlvClient;
 use crate::support::{TestServer, eventually, keyframe};
 
 /// An origin with room for so many viewers of a stream that is not known yet, for a megabit
-/// per second each.
+/// per second each, and half of one for answers.
 fn origin(viewers: u32, admission: &str) -> TestServer {
     let text = format!(
         "http_server {{ enabled on; }}
-         admission {{ capacity {viewers}m; limit 100%; reserve 1m; {admission} }}
+         admission {{ capacity {viewers}500k; limit 100%; reserve 1m; {admission} }}
          vhost __defaultVhost__ {{
              min_latency on; publish_normal_timeout 600000; http_remux {{ enabled on; }}
              hls {{ enabled on; }}
@@ -62,12 +62,12 @@ async fn one_viewer_too_many_is_refused_by_every_protocol() {
         assert!(answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
     }
     let said = load(&api).await;
-    assert_eq!(said["capacity"], 2_000_000);
+    assert_eq!(said["capacity"], 2_500_000);
     assert_eq!(said["accepting"], false);
     assert_eq!(said["reason"], "capacity");
     let expected = [
         "millrace_refusals_total{reason=\"capacity\"} 3",
-        "millrace_load_capacity_bytes_per_second 250000",
+        "millrace_load_capacity_bytes_per_second 312500",
         "millrace_load_accepting 0",
     ];
     // A refusal is counted when its connection has ended.

@@ -152,11 +152,12 @@ impl Server {
         serde_json::from_str(&self.get(path)?).with_context(|| format!("{path} answers no JSON"))
     }
 
-    /// The counters of the metrics that have one value.
+    /// The counters of the metrics that have one value, and the numbers of observations.
     fn counters(&self) -> Result<HashMap<String, f64>> {
         let text = self.get("/metrics")?;
         let samples = text.lines().filter_map(|line| line.split_once(' '));
-        let counters = samples.filter(|(name, _)| name.ends_with("_total"));
+        let is_counter = |name: &str| name.ends_with("_total") || name.ends_with("_count");
+        let counters = samples.filter(|(name, _)| is_counter(name));
         let values = counters.map(|(name, value)| Ok((name.to_owned(), value.parse()?)));
         values.collect()
     }
@@ -482,10 +483,15 @@ fn counters_go_on_after_an_upgrade() -> Result<()> {
     let origin = Server::start("rtmp-origin", &scratch.0, &directives, &[])?;
     let url = format!("rtmp://{}/live/s", origin.rtmp);
     let publish = ["--publish", "generated", "--publish-url", &*url];
-    let players = Players::start(&scratch.0, 0, &url, &publish)?;
-    let used = ["recording_bytes", "forward_bytes", "forward_attempts"]
-        .map(|name| format!("millrace_{name}_total"));
-    wait_for("a recording and a forward", || {
+    let players = Players::start(&scratch.0, 1, &url, &publish)?;
+    let used = [
+        "recording_bytes_total",
+        "forward_bytes_total",
+        "forward_attempts_total",
+        "player_lag_seconds_count",
+    ]
+    .map(|name| format!("millrace_{name}"));
+    wait_for("a recording, a forward and a player", || {
         let counters = origin.counters()?;
         Ok(used.iter().all(|name| counters.get(name) > Some(&0.0)))
     })?;

@@ -222,7 +222,7 @@ fn write_players(metrics: &mut Exposition, api: &Api) {
                 wholly, for each player every five seconds";
     metrics
         .family("millrace_player_lag_seconds", Kind::Histogram, help)
-        .histogram(&Labels::default(), &api.samples.lag);
+        .histogram(&Labels::default(), api.server.lag_times());
     let help = "Players that are sent nothing, by what they wait for";
     let mut family = metrics.family("millrace_players_halted", Kind::Gauge, help);
     for (reason, count) in [

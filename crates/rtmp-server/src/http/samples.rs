@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use service_kit::metrics::Histogram;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
@@ -25,8 +24,6 @@ use crate::stream::lock;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Number of samples that are kept: the oldest is about 30 s older than now.
 const KEPT: usize = 7;
-/// Upper bounds of the lag of players, in ms. `queue_length` is 30 s unless it is set.
-const LAG_BOUNDS_MS: [u64; 9] = [100, 250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
 
 /// Bytes that a connection or a stream has received and sent by a certain moment.
 #[derive(Debug, Clone, Copy)]
@@ -126,8 +123,6 @@ fn rates(earlier: &[Bytes], now: Bytes, duration: Duration) -> Rates {
 /// The samples.
 pub(super) struct Samples {
     kept: Mutex<VecDeque<Arc<Sample>>>,
-    /// Lag of players, at each sample.
-    pub(super) lag: Histogram<{ LAG_BOUNDS_MS.len() }>,
     /// By stream, the greatest lag of its players at the last sample.
     lags_ms: Mutex<Arc<HashMap<u64, u64>>>,
     /// Lag that 99 of 100 players did not pass at the last sample.
@@ -143,7 +138,6 @@ impl Samples {
     pub(super) fn new(server: &Server) -> Self {
         Self {
             kept: Mutex::new(VecDeque::from([Arc::new(Sample::take(server))])),
-            lag: Histogram::new(LAG_BOUNDS_MS),
             lags_ms: Mutex::default(),
             lag_p99_ms: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -182,7 +176,7 @@ impl Samples {
     }
 
     /// Counts where all players stand.
-    fn observe(&self, groups: &[GroupReport]) {
+    fn observe(&self, server: &Server, groups: &[GroupReport]) {
         let now = Instant::now();
         let (mut waiting, mut paused) = (0, 0);
         let mut lags_ms = HashMap::<_, u64>::new();
@@ -193,7 +187,7 @@ impl Samples {
                 match player.standing {
                     Standing::Following(_) => {
                         let lag = player.lag.unwrap_or_default();
-                        self.lag.observe(lag);
+                        server.lag_times().observe(lag);
                         *greatest = (*greatest).max(lag.as_millis() as u64);
                         all_ms.push(lag.as_millis() as u64);
                     }
@@ -233,7 +227,7 @@ pub(super) async fn run(api: Arc<Api>) {
         let groups = api.server.report_players().await;
         let api = api.clone();
         let sampled = spawn_blocking(move || {
-            api.samples.observe(&groups);
+            api.samples.observe(&api.server, &groups);
             api.samples.add(Sample::take(&api.server));
         });
         if let Err(error) = sampled.await {

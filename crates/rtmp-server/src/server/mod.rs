@@ -66,7 +66,9 @@ use self::hls::Hls;
 use self::ingest::Ingests;
 use self::programs::Programs;
 use crate::config::{Config, Origin, Role, Upstream, Vhost};
-use crate::stream::fanout::{Fanout, FlushTimes, GroupReport, SocketReport};
+use crate::stream::fanout::{
+    Fanout, FlushTimes, GroupReport, LagTimes, SocketReport, no_lag_times,
+};
 use crate::stream::memory::MemoryPool;
 use crate::stream::{Registry, Stream, Wakers, lock};
 pub use accept::Protocol;
@@ -120,6 +122,7 @@ pub struct Server {
     /// Memory of incomplete messages, shared by all connections.
     messages: Arc<MemoryPool>,
     fanout: Fanout<Viewer>,
+    lag_times: LagTimes,
     clients: Clients,
     quotas: Arc<Quotas>,
     load: Arc<Load>,
@@ -200,6 +203,7 @@ impl Server {
             registry: Registry::new(wakers, memory.logs, identity.epoch),
             messages: MemoryPool::new(memory.messages),
             fanout,
+            lag_times: no_lag_times(),
             clients: Clients::default(),
             quotas: Arc::default(),
             load: Arc::default(),
@@ -312,6 +316,11 @@ impl Server {
     /// Durations of the flushes of each fan-out worker.
     pub(crate) fn flush_times(&self) -> impl Iterator<Item = &FlushTimes> {
         self.fanout.flush_times()
+    }
+
+    /// The lag of each player, for each time that it was looked for.
+    pub(crate) fn lag_times(&self) -> &LagTimes {
+        &self.lag_times
     }
 
     /// Number of clients that were refused, by reason.

@@ -218,6 +218,7 @@ impl Server {
                     .collect(),
                 last_good_origins: good.collect(),
                 flush_times: self.flush_times().map(|times| times.counts()).collect(),
+                lag_times: self.lag_times.counts(),
                 totals: self.total_counts(),
                 hooks: self.hooks.part(),
             },

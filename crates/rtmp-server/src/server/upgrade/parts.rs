@@ -93,6 +93,8 @@ pub(in crate::server) struct CountersPart {
     ///
     /// [`Histogram::counts`]: service_kit::metrics::Histogram::counts
     pub(in crate::server) flush_times: Vec<Vec<u64>>,
+    /// Lags of players, in the same form.
+    pub(in crate::server) lag_times: Vec<u64>,
     /// Of recordings, forwards, fetched streams and programs, by their names in metrics.
     pub(in crate::server) totals: HashMap<String, u64>,
     /// By event: latencies, refusals, failures of hooks.

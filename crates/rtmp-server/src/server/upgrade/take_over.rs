@@ -140,6 +140,7 @@ impl Server {
                 times.add(counts);
             }
         }
+        self.lag_times.add(&part.lag_times);
         let mut good = lock(&self.last_good_origins);
         for (vhost, origin) in part.last_good_origins {
             good.extend(Origin::parse(&origin).map(|origin| (vhost, origin)));

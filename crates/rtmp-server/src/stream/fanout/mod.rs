@@ -18,7 +18,7 @@ pub(crate) use handoff::{
 pub(crate) use mailbox::FlushTimes;
 pub(crate) use part::{Adopting, Frozen, PlayerPart};
 pub(crate) use pool::Fanout;
-pub(crate) use report::{GroupReport, PlayerLag, SocketReport, Standing};
+pub(crate) use report::{GroupReport, LagTimes, PlayerLag, SocketReport, Standing, no_lag_times};
 pub(crate) use tcp_info::TcpInfo;
 
 #[cfg(test)]

@@ -5,9 +5,22 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use service_kit::metrics::Histogram;
+
 use super::tcp_info::{self, TcpInfo};
 use crate::stream::Stream;
 use crate::stream::log::Log;
+
+/// Upper bounds of the lag of players, in ms. `queue_length` is 30 s unless it is set.
+const LAG_BOUNDS_MS: [u64; 9] = [100, 250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
+
+/// The lags that players were seen to have.
+pub(crate) type LagTimes = Histogram<{ LAG_BOUNDS_MS.len() }>;
+
+/// None yet.
+pub(crate) fn no_lag_times() -> LagTimes {
+    Histogram::new(LAG_BOUNDS_MS)
+}
 
 /// State of a player's delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 //! the repository, by a plain test of `tls-record`.
 
 use tls_record::{
-    Cipher, Content, DirectionState, MAX_FRAGMENT, RecordError, RecordLayer, Secret, State,
+    Cipher, Content, DirectionState, MAX_FRAGMENT, RecordError, RecordLayer, Role, Secret, State,
     Version, content_type,
 };
 
-/// Server and client.
-fn pair(choice: u8) -> (RecordLayer, RecordLayer) {
+/// A server or a client, and its peer.
+fn sides(choice: u8) -> (RecordLayer, RecordLayer) {
     let cipher = Cipher::ALL[usize::from(choice / 2) % 3];
     let version = match choice % 2 {
         0 => Version::Tls12,
@@ -22,12 +22,15 @@ fn pair(choice: u8) -> (RecordLayer, RecordLayer) {
         },
         number: 0,
     };
-    let layer = |write, read| {
+    let layer = |role, write, read| {
         let directions = [direction(write), direction(read)];
-        let state = State::new(version, cipher, directions, 4);
+        let state = State::new(role, version, cipher, directions, 4);
         RecordLayer::new(state).expect("secrets of their cipher")
     };
-    (layer(1, 2), layer(2, 1))
+    match choice / 6 % 2 {
+        0 => (layer(Role::Server, 1, 2), layer(Role::Client, 2, 1)),
+        _ => (layer(Role::Client, 1, 2), layer(Role::Server, 2, 1)),
+    }
 }
 
 /// What a peer that has the keys may send, of any type, and what comes from others: any cut
@@ -36,7 +39,7 @@ pub fn tls_records(data: &[u8]) {
     let [choice, piece, script @ ..] = data else {
         return;
     };
-    let (server, mut client) = pair(*choice);
+    let (side, mut peer) = sides(*choice);
     let mut bytes = Vec::new();
     let mut sent = Vec::new();
     let mut rest = script;
@@ -45,17 +48,17 @@ pub fn tls_records(data: &[u8]) {
         rest = after;
         match operation % 8 {
             0 => bytes.extend_from_slice(payload),
-            1 => client.answer(&mut bytes),
-            2 | 3 => client.append(20 + operation / 8 % 6, payload, &mut bytes),
+            1 => peer.answer(&mut bytes),
+            2 | 3 => peer.append(20 + operation / 8 % 6, payload, &mut bytes),
             _ => {
-                client.append(content_type::APPLICATION_DATA, payload, &mut bytes);
+                peer.append(content_type::APPLICATION_DATA, payload, &mut bytes);
                 sent.extend_from_slice(payload);
             }
         }
     }
-    let server_again = RecordLayer::new(server.state()).expect("it was one before");
-    let at_once = receive(server, &bytes, bytes.len().max(1));
-    let in_pieces = receive(server_again, &bytes, usize::from(*piece) + 1);
+    let side_again = RecordLayer::new(side.state()).expect("it was one before");
+    let at_once = receive(side, &bytes, bytes.len().max(1));
+    let in_pieces = receive(side_again, &bytes, usize::from(*piece) + 1);
     assert_eq!(at_once, in_pieces);
     // What the script has appended as data of type 23 is among it in both.
     assert!(at_once.0.len() <= bytes.len() && bytes.len() < MAX_FRAGMENT * 64);
@@ -66,19 +69,22 @@ pub fn tls_records(data: &[u8]) {
 
 type Came = (Vec<u8>, bool, Option<RecordError>);
 
-/// What a server reads that another program goes on with after each piece.
-fn receive(mut server: RecordLayer, bytes: &[u8], piece: usize) -> Came {
+/// What a side reads that another program goes on with after each piece.
+fn receive(mut side: RecordLayer, bytes: &[u8], piece: usize) -> Came {
     let mut data = Vec::new();
     let mut held = Vec::new();
     for piece in bytes.chunks(piece) {
         held.extend_from_slice(piece);
         loop {
-            let length = match server.open(&mut held) {
+            let length = match side.open(&mut held) {
                 Ok(None) => break,
                 Ok(Some(opened)) => {
                     match opened.content {
                         Content::Data(payload) => data.extend_from_slice(payload),
                         Content::CloseNotify => return (data, true, None),
+                        Content::Tickets(messages) => {
+                            assert!(tls_record::tickets(messages).count() > 0);
+                        }
                         Content::Nothing => {}
                     }
                     opened.length
@@ -87,7 +93,7 @@ fn receive(mut server: RecordLayer, bytes: &[u8], piece: usize) -> Came {
             };
             held.drain(..length);
         }
-        server = RecordLayer::new(server.state()).expect("it was one before");
+        side = RecordLayer::new(side.state()).expect("it was one before");
     }
     (data, false, None)
 }

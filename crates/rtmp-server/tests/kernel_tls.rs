@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 
 use netbed::TIME_LIMIT;
 use rtmp_proto::session::Purpose;
+use rtmp_server::config::Role;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ClientConfig};
@@ -28,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use common::server::any_port;
 use flv_client::FlvClient;
-use support::{keep_log, keyframe, log_lines, picture, until};
+use support::{TestServer, keep_log, keyframe, log_lines, picture, until};
 use tls_support::{TlsServer, connect, large_pictures, publisher, rtmp, tunnel};
 
 /// A player's request.
@@ -194,6 +195,28 @@ async fn a_client_that_changes_its_key_is_closed_where_the_kernel_cannot_follow(
     stream.get_mut().1.refresh_traffic_keys().unwrap();
     stream.flush().await.unwrap();
     until(|| clients() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_by_rtmps_passes_the_same_bytes_on_in_both_directions() {
+    let origin = origin!();
+    let text = format!(
+        "vhost __defaultVhost__ {{ mode remote; origin rtmps://127.0.0.1:{}; origin_ca {}; \
+         min_latency on; publish_normal_timeout 600000; }}",
+        origin.rtmps().port(),
+        origin.authority.file().display()
+    );
+    let edge = TestServer::start(Role::Edge, &text);
+    let mut publisher = edge.publisher("s").await;
+    publisher.publish(&[keyframe(0)]).await;
+    let mut player = edge.player("s").await;
+    assert_eq!(player.frame().await, keyframe(0));
+    let pictures = large_pictures(3, 20);
+    publisher.publish(&pictures).await;
+    for expected in &pictures {
+        assert!(player.frame().await == *expected, "another picture");
+    }
+    assert!(kernel_encrypts(&origin));
 }
 
 /// A way to `address` that keeps what the server sends.

@@ -4,18 +4,29 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::messages::{KEY_UPDATE_TYPE, Said, ServerMessages};
 use crate::protection::Protection;
 use crate::{BadSecret, Cipher, DirectionState, HEADER_BYTES, MAX_FRAGMENT, MAX_RECORD, Version};
 use crate::{alert, content_type};
 
 /// A `KeyUpdate` that wants no answer (RFC 8446 §4.6.3).
 const KEY_UPDATE: [u8; 5] = [KEY_UPDATE_TYPE, 0, 0, 1, 0];
-/// The type of that message (RFC 8446 §4).
-const KEY_UPDATE_TYPE: u8 = 24;
-/// The type of the message that would begin a handshake anew (RFC 5246 §7.4.1.2).
+/// The types of the messages by which client and server would begin a handshake anew
+/// (RFC 5246 §7.4.1).
 const CLIENT_HELLO_TYPE: u8 = 1;
+const HELLO_REQUEST_TYPE: u8 = 0;
 /// The most records in a row that hold no data, as BoringSSL counts them.
 const MAX_RECORDS_WITHOUT_DATA: u8 = 32;
+
+/// The side of a connection that we are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// The peer is a client.
+    #[default]
+    Server,
+    /// The peer is a server.
+    Client,
+}
 
 /// What a record holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +35,9 @@ pub enum Content<'a> {
     Data(&'a [u8]),
     /// Nothing for those who use the connection.
     Nothing,
+    /// The server's tickets for later handshakes: messages, whose bodies [`crate::tickets`]
+    /// gives.
+    Tickets(&'a [u8]),
     /// The peer sends nothing more.
     CloseNotify,
 }
@@ -78,6 +92,9 @@ impl RecordError {
 /// What a connection knows after its handshake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
+    /// Our side.
+    #[serde(default)]
+    pub role: Role,
     /// The version of TLS.
     pub version: Version,
     /// The cipher of both directions.
@@ -96,18 +113,23 @@ pub struct State {
     /// The peer of TLS 1.2 has begun another handshake, which we have declined or shall.
     #[serde(default)]
     pub has_begun_anew: bool,
+    /// What the server has said of TLS 1.3 itself.
+    #[serde(default)]
+    pub messages: ServerMessages,
 }
 
 impl State {
     /// That of a connection whose handshake has just been made.
     #[must_use]
     pub fn new(
+        role: Role,
         version: Version,
         cipher: Cipher,
         [write, read]: [DirectionState; 2],
         max_records: u64,
     ) -> Self {
         Self {
+            role,
             version,
             cipher,
             write,
@@ -116,12 +138,14 @@ impl State {
             answer_due: false,
             without_data: 0,
             has_begun_anew: false,
+            messages: ServerMessages::default(),
         }
     }
 }
 
 /// The records of a connection.
 pub struct RecordLayer {
+    role: Role,
     version: Version,
     cipher: Cipher,
     write: Protection,
@@ -130,12 +154,18 @@ pub struct RecordLayer {
     answer_due: bool,
     without_data: u8,
     has_begun_anew: bool,
+    messages: ServerMessages,
 }
 
 impl fmt::Debug for RecordLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (version, cipher) = (self.version, self.cipher);
-        write!(f, "RecordLayer({version:?}, {cipher:?})")
+        let Self {
+            role,
+            version,
+            cipher,
+            ..
+        } = self;
+        write!(f, "RecordLayer({role:?}, {version:?}, {cipher:?})")
     }
 }
 
@@ -149,6 +179,7 @@ impl RecordLayer {
             version, cipher, ..
         } = state;
         Ok(Self {
+            role: state.role,
             version,
             cipher,
             write: Protection::new(version, cipher, state.write)?,
@@ -157,6 +188,7 @@ impl RecordLayer {
             answer_due: state.answer_due,
             without_data: state.without_data,
             has_begun_anew: state.has_begun_anew,
+            messages: state.messages,
         })
     }
 
@@ -165,6 +197,7 @@ impl RecordLayer {
     #[must_use]
     pub fn state(&self) -> State {
         State {
+            role: self.role,
             version: self.version,
             cipher: self.cipher,
             write: self.write.state(),
@@ -173,6 +206,7 @@ impl RecordLayer {
             answer_due: self.answer_due,
             without_data: self.without_data,
             has_begun_anew: self.has_begun_anew,
+            messages: self.messages.clone(),
         }
     }
 
@@ -199,6 +233,10 @@ impl RecordLayer {
         };
         let (content_type, payload) = self.read.open(record)?;
         let payload = &record[payload];
+        if self.messages.is_within() && content_type != content_type::HANDSHAKE {
+            let what = "another record within a message of the handshake";
+            return Err(RecordError::Unexpected(what));
+        }
         let content = match content_type {
             content_type::APPLICATION_DATA if payload.is_empty() => Content::Nothing,
             content_type::APPLICATION_DATA => Content::Data(payload),
@@ -207,11 +245,13 @@ impl RecordLayer {
             _ => return Err(RecordError::Unexpected("a record of an unknown type")),
         };
         self.without_data = match content {
-            Content::Nothing if self.without_data >= MAX_RECORDS_WITHOUT_DATA => {
+            Content::Data(_) | Content::CloseNotify => 0,
+            Content::Nothing | Content::Tickets(_)
+                if self.without_data >= MAX_RECORDS_WITHOUT_DATA =>
+            {
                 return Err(RecordError::Unexpected("too many records without data"));
             }
-            Content::Nothing => self.without_data + 1,
-            _ => 0,
+            Content::Nothing | Content::Tickets(_) => self.without_data + 1,
         };
         Ok(Some(Opened { content, length }))
     }
@@ -230,29 +270,43 @@ impl RecordLayer {
         }
     }
 
-    fn read_handshake(&mut self, payload: &[u8]) -> Result<Content<'static>, RecordError> {
-        match (self.version, payload) {
+    fn read_handshake<'a>(&mut self, payload: &'a [u8]) -> Result<Content<'a>, RecordError> {
+        match (self.role, self.version, payload) {
+            (Role::Client, Version::Tls13, _) => match self.messages.read(payload)? {
+                Said::Nothing => Ok(Content::Nothing),
+                Said::Tickets(messages) => Ok(Content::Tickets(messages)),
+                Said::KeyUpdate { wants_answer } => self.follow_key_update(wants_answer),
+            },
             // Whole, and alone: keys do not change within a record (RFC 8446 §5.1).
-            (Version::Tls13, &[KEY_UPDATE_TYPE, 0, 0, 1, wants_answer @ (0 | 1)]) => {
-                let renewed = self.read.renew();
-                renewed.map_err(|_| RecordError::Unexpected("another key"))?;
-                self.answer_due |= wants_answer == 1;
-                Ok(Content::Nothing)
+            (Role::Server, Version::Tls13, &[KEY_UPDATE_TYPE, 0, 0, 1, wants_answer @ (0 | 1)]) => {
+                self.follow_key_update(wants_answer == 1)
             }
-            (Version::Tls13, [KEY_UPDATE_TYPE, 0, 0, 1, _]) => Err(RecordError::Illegal(
-                "a change of its key with an unknown wish",
-            )),
-            // The answers would have no bound, as rustls has it.
-            (Version::Tls12, [CLIENT_HELLO_TYPE, ..]) if self.has_begun_anew => {
-                Err(RecordError::Unexpected("another handshake again"))
-            }
-            (Version::Tls12, [CLIENT_HELLO_TYPE, ..]) => {
-                self.has_begun_anew = true;
-                self.answer_due = true;
-                Ok(Content::Nothing)
-            }
+            (Role::Server, Version::Tls13, [KEY_UPDATE_TYPE, 0, 0, 1, _]) => Err(
+                RecordError::Illegal("a change of its key with an unknown wish"),
+            ),
+            (Role::Server, Version::Tls12, [CLIENT_HELLO_TYPE, ..])
+            | (Role::Client, Version::Tls12, [HELLO_REQUEST_TYPE, 0, 0, 0]) => self.decline(),
             _ => Err(RecordError::Unexpected("a message of the handshake")),
         }
+    }
+
+    /// The peer has taken its next key.
+    fn follow_key_update(&mut self, wants_answer: bool) -> Result<Content<'static>, RecordError> {
+        let renewed = self.read.renew();
+        renewed.map_err(|_| RecordError::Unexpected("another key"))?;
+        self.answer_due |= wants_answer;
+        Ok(Content::Nothing)
+    }
+
+    /// The peer of TLS 1.2 begins a handshake anew.
+    fn decline(&mut self) -> Result<Content<'static>, RecordError> {
+        // The answers would have no bound, as rustls has it.
+        if self.has_begun_anew {
+            return Err(RecordError::Unexpected("another handshake again"));
+        }
+        self.has_begun_anew = true;
+        self.answer_due = true;
+        Ok(Content::Nothing)
     }
 
     /// True if [`RecordLayer::answer`] has something to say before `bytes` of data are sent.

@@ -1,18 +1,20 @@
 //! Records of TLS 1.3 (RFC 8446 §5) and TLS 1.2 (RFC 5246 §6.2) after the handshake: a
-//! server's side, as bytes. No I/O, no clock.
+//! server's side or a client's, as bytes. No I/O, no clock.
 //!
 //! Whoever has made the handshake gives the secrets of both directions. What a connection
 //! knows then, a [`State`], can be written down, and another program goes on with it.
 //!
 //! ```text
-//! bytes of the peer ──▶ RecordLayer::open ──▶ Content: data, close_notify, nothing
+//! bytes of the peer ──▶ RecordLayer::open ──▶ Content: data, close_notify, tickets, nothing
 //! data ──▶ RecordLayer::seal ──▶ records      RecordLayer::answer ──▶ what it wants to hear
 //! ```
 
 mod layer;
+mod messages;
 mod protection;
 
-pub use layer::{Content, Opened, RecordError, RecordLayer, State};
+pub use layer::{Content, Opened, RecordError, RecordLayer, Role, State};
+pub use messages::{Said, ServerMessages, tickets};
 pub use protection::{BadSecret, Cipher, DirectionState, Secret, Version};
 
 /// The most bytes of payload in a record (RFC 8446 §5.1).

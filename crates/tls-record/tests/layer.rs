@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tls_record::{
-    Cipher, Content, DirectionState, MAX_FRAGMENT, MAX_RECORD, RecordError, RecordLayer, Secret,
-    State, Version, alert, content_type,
+    Cipher, Content, DirectionState, MAX_FRAGMENT, MAX_RECORD, RecordError, RecordLayer, Role,
+    Secret, State, Version, alert, content_type,
 };
 
 /// Server and client.
@@ -18,12 +18,22 @@ fn pair(version: Version, cipher: Cipher, max_records: u64) -> (RecordLayer, Rec
         };
         DirectionState { secret, number: 1 }
     };
-    let layer = |write, read| {
+    let layer = |role, write, read| {
         let directions = [direction(write), direction(read)];
-        let state = State::new(version, cipher, directions, max_records);
+        let state = State::new(role, version, cipher, directions, max_records);
         RecordLayer::new(state).unwrap()
     };
-    (layer(0x11, 0x22), layer(0x22, 0x11))
+    let server = layer(Role::Server, 0x11, 0x22);
+    (server, layer(Role::Client, 0x22, 0x11))
+}
+
+/// The side of `role`, then its peer.
+fn sides(role: Role, version: Version, cipher: Cipher, max_records: u64) -> [RecordLayer; 2] {
+    let (server, client) = pair(version, cipher, max_records);
+    match role {
+        Role::Server => [server, client],
+        Role::Client => [client, server],
+    }
 }
 
 /// The layer as another program goes on with it.
@@ -51,6 +61,7 @@ fn sealed(layer: &mut RecordLayer, data: &[u8]) -> Vec<u8> {
 #[derive(Debug, Default, PartialEq)]
 struct Came {
     data: Vec<u8>,
+    tickets: usize,
     closed: bool,
     failure: Option<RecordError>,
 }
@@ -78,6 +89,9 @@ fn receive(
                     match opened.content {
                         Content::Data(data) => came.data.extend_from_slice(data),
                         Content::CloseNotify => came.closed = true,
+                        Content::Tickets(messages) => {
+                            came.tickets += tls_record::tickets(messages).count();
+                        }
                         Content::Nothing => {}
                     }
                     let length = opened.length;
@@ -96,6 +110,10 @@ fn receive(
     (layer, came)
 }
 
+fn roles() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Server), Just(Role::Client)]
+}
+
 fn versions() -> impl Strategy<Value = (Version, Cipher)> {
     let version = prop_oneof![Just(Version::Tls12), Just(Version::Tls13)];
     (version, prop::sample::select(&Cipher::ALL[..]))
@@ -106,43 +124,45 @@ proptest! {
 
     #[test]
     fn any_cut_and_any_hand_over_give_the_same_data(
+        role in roles(),
         (version, cipher) in versions(),
         lengths in prop::collection::vec(0..40_000_usize, 1..8),
         cuts in prop::collection::vec(1..9_000_usize, 1..6),
         max_records in 2..9_u64,
     ) {
-        let (server, mut client) = pair(version, cipher, max_records);
+        let [side, mut peer] = sides(role, version, cipher, max_records);
         let mut records = Vec::new();
         let mut data = Vec::new();
         for (number, &length) in lengths.iter().enumerate() {
             let sent: Vec<u8> = (0..length).map(|it| (it * 31 + number) as u8).collect();
-            records.extend(sealed(&mut client, &sent));
+            records.extend(sealed(&mut peer, &sent));
             data.extend(sent);
-            client.append(content_type::APPLICATION_DATA, &[], &mut records);
+            peer.append(content_type::APPLICATION_DATA, &[], &mut records);
             if number % 2 == 1 {
-                client = handed_over(client);
+                peer = handed_over(peer);
             }
         }
-        client.append_alert(alert::WARNING, alert::USER_CANCELED, &mut records);
-        client.append_alert(alert::WARNING, alert::CLOSE_NOTIFY, &mut records);
-        let (_, came) = receive(server, &records, &cuts, true);
-        prop_assert_eq!(came, Came { data, closed: true, failure: None });
+        peer.append_alert(alert::WARNING, alert::USER_CANCELED, &mut records);
+        peer.append_alert(alert::WARNING, alert::CLOSE_NOTIFY, &mut records);
+        let (_, came) = receive(side, &records, &cuts, true);
+        prop_assert_eq!(came, Came { data, closed: true, ..Came::default() });
     }
 
     #[test]
     fn whatever_is_changed_is_never_taken_for_data(
+        role in roles(),
         (version, cipher) in versions(),
         at in any::<prop::sample::Index>(),
         bit in 0..8_u8,
     ) {
-        let (server, mut client) = pair(version, cipher, u64::MAX);
-        let mut records = sealed(&mut client, b"one");
+        let [side, mut peer] = sides(role, version, cipher, u64::MAX);
+        let mut records = sealed(&mut peer, b"one");
         let first = records.len();
-        records.extend(sealed(&mut client, b"another"));
+        records.extend(sealed(&mut peer, b"another"));
         let at = at.index(records.len());
         records[at] ^= 1 << bit;
         // A length that has become longer waits for what does not come.
-        let (_, came) = receive(server, &records, &[usize::MAX], false);
+        let (_, came) = receive(side, &records, &[usize::MAX], false);
         let expected: &[u8] = if at < first { b"" } else { b"one" };
         prop_assert_eq!(&came.data, expected);
         let is_length = [3, 4, first + 3, first + 4].contains(&at);
@@ -151,14 +171,17 @@ proptest! {
 
     #[test]
     fn bytes_that_are_no_records_do_no_harm(
+        role in roles(),
         (version, cipher) in versions(),
         bytes in prop::collection::vec(any::<u8>(), 0..2_000),
     ) {
-        let (server, _) = pair(version, cipher, u64::MAX);
-        let (_, came) = receive(server, &bytes, &[7], false);
+        let [side, _] = sides(role, version, cipher, u64::MAX);
+        let (_, came) = receive(side, &bytes, &[7], false);
         prop_assert!(came.data.is_empty() && !came.closed);
     }
 }
+
+const BOTH: [Role; 2] = [Role::Server, Role::Client];
 
 const ALL: [(Version, Cipher); 6] = [
     (Version::Tls12, Cipher::Aes128Gcm),
@@ -182,79 +205,108 @@ fn a_nonce_that_travels_with_its_record_never_comes_twice() {
     }
 }
 
-/// What the server makes of one record of the client.
-fn judged(version: Version, content_type: u8, payload: &[u8]) -> Came {
-    let (server, mut client) = pair(version, Cipher::Aes128Gcm, u64::MAX);
+/// What the side of `role` makes of one record of its peer.
+fn judged(role: Role, version: Version, content_type: u8, payload: &[u8]) -> Came {
+    let [side, mut peer] = sides(role, version, Cipher::Aes128Gcm, u64::MAX);
     let mut record = Vec::new();
-    client.append(content_type, payload, &mut record);
-    receive(server, &record, &[usize::MAX], false).1
+    peer.append(content_type, payload, &mut record);
+    receive(side, &record, &[usize::MAX], false).1
 }
 
-/// Versions, content type, payload, and the alert that it is answered with.
-type Case<'a> = (&'a [Version], u8, &'a [u8], Option<u8>);
+/// Our side, version, content type, payload, and the alert that it is answered with.
+type Case<'a> = (&'a [Role], &'a [Version], u8, &'a [u8], Option<u8>);
 
 #[test]
 fn what_a_peer_must_not_send_ends_the_connection_with_its_alert() {
+    use Role::{Client, Server};
+    use Version::{Tls12, Tls13};
     use content_type::{ALERT, HANDSHAKE};
-    let both = [Version::Tls12, Version::Tls13];
+    let any = [Server, Client];
+    let both = [Tls12, Tls13];
+    let unexpected = Some(alert::UNEXPECTED_MESSAGE);
     let cases: &[Case<'_>] = &[
-        (&both, 24, b"x", Some(alert::UNEXPECTED_MESSAGE)),
-        (&both, 20, &[1], Some(alert::UNEXPECTED_MESSAGE)),
-        (&both, ALERT, &[], Some(alert::DECODE_ERROR)),
-        (&both, ALERT, &[1, 0, 0], Some(alert::DECODE_ERROR)),
-        (&both, ALERT, &[3, 10], Some(alert::ILLEGAL_PARAMETER)),
-        (&both, ALERT, &[2, 40], None),
-        (&[Version::Tls13], ALERT, &[1, 40], None),
-        (&both, HANDSHAKE, &[], Some(alert::UNEXPECTED_MESSAGE)),
+        (&any, &both, 24, b"x", unexpected),
+        (&any, &both, 20, &[1], unexpected),
+        (&any, &both, ALERT, &[], Some(alert::DECODE_ERROR)),
+        (&any, &both, ALERT, &[1, 0, 0], Some(alert::DECODE_ERROR)),
+        (&any, &both, ALERT, &[3, 10], Some(alert::ILLEGAL_PARAMETER)),
+        (&any, &both, ALERT, &[2, 40], None),
+        (&any, &[Tls13], ALERT, &[1, 40], None),
+        (&any, &both, HANDSHAKE, &[], unexpected),
+        (&any, &both, HANDSHAKE, &[20, 0, 0, 0], unexpected),
+        (&any, &[Tls12], HANDSHAKE, &[24, 0, 0, 1, 0], unexpected),
         (
-            &both,
-            HANDSHAKE,
-            &[20, 0, 0, 0],
-            Some(alert::UNEXPECTED_MESSAGE),
-        ),
-        (
-            &[Version::Tls12],
-            HANDSHAKE,
-            &[24, 0, 0, 1, 0],
-            Some(alert::UNEXPECTED_MESSAGE),
-        ),
-        (
-            &[Version::Tls13],
+            &any,
+            &[Tls13],
             HANDSHAKE,
             &[24, 0, 0, 1, 2],
             Some(alert::ILLEGAL_PARAMETER),
         ),
-        (
-            &[Version::Tls13],
-            HANDSHAKE,
-            &[24, 0, 0, 1],
-            Some(alert::UNEXPECTED_MESSAGE),
-        ),
-        (
-            &[Version::Tls13],
-            HANDSHAKE,
-            &[1, 0, 0, 0],
-            Some(alert::UNEXPECTED_MESSAGE),
-        ),
+        (&any, &[Tls13], HANDSHAKE, &[1, 0, 0, 0], unexpected),
+        (&[Server], &[Tls13], HANDSHAKE, &[24, 0, 0, 1], unexpected),
+        // Clients give no tickets, and servers say no hello.
+        (&[Server], &both, HANDSHAKE, &[4, 0, 0, 0], unexpected),
+        (&[Server], &[Tls12], HANDSHAKE, &[0, 0, 0, 0], unexpected),
+        (&[Client], &[Tls12], HANDSHAKE, &[1, 0, 0, 9], unexpected),
+        (&[Client], &[Tls13], HANDSHAKE, &[0, 0, 0, 0], unexpected),
+        // In TLS 1.2 they come within the handshake.
+        (&[Client], &[Tls12], HANDSHAKE, &[4, 0, 0, 0], unexpected),
     ];
-    for &(versions, content_type, payload, expected) in cases {
-        for &version in versions {
-            let failure = judged(version, content_type, payload).failure;
-            let failure = failure.unwrap_or_else(|| panic!("{content_type} {payload:?}"));
-            assert_eq!(failure.alert(), expected, "{content_type} {payload:?}");
+    for &(roles, versions, content_type, payload, expected) in cases {
+        for &role in roles {
+            for &version in versions {
+                let case = format!("{role:?} {version:?} {content_type} {payload:?}");
+                let failure = judged(role, version, content_type, payload).failure;
+                assert_eq!(failure.expect(&case).alert(), expected, "{case}");
+            }
         }
     }
     // They change nothing.
-    for (version, content_type, payload) in [
-        (Version::Tls13, ALERT, &[1, alert::USER_CANCELED][..]),
-        (Version::Tls12, ALERT, &[1, 40]),
-        (Version::Tls12, HANDSHAKE, &[1, 0, 0, 9]),
-        (Version::Tls13, HANDSHAKE, &[24, 0, 0, 1, 0]),
+    for (role, version, content_type, payload) in [
+        (Server, Tls13, ALERT, &[1, alert::USER_CANCELED][..]),
+        (Client, Tls12, ALERT, &[1, 40]),
+        (Server, Tls12, HANDSHAKE, &[1, 0, 0, 9]),
+        (Client, Tls12, HANDSHAKE, &[0, 0, 0, 0]),
+        (Server, Tls13, HANDSHAKE, &[24, 0, 0, 1, 0]),
+        (Client, Tls13, HANDSHAKE, &[24, 0, 0, 1, 0]),
+        // Part of a ticket.
+        (Client, Tls13, HANDSHAKE, &[4, 0, 0, 9, 0]),
     ] {
-        assert_eq!(judged(version, content_type, payload), Came::default());
+        let came = judged(role, version, content_type, payload);
+        assert_eq!(came, Came::default(), "{role:?} {payload:?}");
     }
-    let closed = judged(Version::Tls13, ALERT, &[2, 0]);
+    let closed = judged(Client, Tls13, ALERT, &[2, 0]);
     assert!(closed.closed && closed.failure.is_none());
+}
+
+#[test]
+fn tickets_and_data_come_in_their_order_and_nothing_within_a_message() {
+    use content_type::{APPLICATION_DATA, HANDSHAKE};
+    let read = |records: &[(u8, &[u8])]| {
+        let [client, mut server] = sides(Role::Client, Version::Tls13, Cipher::Aes128Gcm, u64::MAX);
+        let mut bytes = Vec::new();
+        for (content_type, payload) in records {
+            server.append(*content_type, payload, &mut bytes);
+        }
+        receive(client, &bytes, &[3], true).1
+    };
+    let two = [4, 0, 0, 1, 7, 4, 0, 0, 2, 8, 9];
+    let came = read(&[
+        (HANDSHAKE, &two),
+        (APPLICATION_DATA, b"a"),
+        (HANDSHAKE, &two[..7]),
+        (HANDSHAKE, &two[7..]),
+        (APPLICATION_DATA, b"b"),
+    ]);
+    let expected = Came {
+        data: b"ab".to_vec(),
+        // The one that is cut is left out, with what stands before it.
+        tickets: 3,
+        ..Came::default()
+    };
+    assert_eq!(came, expected);
+    let came = read(&[(HANDSHAKE, &two[..7]), (APPLICATION_DATA, b"a")]);
+    assert!(matches!(came.failure, Some(RecordError::Unexpected(_))));
 }
 
 #[test]
@@ -292,37 +344,83 @@ fn a_peer_cannot_keep_a_thread_with_records_that_hold_nothing() {
 
 #[test]
 fn a_wish_for_another_key_is_answered_once_and_by_tls_1_2_declined() {
-    for (version, cipher) in ALL {
-        let (server, mut client) = pair(version, cipher, u64::MAX);
+    for (role, (version, cipher)) in BOTH.into_iter().flat_map(|it| ALL.map(|all| (it, all))) {
+        let [side, mut peer] = sides(role, version, cipher, u64::MAX);
         let mut wish = Vec::new();
-        let message = match version {
-            Version::Tls12 => &[1, 0, 0, 1, 1],
-            Version::Tls13 => &[24, 0, 0, 1, 1],
+        let message: &[u8] = match (version, role) {
+            (Version::Tls12, Role::Server) => &[1, 0, 0, 1, 1],
+            (Version::Tls12, Role::Client) => &[0, 0, 0, 0],
+            (Version::Tls13, _) => &[24, 0, 0, 1, 1],
         };
-        client.append(content_type::HANDSHAKE, message, &mut wish);
-        let (server, _) = receive(server, &wish, &[3], true);
-        let mut server = handed_over(server);
-        assert!(server.has_answer(0));
+        peer.append(content_type::HANDSHAKE, message, &mut wish);
+        let (side, _) = receive(side, &wish, &[3], true);
+        let mut side = handed_over(side);
+        assert!(side.has_answer(0));
         let mut answer = Vec::new();
-        server.answer(&mut answer);
-        assert!(!server.has_answer(0));
-        answer.extend(sealed(&mut server, b"data"));
-        let (_, came) = receive(client, &answer, &[3], false);
+        side.answer(&mut answer);
+        assert!(!side.has_answer(0));
+        answer.extend(sealed(&mut side, b"data"));
+        let (_, came) = receive(peer, &answer, &[3], false);
         assert_eq!((came.data, came.failure), (b"data".to_vec(), None));
     }
 }
 
 #[test]
 fn a_handshake_of_tls_1_2_that_begins_a_second_time_ends_the_connection() {
-    let (server, mut client) = pair(Version::Tls12, Cipher::Aes128Gcm, u64::MAX);
-    let mut wish = Vec::new();
-    client.append(content_type::HANDSHAKE, &[1, 0, 0, 1, 1], &mut wish);
-    let (server, came) = receive(server, &wish, &[3], true);
-    assert_eq!(came.failure, None);
-    let mut server = handed_over(server);
-    server.answer(&mut Vec::new());
-    let mut again = Vec::new();
-    client.append(content_type::HANDSHAKE, &[1, 0, 0, 1, 1], &mut again);
-    let (_, came) = receive(handed_over(server), &again, &[3], true);
-    assert!(matches!(came.failure, Some(RecordError::Unexpected(_))));
+    for (role, message) in [
+        (Role::Server, &[1, 0, 0, 1, 1][..]),
+        (Role::Client, &[0, 0, 0, 0]),
+    ] {
+        let [side, mut peer] = sides(role, Version::Tls12, Cipher::Aes128Gcm, u64::MAX);
+        let mut wish = Vec::new();
+        peer.append(content_type::HANDSHAKE, message, &mut wish);
+        let (side, came) = receive(side, &wish, &[3], true);
+        assert_eq!(came.failure, None);
+        let mut side = handed_over(side);
+        side.answer(&mut Vec::new());
+        let mut again = Vec::new();
+        peer.append(content_type::HANDSHAKE, message, &mut again);
+        let (_, came) = receive(handed_over(side), &again, &[3], true);
+        assert!(matches!(came.failure, Some(RecordError::Unexpected(_))));
+    }
+}
+
+/// A [`State`] as programs wrote it that had a server's side alone.
+#[derive(serde::Serialize)]
+struct Former {
+    version: Version,
+    cipher: Cipher,
+    write: DirectionState,
+    read: DirectionState,
+    max_records: u64,
+    answer_due: bool,
+    without_data: u8,
+}
+
+#[test]
+fn a_connection_of_a_program_that_had_no_clients_is_a_servers() {
+    let (server, mut client) = pair(Version::Tls13, Cipher::Aes128Gcm, 9);
+    let State {
+        version,
+        cipher,
+        write,
+        read,
+        max_records,
+        ..
+    } = server.state();
+    let former = Former {
+        version,
+        cipher,
+        write,
+        read,
+        max_records,
+        answer_due: false,
+        without_data: 0,
+    };
+    let written = rmp_serde::to_vec_named(&former).unwrap();
+    let state: State = rmp_serde::from_slice(&written).unwrap();
+    assert_eq!(state.role, Role::Server);
+    let records = sealed(&mut client, b"data");
+    let (_, came) = receive(RecordLayer::new(state).unwrap(), &records, &[9], true);
+    assert_eq!(came.data, b"data");
 }

@@ -23,6 +23,7 @@ mod session;
 mod standard;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod tokio;
 
 use std::io;

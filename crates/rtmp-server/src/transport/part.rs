@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, RawFd};
 
 use serde::{Deserialize, Serialize};
+use tls_record::ServerMessages;
 
 use super::key_limit::KeyLimit;
 use super::session::{Session, SessionPart};
@@ -25,12 +26,20 @@ pub(super) enum EncryptionPart {
     Kernel {
         records_left: u64,
         closed: bool,
+        /// What the server has said of TLS itself, if we are its client.
+        #[serde(default)]
+        messages: Option<ServerMessages>,
     },
     /// This process, with its keys.
     User(Box<SessionPart>),
 }
 
 impl TransportPart {
+    /// The descriptor of a plain connection.
+    pub(crate) fn plain_descriptor(&self) -> Option<RawFd> {
+        matches!(self.encryption, EncryptionPart::None).then_some(self.descriptor)
+    }
+
     /// Checks that this program can go on with it.
     ///
     /// # Errors
@@ -47,6 +56,7 @@ impl Encryption {
             Self::Kernel(kernel) => EncryptionPart::Kernel {
                 records_left: kernel.limit.left(),
                 closed: kernel.is_closed(),
+                messages: kernel.messages().cloned(),
             },
             Self::User(session) => EncryptionPart::User(Box::new(session.part())),
         }
@@ -58,9 +68,10 @@ impl Encryption {
             EncryptionPart::Kernel {
                 records_left,
                 closed,
+                messages,
             } => {
                 let limit = KeyLimit::of_records(*records_left);
-                Self::Kernel(KernelTls::resume(limit, *closed))
+                Self::Kernel(KernelTls::resume(limit, *closed, messages.clone()))
             }
             EncryptionPart::User(part) => {
                 Self::User(Box::new(Session::resume(SessionPart::clone(part))?))

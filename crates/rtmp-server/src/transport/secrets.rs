@@ -6,7 +6,7 @@ use rustls::{
     CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, ProtocolVersion,
     SupportedCipherSuite,
 };
-use tls_record::{Cipher, DirectionState, Secret, State, Version};
+use tls_record::{Cipher, DirectionState, Role, Secret, State, Version};
 
 use super::key_limit::max_records;
 
@@ -41,9 +41,10 @@ impl KeyLog for TrafficSecrets {
     }
 }
 
-/// What a record layer goes on with: of TLS 1.3 that of `traffic`, of TLS 1.2 that of
+/// What the record layer of the side `role` goes on with: of TLS 1.3 that of `traffic`, of TLS 1.2 that of
 /// `extracted`. `None` if the cipher is an unknown one.
 pub(super) fn state(
+    role: Role,
     extracted: &ExtractedSecrets,
     traffic: &TrafficSecrets,
     version: ProtocolVersion,
@@ -65,10 +66,14 @@ pub(super) fn state(
         true => Version::Tls13,
         false => Version::Tls12,
     };
-    let write = direction(&traffic.server, &extracted.tx)?;
-    let read = direction(&traffic.client, &extracted.rx)?;
-    let limit = max_records(suite);
-    Some(State::new(version, cipher(suite)?, [write, read], limit))
+    let (ours, theirs) = match role {
+        Role::Server => (&traffic.server, &traffic.client),
+        Role::Client => (&traffic.client, &traffic.server),
+    };
+    let write = direction(ours, &extracted.tx)?;
+    let read = direction(theirs, &extracted.rx)?;
+    let (cipher, limit) = (cipher(suite)?, max_records(suite));
+    Some(State::new(role, version, cipher, [write, read], limit))
 }
 
 /// The cipher of `suite`; `None` if it is an unknown one.

@@ -10,13 +10,14 @@ use tls_record::{Content, RecordError, RecordLayer, State, alert};
 
 use super::key_limit::KeyLimit;
 use super::scratch::{self, MAX_PLAINTEXT, Scratch};
+use super::tickets::Tickets;
 use super::{MAX_RECORD, RawSocket};
 use crate::hand_over::HandOverError;
 
 /// The most bytes of records that wait for those that follow.
 const MAX_CORKED: usize = 2 * MAX_RECORD;
 
-/// A server's side of a TLS connection after the handshake.
+/// Our side of a TLS connection after the handshake.
 #[derive(Debug)]
 pub(super) struct Session {
     layer: RecordLayer,
@@ -35,6 +36,8 @@ pub(super) struct Session {
     failed: bool,
     /// That of a key of TLS 1.2. In TLS 1.3, another key is taken in time.
     pub(super) limit: KeyLimit,
+    /// Where the server's tickets go. Not handed over: a connection needs none.
+    tickets: Option<Tickets>,
 }
 
 /// A [`Session`] for the program that the process becomes.
@@ -54,7 +57,7 @@ pub(super) struct SessionPart {
 
 impl Session {
     /// A session after its handshake, whose last record was the last that was read.
-    pub(super) fn new(layer: RecordLayer, limit: KeyLimit) -> Self {
+    pub(super) fn new(layer: RecordLayer, limit: KeyLimit, tickets: Option<Tickets>) -> Self {
         Self {
             layer,
             incoming: Vec::new(),
@@ -65,6 +68,7 @@ impl Session {
             closed: false,
             failed: false,
             limit,
+            tickets,
         }
     }
 
@@ -101,6 +105,7 @@ impl Session {
             ..Self::new(
                 RecordLayer::new(part.state)?,
                 KeyLimit::of_records(part.records_left),
+                None,
             )
         })
     }
@@ -169,6 +174,11 @@ impl Session {
                     sink(payload)?;
                 }
                 Content::CloseNotify => self.peer_closed = true,
+                Content::Tickets(messages) => {
+                    if let Some(tickets) = &mut self.tickets {
+                        tickets.keep(messages);
+                    }
+                }
                 Content::Nothing => {}
             }
             start += opened.length;

@@ -1,5 +1,6 @@
 //! Connections as they are used up and end.
 
+mod client;
 mod hand_over;
 
 use std::io::{self, Read, Write};
@@ -15,18 +16,30 @@ use netbed::TIME_LIMIT;
 use nix::sys::sendfile::sendfile64;
 use rustls::crypto::{CipherSuiteCommon, CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedCipherSuite,
-    SupportedProtocolVersion, Tls13CipherSuite,
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedCipherSuite, SupportedProtocolVersion, Tls13CipherSuite,
 };
+use tls_record::Role;
 
 use super::kernel::{KernelSupport, KernelTls};
 use super::key_limit::KeyLimit;
 use super::{Encryption, MAX_FRAGMENT, StdTransport, Transport, handshake};
 
-type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+/// The other end of a connection, by rustls.
+pub(crate) struct Peer {
+    conn: Connection,
+    sock: TcpStream,
+}
+
+impl Read for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.conn.wants_read() && self.conn.complete_io(&mut self.sock)?.0 > 0 {}
+        self.conn.reader().read(buffer)
+    }
+}
 
 /// A server and a client that trusts it.
 fn configs(version: &'static SupportedProtocolVersion) -> (ServerConfig, ClientConfig) {
@@ -77,30 +90,46 @@ fn sockets() -> (TcpStream, TcpStream) {
     (server, client)
 }
 
-/// Both ends of a connection that is encrypted here, after the handshake.
-async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, TlsClient) {
-    connect(configs(version), None).await
+/// Both ends of a connection that is encrypted here, after the handshake; ours is the server.
+async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, Peer) {
+    let (server, client) = configs(version);
+    connect(Role::Server, (server.into(), client.into()), None).await
 }
 
-/// The same of a server and a client, where the kernel encrypts that is given.
+/// The same where we are `role` and the peer is the other one; the kernel encrypts that is
+/// given.
 async fn connect(
-    (server, client): (ServerConfig, ClientConfig),
+    role: Role,
+    (server, client): (Arc<ServerConfig>, Arc<ClientConfig>),
     kernel: Option<&KernelSupport>,
-) -> (Transport, TlsClient) {
+) -> (Transport, Peer) {
     let (ours, theirs) = sockets();
-    let name = "localhost".try_into().unwrap();
-    let client = ClientConnection::new(Arc::new(client), name).unwrap();
-    let mut client = StreamOwned::new(client, theirs);
-    let client = ::tokio::task::spawn_blocking(move || {
-        while client.conn.is_handshaking() {
-            client.conn.complete_io(&mut client.sock).unwrap();
+    let name: ServerName<'_> = "localhost".try_into().unwrap();
+    let conn = match role {
+        Role::Server => ClientConnection::new(client.clone(), name.clone())
+            .unwrap()
+            .into(),
+        Role::Client => ServerConnection::new(server.clone()).unwrap().into(),
+    };
+    let mut peer = Peer { conn, sock: theirs };
+    let peer = ::tokio::task::spawn_blocking(move || {
+        while peer.conn.is_handshaking() {
+            peer.conn.complete_io(&mut peer.sock).unwrap();
         }
-        client
+        peer
     });
     let ours = ::tokio::net::TcpStream::from_std(ours).unwrap();
-    let accepted = handshake::accept(ours, Arc::new(server), &Semaphore::new(1), kernel).await;
-    let accepted = accepted.map_err(|(_, error)| error).unwrap();
-    (accepted.transport, client.await.unwrap())
+    let transport = match role {
+        Role::Server => {
+            let accepted = handshake::accept(ours, server, &Semaphore::new(1), kernel).await;
+            accepted.map_err(|(_, error)| error).unwrap().transport
+        }
+        Role::Client => {
+            let connected = handshake::connect(ours, client, name, kernel).await;
+            connected.unwrap()
+        }
+    };
+    (transport, peer.await.unwrap())
 }
 
 #[tokio::test]
@@ -147,6 +176,14 @@ async fn who_polls_a_key_until_it_is_used_up_can_still_say_so() {
     assert_eq!(came, b"xxx");
 }
 
+impl Transport {
+    /// A client's connection that is encrypted here, and its server.
+    pub(crate) async fn secured_for_tests() -> (Self, Peer) {
+        let (server, client) = configs(&TLS13);
+        connect(Role::Client, (server.into(), client.into()), None).await
+    }
+}
+
 impl StdTransport {
     /// Sends of a file of zeros.
     fn write_or_fill(&mut self) -> io::Result<usize> {
@@ -184,8 +221,9 @@ async fn a_key_of_the_kernel_is_used_up_and_the_connection_ends_in_order() {
         .filter(|suite| suite.common.confidentiality_limit < u64::MAX)
         .map(|suite| limited(suite, LIMIT))
         .collect();
-    let configs = configs_with(provider, &TLS13);
-    let (transport, mut client) = connect(configs, Some(&kernel)).await;
+    let (server, client) = configs_with(provider, &TLS13);
+    let configs = (server.into(), client.into());
+    let (transport, mut client) = connect(Role::Server, configs, Some(&kernel)).await;
     assert!(matches!(transport.encryption, Encryption::Kernel(_)));
     let bytes: Vec<u8> = (0..3 * MAX_FRAGMENT + 100).map(|it| it as u8).collect();
     let mut file = tempfile::tempfile().unwrap();
@@ -228,8 +266,7 @@ async fn a_key_of_tls_1_3_has_no_limit() {
     let Encryption::User(session) = &transport.encryption else {
         panic!("{transport:?}");
     };
-    let left = format!("{:?}", session.limit);
-    assert!(left.contains(&u64::MAX.to_string()), "{left}");
+    assert_eq!(session.limit.left(), u64::MAX);
 }
 
 #[tokio::test]
@@ -264,10 +301,10 @@ async fn close_notify_waits_for_room_in_the_socket() {
     let (ours, mut theirs) = sockets();
     let mut fill = ours.try_clone().unwrap();
     let (server, _) = configs(&TLS13);
-    let suite = server.crypto_provider().cipher_suites[0];
+    let limit = KeyLimit::new(server.crypto_provider().cipher_suites[0], 0);
     let worker = StdTransport {
         tcp: ours,
-        encryption: Encryption::Kernel(KernelTls::new(KeyLimit::new(suite, 0))),
+        encryption: Encryption::Kernel(KernelTls::new(Role::Server, limit, None)),
     };
     let mut transport = Transport::from_std(worker).unwrap();
     // tokio takes the socket for writable, and does not see that it is filled.

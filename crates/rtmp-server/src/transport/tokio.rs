@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use socket2::SockRef;
 
-use super::{Encryption, RawSocket, StdTransport, TlsPlace, kernel};
+use super::{Encryption, RawSocket, StdTransport, TlsPlace};
 
 /// A connection on tokio.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl Transport {
         }
         input.reserve(max_bytes);
         let read = self.tcp.try_read_buf(input);
-        match &self.encryption {
-            Encryption::Kernel(_) => kernel::after_read(read, &self.tcp),
+        match &mut self.encryption {
+            Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
             _ => read,
         }
     }
@@ -278,11 +278,10 @@ impl Transport {
             // A buffer that lived across the await would make every connection's
             // task larger by its size, from the first moment on.
             let mut ignored = [0; IGNORED_SIZE];
-            let read = match &self.encryption {
-                Encryption::Kernel(_) => {
-                    kernel::after_read(self.tcp.try_read(&mut ignored), &self.tcp)
-                }
-                Encryption::None | Encryption::User(_) => self.tcp.try_read(&mut ignored),
+            let read = self.tcp.try_read(&mut ignored);
+            let read = match &mut self.encryption {
+                Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
+                Encryption::None | Encryption::User(_) => read,
             };
             match read.map_err(|error| (error.kind(), error)) {
                 Ok(0) => return Ok(()),

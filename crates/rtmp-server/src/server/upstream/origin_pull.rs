@@ -314,8 +314,7 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    /// Writes the pull down for the program that the process becomes. One by TLS is begun
-    /// anew there.
+    /// Writes the pull down for the program that the process becomes.
     fn write_down(
         &self,
         connection: &OriginConnection,

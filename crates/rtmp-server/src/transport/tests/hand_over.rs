@@ -9,15 +9,16 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use socket2::SockRef;
+use tls_record::Role;
 use tokio::time::timeout;
 
-use super::{TlsClient, configs_with, connect, limited};
+use super::{Peer, configs_with, connect, limited};
 use crate::hand_over::{Blob, HandOverError};
 use crate::transport::part::EncryptionPart;
 use crate::transport::{Encryption, MAX_FRAGMENT, MAX_RECORD, StdTransport, Transport};
 
 /// Each version, with each of its ciphers that goes with the certificate.
-fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
+pub(super) fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
     let suites = ring::default_provider().cipher_suites.into_iter();
     let suites: Vec<_> = suites
         .filter(|suite| !format!("{:?}", suite.suite()).contains("RSA"))
@@ -30,20 +31,37 @@ fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
     suites
 }
 
-/// Both ends of a connection with `suite`.
-async fn connected(
-    version: &'static SupportedProtocolVersion,
-    suite: SupportedCipherSuite,
-) -> (Transport, TlsClient) {
-    let provider = CryptoProvider {
+/// One that has this suite alone.
+pub(super) fn provider(suite: SupportedCipherSuite) -> CryptoProvider {
+    CryptoProvider {
         cipher_suites: vec![suite],
         ..ring::default_provider()
-    };
-    connect(configs_with(provider, version), None).await
+    }
+}
+
+/// A side, and what both agree upon.
+type Case = (
+    Role,
+    &'static SupportedProtocolVersion,
+    SupportedCipherSuite,
+);
+
+/// Each of [`suites`] from both sides.
+fn cases() -> impl Iterator<Item = Case> {
+    let suites = suites().into_iter();
+    suites.flat_map(|(version, suite)| {
+        [Role::Server, Role::Client].map(|role| (role, version, suite))
+    })
+}
+
+/// Both ends of a connection with `suite`, of which ours is `role`.
+async fn connected((role, version, suite): Case) -> (Transport, Peer) {
+    let (server, client) = configs_with(provider(suite), version);
+    connect(role, (server.into(), client.into()), None).await
 }
 
 /// The connection as the program that the process becomes goes on with it.
-fn handed_over(transport: Transport) -> Transport {
+pub(super) fn handed_over(transport: Transport) -> Transport {
     let StdTransport { tcp, encryption } = transport.into_std().unwrap();
     let part = encryption.part();
     drop(encryption);
@@ -52,18 +70,18 @@ fn handed_over(transport: Transport) -> Transport {
     Transport::from_std(StdTransport { tcp, encryption }).unwrap()
 }
 
-/// The records of what `write` has the client send.
-fn records(client: &mut TlsClient, write: impl FnOnce(&mut TlsClient)) -> Vec<u8> {
-    write(client);
+/// The records of what `write` has the peer send.
+fn records(peer: &mut Peer, write: impl FnOnce(&mut Peer)) -> Vec<u8> {
+    write(peer);
     let mut records = Vec::new();
-    while client.conn.wants_write() {
-        client.conn.write_tls(&mut records).unwrap();
+    while peer.conn.wants_write() {
+        peer.conn.write_tls(&mut records).unwrap();
     }
     records
 }
 
-fn data(bytes: &'static [u8]) -> impl FnOnce(&mut TlsClient) {
-    |client| client.conn.writer().write_all(bytes).unwrap()
+fn data(bytes: &'static [u8]) -> impl FnOnce(&mut Peer) {
+    |peer| peer.conn.writer().write_all(bytes).unwrap()
 }
 
 /// Reads so many bytes.
@@ -87,28 +105,28 @@ async fn read_to_end(transport: &mut Transport) -> io::Result<Vec<u8>> {
     Ok(input.to_vec())
 }
 
-/// Has a thread read all that the client gets.
-fn reading(mut client: TlsClient) -> tokio::task::JoinHandle<io::Result<Vec<u8>>> {
+/// Has a thread read all that the peer gets.
+fn reading(mut peer: Peer) -> tokio::task::JoinHandle<io::Result<Vec<u8>>> {
     tokio::task::spawn_blocking(move || {
         let mut came = Vec::new();
         // Without `close_notify`, rustls calls the end unexpected.
-        client.read_to_end(&mut came).map(|_| came)
+        peer.read_to_end(&mut came).map(|_| came)
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_goes_on_in_the_middle_of_records() {
-    for (version, suite) in suites() {
-        let (mut transport, mut client) = connected(version, suite).await;
-        let records = records(&mut client, |client| {
-            client.conn.writer().write_all(b"first ").unwrap();
-            client.conn.writer().write_all(b"second ").unwrap();
+    for case in cases() {
+        let (mut transport, mut peer) = connected(case).await;
+        let records = records(&mut peer, |peer| {
+            peer.conn.writer().write_all(b"first ").unwrap();
+            peer.conn.writer().write_all(b"second ").unwrap();
         });
         // Whole, in the header, in the payload, in the tag.
         let mut rest = &records[..];
         for length in [records.len() / 2 + 3, 4, 9] {
             let (now, later) = rest.split_at(length);
-            client.sock.write_all(now).unwrap();
+            peer.sock.write_all(now).unwrap();
             let mut input = BytesMut::new();
             // It reads what there is, which may hold no whole record.
             let unread = tokio::time::Duration::from_millis(50);
@@ -120,7 +138,7 @@ async fn a_connection_goes_on_in_the_middle_of_records() {
             transport = handed_over(transport);
             rest = later;
         }
-        client.sock.write_all(rest).unwrap();
+        peer.sock.write_all(rest).unwrap();
         assert_eq!(read(&mut transport, 7).await, b"second ");
         // More than the socket takes: what waits goes on, too.
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|it| (it / 7) as u8).collect();
@@ -133,25 +151,25 @@ async fn a_connection_goes_on_in_the_middle_of_records() {
             assert!(sent < bytes.len(), "the socket takes everything");
             sent += worker.write(&bytes[sent..]).unwrap();
         }
-        let reading = reading(client);
+        let reading = reading(peer);
         let mut transport = handed_over(Transport::from_std(worker).unwrap());
         transport.write_all(&bytes[sent..]).await.unwrap();
         let mut transport = handed_over(transport);
         transport.shutdown().await.unwrap();
         let came = reading.await.unwrap().unwrap();
-        assert!(came == bytes, "{suite:?}: {} bytes", came.len());
+        assert!(came == bytes, "{case:?}: {} bytes", came.len());
     }
 }
 
 #[tokio::test]
 async fn an_end_that_was_said_or_heard_before_is_known_after() {
-    for (version, suite) in suites() {
-        let (mut transport, mut client) = connected(version, suite).await;
-        let end = records(&mut client, |client| {
-            client.conn.writer().write_all(b"x").unwrap();
-            client.conn.send_close_notify();
+    for case in cases() {
+        let (mut transport, mut peer) = connected(case).await;
+        let end = records(&mut peer, |peer| {
+            peer.conn.writer().write_all(b"x").unwrap();
+            peer.conn.send_close_notify();
         });
-        client.sock.write_all(&end).unwrap();
+        peer.sock.write_all(&end).unwrap();
         assert_eq!(read(&mut transport, 1).await, b"x");
         let mut transport = handed_over(transport);
         assert_eq!(read_to_end(&mut transport).await.unwrap(), b"");
@@ -161,23 +179,23 @@ async fn an_end_that_was_said_or_heard_before_is_known_after() {
         let refused = transport.write_all(b"more").await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
         transport.shutdown().await.unwrap();
-        assert_eq!(reading(client).await.unwrap().unwrap(), b"the end");
+        assert_eq!(reading(peer).await.unwrap().unwrap(), b"the end");
     }
 }
 
 #[tokio::test]
 async fn records_that_were_changed_or_sent_twice_end_a_connection_with_an_alert() {
-    for (version, suite) in suites() {
+    for case in cases() {
         for replayed in [false, true] {
-            let (mut transport, mut client) = connected(version, suite).await;
-            let mut bad = records(&mut client, data(b"one"));
+            let (mut transport, mut peer) = connected(case).await;
+            let mut bad = records(&mut peer, data(b"one"));
             if replayed {
-                client.sock.write_all(&bad).unwrap();
+                peer.sock.write_all(&bad).unwrap();
                 assert_eq!(read(&mut transport, 3).await, b"one");
             } else {
                 *bad.last_mut().unwrap() ^= 1;
             }
-            client.sock.write_all(&bad).unwrap();
+            peer.sock.write_all(&bad).unwrap();
             let mut transport = handed_over(transport);
             let error = read_to_end(&mut transport).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
@@ -185,7 +203,7 @@ async fn records_that_were_changed_or_sent_twice_end_a_connection_with_an_alert(
             assert_eq!(read_to_end(&mut transport).await.unwrap(), b"");
             assert!(transport.write_all(b"more").await.is_err());
             drop(transport);
-            let alert = reading(client).await.unwrap().unwrap_err();
+            let alert = reading(peer).await.unwrap().unwrap_err();
             assert!(alert.to_string().contains("BadRecordMac"), "{alert}");
         }
     }
@@ -193,24 +211,21 @@ async fn records_that_were_changed_or_sent_twice_end_a_connection_with_an_alert(
 
 #[tokio::test]
 async fn keys_change_before_and_after() {
-    for (version, suite) in suites() {
-        if *version != TLS13 {
-            continue;
-        }
-        let (mut transport, mut client) = connected(version, suite).await;
+    for case in cases().filter(|(_, version, _)| **version == TLS13) {
+        let (mut transport, mut peer) = connected(case).await;
         for text in [b"one ", b"two ", b"six "] {
-            let sent = records(&mut client, |client| {
-                client.conn.refresh_traffic_keys().unwrap();
-                client.conn.writer().write_all(text).unwrap();
+            let sent = records(&mut peer, |peer| {
+                peer.conn.refresh_traffic_keys().unwrap();
+                peer.conn.writer().write_all(text).unwrap();
             });
-            client.sock.write_all(&sent).unwrap();
+            peer.sock.write_all(&sent).unwrap();
             assert_eq!(read(&mut transport, text.len()).await, text);
             transport.write_all(text).await.unwrap();
             transport = handed_over(transport);
         }
         transport.shutdown().await.unwrap();
-        let came = reading(client).await.unwrap().unwrap();
-        assert_eq!(came, b"one two six ", "{suite:?}");
+        let came = reading(peer).await.unwrap().unwrap();
+        assert_eq!(came, b"one two six ", "{case:?}");
     }
 }
 
@@ -218,7 +233,7 @@ async fn keys_change_before_and_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_reads_nothing_cannot_make_answers_gather() {
     let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let (transport, mut client) = connected(&TLS13, suite).await;
+    let (transport, mut peer) = connected((Role::Server, &TLS13, suite)).await;
     let mut worker = transport.into_std().unwrap();
     let mut sent = 0;
     while !worker.has_unsent() {
@@ -231,16 +246,16 @@ async fn a_peer_that_reads_nothing_cannot_make_answers_gather() {
     let before = waiting(&worker);
     let mut transport = Transport::from_std(worker).unwrap();
     for _ in 0..100 {
-        let update = records(&mut client, |client| {
-            client.conn.refresh_traffic_keys().unwrap();
-            client.conn.writer().write_all(b"x").unwrap();
+        let update = records(&mut peer, |peer| {
+            peer.conn.refresh_traffic_keys().unwrap();
+            peer.conn.writer().write_all(b"x").unwrap();
         });
-        client.sock.write_all(&update).unwrap();
+        peer.sock.write_all(&update).unwrap();
         assert_eq!(read(&mut transport, 1).await, b"x");
     }
     let worker = handed_over(transport).into_std().unwrap();
     assert!(waiting(&worker) < before + 100);
-    let reading = reading(client);
+    let reading = reading(peer);
     let mut transport = Transport::from_std(worker).unwrap();
     transport.write_all(b"y").await.unwrap();
     transport.shutdown().await.unwrap();
@@ -260,28 +275,30 @@ async fn a_key_of_tls_1_3_is_renewed_before_its_limit_in_both_programs() {
         })
         .map(|suite| limited(suite, 5))
         .unwrap();
-    let (mut transport, client) = connected(&TLS13, suite).await;
-    let reading = reading(client);
-    let bytes: Vec<u8> = (0..100 * MAX_FRAGMENT).map(|it| (it / 11) as u8).collect();
-    for part in bytes.chunks(10 * MAX_FRAGMENT) {
-        transport.write_all(part).await.unwrap();
-        let Encryption::User(session) = &transport.encryption else {
-            panic!("{transport:?}");
-        };
-        let text = format!("{:?}", session.part());
-        let number: u64 = text.split("number: ").nth(1).unwrap()[..1].parse().unwrap();
-        assert!(number <= 5, "{text}");
-        transport = handed_over(transport);
+    for role in [Role::Server, Role::Client] {
+        let (mut transport, peer) = connected((role, &TLS13, suite)).await;
+        let reading = reading(peer);
+        let bytes: Vec<u8> = (0..100 * MAX_FRAGMENT).map(|it| (it / 11) as u8).collect();
+        for part in bytes.chunks(10 * MAX_FRAGMENT) {
+            transport.write_all(part).await.unwrap();
+            let Encryption::User(session) = &transport.encryption else {
+                panic!("{transport:?}");
+            };
+            let text = format!("{:?}", session.part());
+            let number: u64 = text.split("number: ").nth(1).unwrap()[..1].parse().unwrap();
+            assert!(number <= 5, "{text}");
+            transport = handed_over(transport);
+        }
+        transport.shutdown().await.unwrap();
+        let came = reading.await.unwrap().unwrap();
+        assert!(came == bytes, "{} bytes", came.len());
     }
-    transport.shutdown().await.unwrap();
-    let came = reading.await.unwrap().unwrap();
-    assert!(came == bytes, "{} bytes", came.len());
 }
 
 #[tokio::test]
 async fn numbers_go_on_from_the_handshake_and_keys_are_not_shown() {
-    for (version, suite) in suites() {
-        let (transport, _client) = connected(version, suite).await;
+    for case in cases() {
+        let (transport, _peer) = connected(case).await;
         let Encryption::User(session) = &transport.encryption else {
             panic!("{transport:?}");
         };
@@ -290,7 +307,7 @@ async fn numbers_go_on_from_the_handshake_and_keys_are_not_shown() {
         assert!(text.contains("secret: Secret, number: "), "{text}");
         assert!(text.contains("incoming: [], outgoing: []"), "{text}");
         // The `Finished` of TLS 1.2 has the first number, and its nonce is used already.
-        if *version == TLS12 {
+        if *case.1 == TLS12 {
             assert_eq!(text.matches("number: 1 ").count(), 2, "{text}");
         }
     }
@@ -299,7 +316,7 @@ async fn numbers_go_on_from_the_handshake_and_keys_are_not_shown() {
 #[tokio::test]
 async fn more_of_a_record_than_there_can_be_is_refused() {
     let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let (transport, _client) = connected(&TLS13, suite).await;
+    let (transport, _peer) = connected((Role::Server, &TLS13, suite)).await;
     let with_incoming = |length| match transport.encryption.part() {
         EncryptionPart::User(part) => EncryptionPart::User(Box::new(part.with_incoming(length))),
         other => panic!("{other:?}"),
@@ -316,18 +333,20 @@ async fn more_of_a_record_than_there_can_be_is_refused() {
 #[tokio::test]
 async fn a_wish_is_answered_behind_what_has_waited_for_more() {
     let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let (mut transport, mut client) = connected(&TLS13, suite).await;
-    assert_eq!(transport.write_more(b"head").unwrap(), 4);
-    let sent = records(&mut client, |client| {
-        client.conn.refresh_traffic_keys().unwrap();
-        client.conn.writer().write_all(b"x").unwrap();
-    });
-    client.sock.write_all(&sent).unwrap();
-    assert_eq!(read(&mut transport, 1).await, b"x");
-    let Encryption::User(session) = &transport.encryption else {
-        panic!("{transport:?}");
-    };
-    let text = format!("{:?}", session.part());
-    assert!(text.contains("outgoing: []"), "{text}");
-    assert!(text.contains("answer_due: false"), "{text}");
+    for role in [Role::Server, Role::Client] {
+        let (mut transport, mut peer) = connected((role, &TLS13, suite)).await;
+        assert_eq!(transport.write_more(b"head").unwrap(), 4);
+        let sent = records(&mut peer, |peer| {
+            peer.conn.refresh_traffic_keys().unwrap();
+            peer.conn.writer().write_all(b"x").unwrap();
+        });
+        peer.sock.write_all(&sent).unwrap();
+        assert_eq!(read(&mut transport, 1).await, b"x");
+        let Encryption::User(session) = &transport.encryption else {
+            panic!("{transport:?}");
+        };
+        let text = format!("{:?}", session.part());
+        assert!(text.contains("outgoing: []"), "{text}");
+        assert!(text.contains("answer_due: false"), "{text}");
+    }
 }

@@ -1,11 +1,13 @@
 //! A connection to an origin, to play or to publish, or to a server that a stream is forwarded
 //! to.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,18 +17,17 @@ use rtmp_proto::session::{
 use rtmp_proto::wire::{Limits, Message};
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
-use tokio_util::either::Either;
 
 use crate::config::{DEFAULT_VHOST, Origin, Upstream};
-use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited, hand_over};
+use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited};
 use crate::server::admission::{BACKUP, marks_backup};
 use crate::server::tls::TlsClient;
 use crate::server::{Server, socket};
 use crate::stream::{AppendError, Busy, Source};
+use crate::transport::handshake::{self, HandshakeError};
+use crate::transport::{StdTransport, Transport, TransportPart};
 
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -37,7 +38,7 @@ pub(crate) enum OriginError {
     #[error("cannot connect: {0}")]
     Unreachable(io::Error),
     #[error("no TLS connection: {0}")]
-    Tls(io::Error),
+    Tls(Box<HandshakeError>),
     #[error("cannot use TLS: {0}")]
     NoTls(String),
     #[error("no answer within {0:?}")]
@@ -91,13 +92,10 @@ pub(in crate::server) fn request(
     ClientConfig::new(purpose, &tc_url, &app, &stream)
 }
 
-/// A connection, plain or by TLS.
-type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
 /// A connection to an origin.
 #[derive(Debug)]
 pub(crate) struct OriginConnection {
-    socket: Socket,
+    socket: Transport,
     session: ClientSession,
     input: BytesMut,
     out: Vec<u8>,
@@ -121,11 +119,12 @@ impl OriginConnection {
         let socket = connect(addresses, limit).await?;
         socket::prepare(&socket)?;
         let socket = match origin.tls {
-            false => Either::Left(socket),
+            false => Transport::from(socket),
             true => {
-                let secured = timeout(limit, connector.secure(socket, origin)).await;
-                let secured = secured.unwrap_or(Err(OriginError::Slow(limit)))?;
-                Either::Right(Box::new(secured))
+                // Apart: what a handshake holds is not room of every task.
+                let secured = Box::pin(connector.secure(socket, origin, config.purpose));
+                let secured = timeout(limit, secured).await;
+                secured.unwrap_or(Err(OriginError::Slow(limit)))?
             }
         };
         let mut out = Vec::new();
@@ -144,8 +143,7 @@ impl OriginConnection {
     /// Reads once, and adds what came to `events`. Replies go out with the next
     /// flush. It may be dropped unfinished and called again.
     pub(crate) async fn read(&mut self, events: &mut Vec<ClientEvent>) -> Result<(), OriginError> {
-        self.input.reserve(READ_SIZE);
-        if self.socket.read_buf(&mut self.input).await? == 0 {
+        if self.socket.read(READ_SIZE, &mut self.input).await? == 0 {
             return Err(OriginError::Closed);
         }
         self.take_input(events)
@@ -204,18 +202,24 @@ impl OriginConnection {
     /// Sends what is queued, in one write if the socket takes it. It may be dropped
     /// unfinished: the next call continues where it was.
     pub(crate) async fn flush(&mut self) -> Result<(), OriginError> {
+        poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    /// [`OriginConnection::flush`] as a poll.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), OriginError>> {
         while self.sent < self.out.len() {
-            match self.socket.write(&self.out[self.sent..]).await? {
-                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            let unsent = &self.out[self.sent..];
+            match ready!(self.socket.poll_write(context, unsent))? {
+                0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
                 count => self.sent += count,
             }
         }
         // TLS keeps what the socket does not take.
-        self.socket.flush().await?;
+        ready!(self.socket.poll_flush(context))?;
         self.out.clear();
         self.out.shrink_to(READ_SIZE);
         self.sent = 0;
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Bytes that are still to be sent.
@@ -234,16 +238,23 @@ impl OriginConnection {
             Sent(usize),
             Read(usize),
         }
-        self.input.reserve(READ_SIZE);
-        let done = {
-            let unsent = &self.out[self.sent..];
-            let (mut reader, mut writer) = tokio::io::split(&mut self.socket);
-            tokio::select! {
-                sent = writer.write(unsent), if !unsent.is_empty() => Done::Sent(sent?),
-                read = reader.read_buf(&mut self.input) => Done::Read(read?),
+        let Self {
+            socket,
+            input,
+            out,
+            sent,
+            ..
+        } = self;
+        let unsent = &out[*sent..];
+        let done = poll_fn(|context| {
+            // First: there may always be something to send.
+            let read = socket.poll_read(context, READ_SIZE, input);
+            if read.is_ready() || unsent.is_empty() {
+                return read.map_ok(Done::Read);
             }
-        };
-        match done {
+            socket.poll_write(context, unsent).map_ok(Done::Sent)
+        });
+        match done.await? {
             Done::Sent(0) => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
             Done::Sent(count) => {
                 self.sent += count;
@@ -275,7 +286,11 @@ impl OriginConnection {
 /// A connection to an origin for the program that the process becomes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::server) struct OriginConnectionPart {
+    /// A former program of this layout takes every connection for a plain one, and knows it by
+    /// this alone: one by TLS has none here, so that it begins anew there.
     descriptor: RawFd,
+    #[serde(default)]
+    socket: Option<TransportPart>,
     session: Blob,
     #[serde(with = "rtmp_proto::wire::bytes_format")]
     input: Bytes,
@@ -284,19 +299,25 @@ pub(in crate::server) struct OriginConnectionPart {
     out: Bytes,
 }
 
+/// No descriptor has this number.
+const NO_DESCRIPTOR: RawFd = -1;
+
 impl OriginConnectionPart {
     /// Checks that this program can go on with it.
     ///
     /// # Errors
     /// Why it cannot.
     pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
+        if let Some(socket) = &self.socket {
+            socket.check()?;
+        }
         self.session.read::<ClientSession>().map(drop)
     }
 }
 
 impl OriginConnection {
-    /// The connection for the program that the process becomes; `None` for one by TLS, whose
-    /// keys are not handed over.
+    /// The connection for the program that the process becomes; `None` within the first packets
+    /// of its session.
     ///
     /// # Errors
     /// It cannot be written down.
@@ -304,14 +325,13 @@ impl OriginConnection {
         &self,
         handed_over: &mut HandedOver,
     ) -> Result<Option<OriginConnectionPart>, HandOverError> {
-        let Either::Left(socket) = &self.socket else {
-            return Ok(None);
-        };
         if !self.session.is_portable() {
             return Ok(None);
         }
+        let socket = self.socket.part(handed_over);
         Ok(Some(OriginConnectionPart {
-            descriptor: hand_over(socket, handed_over),
+            descriptor: socket.plain_descriptor().unwrap_or(NO_DESCRIPTOR),
+            socket: Some(socket),
             session: Blob::of(&self.session)?,
             input: Bytes::copy_from_slice(&self.input),
             out: Bytes::copy_from_slice(&self.out[self.sent..]),
@@ -326,9 +346,12 @@ impl OriginConnection {
         part: &OriginConnectionPart,
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
-        let socket = std::net::TcpStream::from(inherited.take(part.descriptor)?);
+        let socket = match &part.socket {
+            Some(socket) => StdTransport::take_over(socket, inherited)?,
+            None => std::net::TcpStream::from(inherited.take(part.descriptor)?).into(),
+        };
         Ok(Self {
-            socket: Either::Left(TcpStream::from_std(socket)?),
+            socket: Transport::from_std(socket)?,
             session: part.session.read()?,
             input: BytesMut::from(&*part.input),
             out: part.out.to_vec(),
@@ -367,17 +390,26 @@ impl Connector {
     }
 
     /// Performs the TLS handshake with `origin`, whose name its certificate must have.
+    ///
+    /// The kernel encrypts where it can and we mostly receive. It has one key for each
+    /// connection, for so many records that a publisher's would be used up within days.
     async fn secure(
         &self,
         socket: TcpStream,
         origin: &Origin,
-    ) -> Result<TlsStream<TcpStream>, OriginError> {
+        purpose: Purpose,
+    ) -> Result<Transport, OriginError> {
         let connector = self.tls.connector(self.authorities.as_deref());
         let connector = connector.map_err(OriginError::NoTls)?;
         let name = ServerName::try_from(origin.host().to_owned());
         let name = name.map_err(|error| OriginError::NoTls(error.to_string()))?;
-        let secured = connector.connect(name, socket).await;
-        secured.map_err(OriginError::Tls)
+        let kernel = match purpose {
+            Purpose::Play => self.tls.kernel(),
+            Purpose::Publish => None,
+        };
+        let config = connector.config().clone();
+        let secured = handshake::connect(socket, config, name, kernel).await;
+        secured.map_err(|error| OriginError::Tls(Box::new(error)))
     }
 }
 

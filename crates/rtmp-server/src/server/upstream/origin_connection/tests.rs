@@ -1,3 +1,5 @@
+use tokio::io::AsyncReadExt;
+
 use super::*;
 
 fn settings() -> Upstream {
@@ -84,7 +86,7 @@ async fn a_flush_that_was_cut_off_goes_on_where_it_was() {
     let session = ClientSession::new(config, &Limits::default(), &mut sent).unwrap();
     sent.extend((0..4_000_000_u32).flat_map(u32::to_be_bytes));
     let mut connection = OriginConnection {
-        socket: Either::Left(TcpStream::connect(address).await.unwrap()),
+        socket: TcpStream::connect(address).await.unwrap().into(),
         session,
         input: BytesMut::new(),
         out: sent.clone(),
@@ -111,4 +113,75 @@ fn parameters_travel_where_configured() {
         ..settings()
     };
     assert_eq!(asked(DEFAULT_VHOST, &traverse)[2], "s?token=x&z");
+}
+
+/// [`OriginConnectionPart`] of programs that hand over plain connections alone.
+#[derive(Serialize, Deserialize)]
+struct Former {
+    descriptor: RawFd,
+    session: Blob,
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    input: Bytes,
+    #[serde(with = "rtmp_proto::wire::bytes_format")]
+    out: Bytes,
+}
+
+/// The part of a connection by `socket`, whose handshake has got so far that it can be written
+/// down.
+fn part(socket: Transport) -> (OriginConnectionPart, HandedOver) {
+    let config = ClientConfig::new(Purpose::Play, "rtmp://origin/live", "live", "s");
+    let mut out = Vec::new();
+    let mut session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+    let mut packets = vec![0; 1 + 1536];
+    packets[0] = 3;
+    assert_eq!(session.read(&mut &packets[..], &mut out), Ok(None));
+    let connection = OriginConnection {
+        socket,
+        session,
+        input: BytesMut::from("half"),
+        out,
+        sent: 5,
+    };
+    let mut handed_over = HandedOver::default();
+    let part = connection.part(&mut handed_over).unwrap().unwrap();
+    // What is handed over stays open, and is tokio's no longer.
+    std::mem::forget(connection.socket.into_std().unwrap());
+    (part, handed_over)
+}
+
+fn written<T: serde::de::DeserializeOwned>(part: &impl Serialize) -> T {
+    Blob::of(part).unwrap().read().unwrap()
+}
+
+#[tokio::test]
+async fn a_plain_connection_is_known_to_former_programs_and_theirs_to_this_one() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (part, handed_over) = part(socket.into());
+    part.check().unwrap();
+    let former: Former = written(&part);
+    assert_eq!(handed_over.numbers(), [former.descriptor]);
+    let part: OriginConnectionPart = written(&former);
+    // SAFETY: nobody has it but the connection, which is forgotten.
+    let mut inherited = unsafe { Inherited::adopt(handed_over.numbers()) };
+    let connection = OriginConnection::take_over(&part, &mut inherited).unwrap();
+    assert_eq!(connection.socket.tls_place(), None);
+    assert_eq!(&connection.input[..], b"half");
+    assert!(connection.unsent() > 1_000);
+}
+
+#[tokio::test]
+async fn former_programs_do_not_go_on_in_plain_text_with_a_connection_by_tls() {
+    let (socket, _peer) = Transport::secured_for_tests().await;
+    let (part, handed_over) = part(socket);
+    part.check().unwrap();
+    let former: Former = written(&part);
+    assert!(!handed_over.numbers().contains(&former.descriptor));
+    // SAFETY: as above.
+    let mut inherited = unsafe { Inherited::adopt(handed_over.numbers()) };
+    assert!(inherited.take(former.descriptor).is_err());
+    let connection = OriginConnection::take_over(&written(&part), &mut inherited).unwrap();
+    let place = connection.socket.tls_place();
+    assert_eq!(place, Some(crate::transport::TlsPlace::UserSpace));
 }

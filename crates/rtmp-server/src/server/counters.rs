@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use crate::stream::{LegReport, MergedRelay, lock};
+use serde::{Deserialize, Serialize};
+
+use crate::hand_over::HandOverError;
+use crate::stream::{LegReport, MergedRelay, MergedRelayPart, lock};
 
 /// A connection to an origin, or the attempt to make one.
 #[derive(Debug, Clone)]
@@ -58,15 +62,70 @@ pub(crate) struct Pulls {
     former_pictures: Mutex<BTreeMap<String, u64>>,
 }
 
+/// What is pulled from several origins at once, for the program that the process becomes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::server) struct MergedPullsPart {
+    /// By the id of the stream.
+    pub(in crate::server) streams: HashMap<u64, MergedPullPart>,
+    pub(in crate::server) former_pictures: BTreeMap<String, u64>,
+}
+
+/// A stream of several origins.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct MergedPullPart {
+    pub(in crate::server) relay: MergedRelayPart,
+    /// Of each leg its origin, and the number of pictures that it had been the first to bring
+    /// before it came there.
+    pub(in crate::server) legs: Vec<(String, u64)>,
+}
+
 impl Pulls {
-    /// The stream number `id` is pulled by `legs` connections.
-    pub(super) fn begin(&self, id: u64, legs: usize, merged: Option<Arc<MergedRelay>>) {
-        let leg = Leg {
-            origin: String::new(),
-            state: "connecting",
-            former_pictures: 0,
+    /// What is pulled from several origins at once, for the program that the process becomes.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(super) fn part(&self) -> Result<MergedPullsPart, HandOverError> {
+        let mut part = MergedPullsPart {
+            former_pictures: lock(&self.former_pictures).clone(),
+            ..MergedPullsPart::default()
         };
-        let legs = vec![leg; legs];
+        for (&id, pull) in lock(&self.streams).iter() {
+            let Some(merged) = &pull.merged else { continue };
+            let legs = pull.legs.iter();
+            let legs = legs.map(|leg| (leg.origin.clone(), leg.former_pictures));
+            let pull = MergedPullPart {
+                relay: merged.part()?,
+                legs: legs.collect(),
+            };
+            part.streams.insert(id, pull);
+        }
+        Ok(part)
+    }
+
+    /// Goes on counting where this process has been before.
+    pub(super) fn take_over(&self, part: &MergedPullsPart) {
+        lock(&self.former_pictures).clone_from(&part.former_pictures);
+    }
+
+    /// Nobody has listened to origins until `now`: that is no silence of theirs.
+    pub(super) fn excuse_silence(&self, now: Instant) {
+        for pull in lock(&self.streams).values() {
+            if let Some(merged) = &pull.merged {
+                merged.excuse_silence(now);
+            }
+        }
+    }
+
+    /// The stream number `id` is pulled by so many connections as there are `legs`: of each the
+    /// origin, if it is known, and the number of pictures that it had brought first before.
+    pub(super) fn begin(&self, id: u64, legs: &[(String, u64)], merged: Option<Arc<MergedRelay>>) {
+        let legs = legs.iter().map(|(origin, former_pictures)| Leg {
+            origin: origin.clone(),
+            state: "connecting",
+            former_pictures: *former_pictures,
+        });
+        let legs = legs.collect();
         self.remove(id);
         lock(&self.streams).insert(id, StreamPull { legs, merged });
     }

@@ -52,7 +52,7 @@ pub(crate) use self::log::tags::LogTag;
 pub(crate) use self::log::waker::Wakers;
 pub(crate) use logs::Logs;
 pub(crate) use media::MediaMessage;
-pub(crate) use merge::{LegPublication, LegReport, MergedRelay};
+pub(crate) use merge::{LegPublication, LegReport, MergedRelay, MergedRelayPart};
 pub(crate) use part::{StreamPart, TakenStream};
 pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;

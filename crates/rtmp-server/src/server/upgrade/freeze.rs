@@ -205,6 +205,8 @@ impl Server {
             pulls: tasks.pulls,
             forwards: tasks.forwards,
             slates: tasks.slates,
+            legs: tasks.legs,
+            merged: self.pulls.part()?,
             counters: CountersPart {
                 refusals: self
                     .refusals
@@ -264,6 +266,7 @@ impl Server {
         for stream in self.registry.list() {
             stream.excuse_silence(now);
         }
+        self.pulls.excuse_silence(now);
         self.hooks.go_on();
         self.safepoint.set_phase(phase);
     }

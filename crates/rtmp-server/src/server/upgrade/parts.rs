@@ -11,6 +11,7 @@ use crate::hand_over::{HandOverError, HandedOver, monotonic};
 use crate::server::client::ClientPart;
 use crate::server::clients::ClientTotals;
 use crate::server::connection::ConnectionPart;
+use crate::server::counters::MergedPullsPart;
 use crate::server::events::Event;
 use crate::server::forward::ForwardPart;
 use crate::server::hls::HlsServerPart;
@@ -31,6 +32,7 @@ pub(in crate::server) struct TaskParts {
     pub(in crate::server) pulls: Vec<PullPart>,
     pub(in crate::server) forwards: Vec<ForwardPart>,
     pub(in crate::server) slates: Vec<SlatePart>,
+    pub(in crate::server) legs: Vec<PullPart>,
     pub(in crate::server) handed_over: HandedOver,
     /// The first of them that could not be written down.
     pub(in crate::server) failure: Option<HandOverError>,
@@ -51,12 +53,19 @@ pub(crate) struct ServerPart {
     pub(super) http: Vec<HttpPart>,
     #[serde(default)]
     pub(super) hls: HlsServerPart,
+    /// Of streams that are pulled from one origin each.
     pub(super) pulls: Vec<PullPart>,
     #[serde(default)]
     pub(super) forwards: Vec<ForwardPart>,
     /// Those that are shown.
     #[serde(default)]
     pub(super) slates: Vec<SlatePart>,
+    /// Of streams that are pulled from several at once, which a former program of this layout
+    /// begins anew: it would take these for pulls of their own.
+    #[serde(default)]
+    pub(super) legs: Vec<PullPart>,
+    #[serde(default)]
+    pub(super) merged: MergedPullsPart,
     pub(super) counters: CountersPart,
     /// Those of hooks that are not delivered.
     #[serde(default)]
@@ -126,11 +135,14 @@ impl ServerPart {
         for http in &self.http {
             http.check()?;
         }
-        for pull in &self.pulls {
+        for pull in self.pulls.iter().chain(&self.legs) {
             pull.check()?;
         }
         for forward in &self.forwards {
             forward.check()?;
+        }
+        for merged in self.merged.streams.values() {
+            merged.relay.check()?;
         }
         Ok(())
     }
@@ -139,6 +151,7 @@ impl ServerPart {
     pub(crate) fn connections(&self) -> usize {
         let forwards = self.forwards.iter().filter(|it| it.is_connected());
         let viewers = self.players.len() + self.http.len();
-        viewers + self.connections.len() + self.pulls.len() + forwards.count()
+        let pulls = self.pulls.len() + self.legs.len();
+        viewers + self.connections.len() + pulls + forwards.count()
     }
 }

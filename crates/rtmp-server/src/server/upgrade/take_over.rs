@@ -16,7 +16,7 @@ use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
 use crate::server::slate::{self, Showing, SlatePart};
-use crate::server::upstream::{self, PullPart};
+use crate::server::upstream::{self, PullParts};
 use crate::server::viewer::Viewer;
 use crate::server::{Identity, Server, forward, stream_settings};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
@@ -103,7 +103,12 @@ impl Server {
         }
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
         let http = server.take_http(part.http, &mut taken, &mut inherited);
-        server.take_pulls(&part.pulls, &streams, &mut taken, &mut inherited);
+        let pulls = PullParts {
+            single: part.pulls,
+            legs: part.legs,
+            merged: part.merged,
+        };
+        server.take_pulls(&pulls, &streams, &mut taken, &mut inherited);
         let mut slates = take_slates(part.slates, &mut taken);
         for it @ TakenStream { stream, .. } in &streams {
             let resumed = taken.publications.iter();
@@ -266,20 +271,20 @@ impl Server {
     /// Goes on with the pulls, and begins those anew that were not to be handed over.
     fn take_pulls(
         self: &Arc<Self>,
-        parts: &[PullPart],
+        parts: &PullParts,
         streams: &[TakenStream],
         taken: &mut Taken,
         inherited: &mut Inherited,
     ) {
         let config = self.config();
+        self.pulls.take_over(&parts.merged);
         for TakenStream { stream, part, .. } in streams {
             let vhost = config.vhost(&stream.key().vhost);
             let settings = vhost.and_then(|vhost| vhost.upstream.as_ref());
             let Some(settings) = settings.filter(|_| part.is_pulled) else {
                 continue;
             };
-            let part = parts.iter().find(|part| part.stream_id() == stream.id());
-            let publication = upstream::resume_pull(self, stream, settings, part, inherited);
+            let publication = upstream::resume_pull(self, stream, settings, parts, inherited);
             let publication = publication.map(|publication| (stream.id(), publication));
             taken.publications.extend(publication);
         }

@@ -8,6 +8,7 @@ mod origin_pull;
 pub(super) mod permission;
 mod pull;
 mod redirect;
+mod resumed;
 pub(super) mod threads;
 pub(super) mod url_pull;
 
@@ -24,9 +25,11 @@ use crate::hand_over::Inherited;
 use crate::stream::{MergedRelay, Stream};
 use leg::{Leg, LegInput, OriginTask};
 pub(super) use origin_connection::{OriginConnection, OriginConnectionPart, OriginError};
-use origin_pull::{OriginPull, ResumedPull};
+use origin_pull::OriginPull;
 pub(super) use origin_pull::{PullPart, announces_publisher};
 use pull::{Action, AllOriginsFailed, Input, Pull};
+pub(super) use resumed::PullParts;
+use resumed::Resumed;
 
 /// Makes sure that `stream` is being pulled. `parameters` are those of a player
 /// that has just come; the next connection to an origin carries them.
@@ -48,52 +51,29 @@ pub(super) fn ensure_pull(
     }
 }
 
-/// Goes on with the pull of `stream` that this process has had before; `part` is its connection
-/// to an origin, if there is one. Returns the number of its publication in the stream, if
-/// media flows.
+/// Goes on with the pull of `stream` that this process has had before, as far as `parts` have
+/// it. Returns the number of its publication in the stream, if media flows.
 pub(super) fn resume_pull(
     server: &Arc<Server>,
     stream: &Arc<Stream>,
     settings: &Upstream,
-    part: Option<&PullPart>,
+    parts: &PullParts,
     inherited: &mut Inherited,
 ) -> Option<u64> {
     // Its task has a runtime of its own, whose sockets are that one's.
     let _runtime = server.pull_runtime.enter();
-    let resumed = part.and_then(|part| {
-        let origins = &mut settings.origins.iter();
-        let origin = origins.position(|origin| origin.to_string() == part.origin);
-        // Another configuration asks other origins.
-        let origin = origin?;
-        match ResumedPull::take_over(part, stream, inherited) {
-            Ok(pull) => Some(Resumed {
-                origin,
-                pull: Box::new(pull),
-            }),
-            Err(error) => {
-                log::warn!("{}: its pull {error}: it is begun anew", stream.key());
-                None
-            }
-        }
-    });
-    let publication = resumed.as_ref().and_then(|it| it.pull.publication());
+    let resumed = Resumed::take_over(stream, settings, parts, inherited);
+    let publication = resumed.publication();
     if stream.claim_pull() {
         let task = PullTask {
             server: server.clone(),
             stream: stream.clone(),
             settings: settings.clone(),
-            resumed,
+            resumed: Some(resumed),
         };
         server.pull_runtime.spawn(task.run());
     }
     publication
-}
-
-/// A connection to an origin that this process has had before.
-struct Resumed {
-    /// Number of the origin.
-    origin: usize,
-    pull: Box<ResumedPull>,
 }
 
 /// The task that pulls one stream.
@@ -134,23 +114,28 @@ impl PullTask {
     async fn pull(&mut self) -> PullEnd {
         let mut config = self.server.config.subscribe();
         self.take_settings(&config.borrow_and_update().clone());
-        let count = self.settings.redundancy.min(self.settings.origins.len());
-        let merged = (count > 1).then(|| MergedRelay::new(self.stream.clone(), count));
+        let count = connections(&self.settings);
+        let Resumed {
+            connections,
+            merged,
+            counted,
+        } = self.take_resumed(count);
         let pulls = &self.server.pulls;
-        pulls.begin(self.stream.id(), count, merged.clone());
+        pulls.begin(self.stream.id(), &counted, merged.clone());
         let mut legs: Vec<_> = (0..count)
             .map(|number| Leg::new(self.new_pull(number)))
             .collect();
+        for (number, resumed) in connections.into_iter().enumerate() {
+            if let Some((origin, pull)) = resumed {
+                let leg = &mut legs[number];
+                let now = Instant::now().into_std();
+                leg.pull.resume(origin, pull.flows(), now);
+                let origin = self.origin(origin, number, merged.as_ref());
+                leg.connection = Some(OriginTask::start(origin, Some(pull)));
+            }
+        }
         let mut audience = self.stream.subscriptions();
         let mut inputs = LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()));
-        if let Some(Resumed { origin, pull }) = self.resumed.take()
-            && let ([leg], None) = (&mut legs[..], &merged)
-        {
-            let flows = pull.publication().is_some();
-            leg.pull.resume(origin, flows, Instant::now().into_std());
-            let task = OriginTask::start(self.origin(origin, None), Some(pull));
-            leg.connection = Some(task);
-        }
         loop {
             // Nothing is begun or ended before an upgrade.
             self.server.safepoint.pass().await;
@@ -192,6 +177,14 @@ impl PullTask {
         }
     }
 
+    /// What it goes on with, once; `count` connections that are to be made otherwise.
+    fn take_resumed(&mut self, count: usize) -> Resumed {
+        // Another configuration may have come in between.
+        let resumed = self.resumed.take();
+        let resumed = resumed.filter(|it| it.connections.len() == count);
+        resumed.unwrap_or_else(|| Resumed::nothing(&self.stream, count))
+    }
+
     /// The pull of the leg numbered `number`.
     fn new_pull(&self, number: usize) -> Pull {
         let seed = RandomState::new().hash_one((self.stream.id(), number));
@@ -222,7 +215,7 @@ impl PullTask {
         }
         match leg.pull.handle(Instant::now().into_std(), input) {
             Some(Action::Connect(origin)) => {
-                let origin = self.origin(origin, merged.map(|merged| (merged.clone(), number)));
+                let origin = self.origin(origin, number, merged);
                 leg.connection = Some(OriginTask::start(origin, None));
             }
             _ if !leg.pull.is_connected() => leg.connection = None,
@@ -251,17 +244,22 @@ impl PullTask {
         changed
     }
 
-    /// The pull from an origin, for a leg of `merged` if there are several.
-    fn origin(&self, number: usize, merged: Option<(Arc<MergedRelay>, usize)>) -> OriginPull {
+    /// The pull of the leg numbered `leg` from the origin numbered `number`.
+    fn origin(&self, number: usize, leg: usize, merged: Option<&Arc<MergedRelay>>) -> OriginPull {
         OriginPull {
             address: self.settings.origins[number].clone(),
-            merged,
+            merged: merged.map(|merged| (merged.clone(), leg)),
             server: self.server.clone(),
             stream: self.stream.clone(),
             settings: self.settings.clone(),
             parameters: self.stream.parameters(),
         }
     }
+}
+
+/// Number of connections by which a stream is pulled.
+fn connections(settings: &Upstream) -> usize {
+    settings.redundancy.min(settings.origins.len())
 }
 
 /// The origins as one text.

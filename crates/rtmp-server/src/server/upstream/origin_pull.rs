@@ -134,6 +134,10 @@ impl OriginPull {
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<Infallible, OriginError> {
         let participant = self.server.safepoint.join();
+        if participant.is_frozen() {
+            // What has come already is not written down: it is asked for anew.
+            participant.park(|_| Ok(())).await;
+        }
         loop {
             relay.take(&mut events, to_pull).await?;
             if participant.is_frozen() {
@@ -230,6 +234,9 @@ enum Outlet {
 pub(in crate::server) struct PullPart {
     /// Id of the stream.
     stream: u64,
+    /// Its number among the connections of that.
+    #[serde(default)]
+    pub(super) leg: usize,
     /// The origin, one of the configuration's.
     pub(super) origin: String,
     /// The server that it is connected to, after redirects.
@@ -269,13 +276,14 @@ pub(super) struct ResumedPull {
 }
 
 impl ResumedPull {
-    /// That of `stream` which `part` is.
+    /// That of `stream` which `part` is; its media go to `merged`, if that is there.
     ///
     /// # Errors
     /// It is of another form, or something that it needs is missing.
     pub(super) fn take_over(
         part: &PullPart,
         stream: &Arc<Stream>,
+        merged: Option<&Arc<MergedRelay>>,
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
         let missing = || HandOverError::Missing(format!("origin {}", part.address));
@@ -287,15 +295,20 @@ impl ResumedPull {
                 RelayStatePart::PublisherExpected => {
                     RelayState::PublisherExpected(stream.expect_publisher())
                 }
-                RelayStatePart::Publishing(publication) => {
-                    let publication = stream.resume_publication(publication)?;
-                    RelayState::Publishing(Outlet::Stream(publication))
-                }
+                RelayStatePart::Publishing(outlet) => RelayState::Publishing(match merged {
+                    None => Outlet::Stream(stream.resume_publication(outlet)?),
+                    Some(merged) => Outlet::Leg(merged.resume(part.leg, outlet)?),
+                }),
             },
         })
     }
 
-    /// The number of its publication in the stream, if media flows.
+    /// True if media flows.
+    pub(super) fn flows(&self) -> bool {
+        matches!(self.state, RelayState::Publishing(_))
+    }
+
+    /// The number of its publication in the stream, if it has one of its own.
     pub(super) fn publication(&self) -> Option<u64> {
         match &self.state {
             RelayState::Publishing(Outlet::Stream(publication)) => Some(publication.id()),
@@ -320,25 +333,24 @@ impl Relay<'_> {
         connection: &OriginConnection,
         parts: &mut TaskParts,
     ) -> Result<(), HandOverError> {
-        if self.origin.merged.is_some() {
-            // What two origins send is merged here: both are asked anew.
-            return Ok(());
-        }
         let Some(connection) = connection.part(&mut parts.handed_over)? else {
             return Ok(());
         };
-        parts.pulls.push(PullPart {
+        let merged = self.origin.merged.as_ref();
+        let pulls = match merged {
+            None => &mut parts.pulls,
+            Some(_) => &mut parts.legs,
+        };
+        pulls.push(PullPart {
             stream: self.origin.stream.id(),
+            leg: merged.map_or(0, |(_, leg)| *leg),
             origin: self.origin.address.to_string(),
             address: self.address.url(),
             connection,
             state: match &self.state {
                 RelayState::Asked => RelayStatePart::Asked,
                 RelayState::PublisherExpected(_) => RelayStatePart::PublisherExpected,
-                RelayState::Publishing(Outlet::Stream(publication)) => {
-                    RelayStatePart::Publishing(publication.part()?)
-                }
-                RelayState::Publishing(Outlet::Leg(_)) => return Ok(()),
+                RelayState::Publishing(outlet) => RelayStatePart::Publishing(outlet.part()?),
             },
         });
         Ok(())
@@ -461,6 +473,17 @@ impl Relay<'_> {
 }
 
 impl Outlet {
+    /// The place for the program that the process becomes.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    fn part(&self) -> Result<Blob, HandOverError> {
+        match self {
+            Self::Stream(publication) => publication.part(),
+            Self::Leg(leg) => leg.part(),
+        }
+    }
+
     /// Takes what one read has brought.
     fn append(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), OriginError> {
         match self {

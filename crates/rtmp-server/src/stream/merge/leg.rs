@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::MergeSettings;
-use super::mark::{Kind, Mark, Marks, Taken};
+use super::mark::{Kind, Mark, Marks, Taken, written};
 use crate::stream::MediaMessage;
 use crate::stream::log::headers::Headers;
 use crate::stream::publishers::Pauses;
 use crate::stream::standby::{Parts, StandbyGroup};
 
 /// The place of a leg that is merged within what has gone on air.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Its clock is ahead of the one on air by this, ms.
     pub(super) ahead: u32,
@@ -87,10 +89,11 @@ impl Position {
 
 /// A leg whose messages do not go on air: its newest group of pictures, and what the
 /// messages of that are known by.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Waiting {
     group: StandbyGroup,
     /// One for each message of the group.
+    #[serde(with = "written")]
     marks: Vec<Mark>,
     pub(super) pauses: Pauses,
 }

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use rtmp_proto::wire::MessageType;
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use crate::stream::MediaMessage;
 
@@ -33,6 +35,24 @@ impl Kind {
     }
 }
 
+/// Hashes payloads, with keys that no publisher knows. Unlike the standard library's, another
+/// program goes on with them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Hashing(u64, u64);
+
+impl Default for Hashing {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self(random.hash_one(0), random.hash_one(1))
+    }
+}
+
+impl Hashing {
+    fn hash(self, payload: &[u8]) -> u64 {
+        SipHasher13::new_with_keys(self.0, self.1).hash(payload)
+    }
+}
+
 /// What a message is known by: two of the same bytes and, on one clock, of the same time
 /// are the same message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +68,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    pub(super) fn new(message: &MediaMessage, head: MediaHead, hashing: &RandomState) -> Self {
+    pub(super) fn new(message: &MediaMessage, head: MediaHead, hashing: Hashing) -> Self {
         let message = message.message();
         Self {
             kind: Kind::of(message.message_type),
-            hash: hashing.hash_one(&message.payload[..]),
+            hash: hashing.hash(&message.payload),
             timestamp: message.timestamp,
             is_keyframe: matches!(head.class, MediaClass::Keyframe { .. }),
             is_frame: matches!(
@@ -78,10 +98,11 @@ impl Mark {
 
 /// The newest messages of one kind that have gone on air, by their number in the order of
 /// the log.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Marks {
     /// Number of the first one that is remembered.
     first: u64,
+    #[serde(with = "written")]
     marks: VecDeque<Mark>,
 }
 
@@ -126,7 +147,7 @@ impl Marks {
 }
 
 /// The newest messages that have gone on air.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Taken([Marks; Kind::COUNT]);
 
 impl Taken {
@@ -141,5 +162,73 @@ impl Taken {
     /// True if sound tells a stream from another: there are no pictures.
     pub(super) fn are_sound_alone(&self) -> bool {
         self.of(Kind::Video).end() == 0
+    }
+}
+
+/// Marks as one string of bytes, for there are thousands, and everybody stands still meanwhile
+/// (`#[serde(with = "written")]`).
+pub(super) mod written {
+    use bytes::Bytes;
+    use rtmp_proto::wire::bytes_format;
+    use serde::de::{Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use super::{Kind, Mark};
+
+    /// Bytes of a mark: hash, time, kind with flags.
+    type Written = [u8; 8 + 4 + 1];
+
+    const KIND: u8 = 3;
+    const IS_KEYFRAME: u8 = 4;
+    const IS_FRAME: u8 = 8;
+
+    fn write(mark: &Mark) -> Written {
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        let flags = flag(IS_KEYFRAME, mark.is_keyframe) | flag(IS_FRAME, mark.is_frame);
+        let mut written = Written::default();
+        written[..8].copy_from_slice(&mark.hash.to_le_bytes());
+        written[8..12].copy_from_slice(&mark.timestamp.to_le_bytes());
+        written[12] = mark.kind as u8 | flags;
+        written
+    }
+
+    fn read(written: &Written) -> Option<Mark> {
+        let (hash, rest) = written.split_first_chunk()?;
+        let (timestamp, rest) = rest.split_first_chunk()?;
+        let flags = *rest.first()?;
+        let kinds = [Kind::Video, Kind::Audio, Kind::Data];
+        Some(Mark {
+            kind: *kinds.get(usize::from(flags & KIND))?,
+            hash: u64::from_le_bytes(*hash),
+            timestamp: u32::from_le_bytes(*timestamp),
+            is_keyframe: flags & IS_KEYFRAME != 0,
+            is_frame: flags & IS_FRAME != 0,
+        })
+    }
+
+    pub(in crate::stream::merge) fn serialize<'a, M, S: Serializer>(
+        marks: &'a M,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error>
+    where
+        &'a M: IntoIterator<Item = &'a Mark>,
+    {
+        let written: Vec<u8> = marks.into_iter().flat_map(write).collect();
+        bytes_format::serialize(&written, serializer)
+    }
+
+    pub(in crate::stream::merge) fn deserialize<
+        'de,
+        M: FromIterator<Mark>,
+        D: Deserializer<'de>,
+    >(
+        deserializer: D,
+    ) -> Result<M, D::Error> {
+        let written: Bytes = bytes_format::deserialize(deserializer)?;
+        let (written, []) = written.as_chunks() else {
+            return Err(D::Error::custom("part of a mark"));
+        };
+        let marks: Option<M> = written.iter().map(read).collect();
+        marks.ok_or_else(|| D::Error::custom("a mark of an unknown kind"))
     }
 }

@@ -4,18 +4,21 @@
 
 mod leg;
 mod mark;
+mod part;
 mod relay;
 
-use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::part::MergedRelayPart;
 pub(crate) use self::relay::{LegPublication, LegReport, MergedRelay};
 use super::MediaMessage;
 use super::log::headers::Headers;
 use super::publishers::Pauses;
 use super::standby::Parts;
 use leg::{Position, Sort, Waiting, recognise};
-use mark::{Kind, Mark, Taken};
+use mark::{Hashing, Kind, Mark, Taken};
 
 /// The settings by which legs take turns that do not bring the same messages.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +47,7 @@ pub(super) enum Output {
 }
 
 /// What a leg is to the stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Leg {
     /// It brings nothing.
     Away,
@@ -73,7 +76,7 @@ enum Leg {
 /// Messages are recognised by their bytes and times, so two encoders that code the same
 /// pictures each for itself are never merged: a picture of one does not decode with those
 /// of the other.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Merge {
     legs: Vec<Leg>,
     /// What has gone on air since the last leg took over.
@@ -82,7 +85,7 @@ pub(super) struct Merge {
     headers: Headers,
     /// Messages of the legs on air, and the pauses between them.
     signs: Pauses,
-    hashing: RandomState,
+    hashing: Hashing,
     /// Of each leg the number of pictures that it has brought first.
     firsts: Vec<u64>,
     /// The leg that has brought the newest message on air.
@@ -97,9 +100,24 @@ impl Merge {
             taken: Taken::default(),
             headers: Headers::default(),
             signs: Pauses::default(),
-            hashing: RandomState::new(),
+            hashing: Hashing::default(),
             firsts: vec![0; legs],
             leader: None,
+        }
+    }
+
+    /// Number of legs, present or not.
+    fn legs(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Nobody has listened to the legs until `now`: that is no silence of theirs.
+    pub(super) fn excuse_silence(&mut self, now: Instant) {
+        self.signs.excuse(now);
+        for leg in &mut self.legs {
+            if let Leg::Waiting(waiting) = leg {
+                waiting.pauses.excuse(now);
+            }
         }
     }
 
@@ -142,7 +160,7 @@ impl Merge {
         if matches!(self.legs[leg], Leg::Away) {
             self.come(leg, now, out);
         }
-        let mark = Mark::new(message, head, &self.hashing);
+        let mark = Mark::new(message, head, self.hashing);
         if self.take_merged(leg, message, mark, out) {
             self.signs.note(now, settings.standby_after);
             return;

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Merge, MergeSettings, Output};
 use crate::stream::publication::{AppendError, Publication};
 use crate::stream::{MediaMessage, Source, Stream, lock};
@@ -21,23 +23,24 @@ pub(crate) struct LegReport {
 /// A stream that several origins bring at once: one publication of what they bring first.
 #[derive(Debug)]
 pub(crate) struct MergedRelay {
-    stream: Arc<Stream>,
-    on_air: Mutex<OnAir>,
+    pub(super) stream: Arc<Stream>,
+    pub(super) on_air: Mutex<OnAir>,
 }
 
 /// The publication, and who brings it.
-#[derive(Debug)]
-struct OnAir {
-    merge: Merge,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OnAir {
+    pub(super) merge: Merge,
     /// What can be expected of each origin.
     sources: Vec<Source>,
     /// The number of each leg's present connection, if it has one: what another one brings
     /// comes too late.
-    connections: Vec<Option<u64>>,
+    pub(super) connections: Vec<Option<u64>>,
     /// Number of connections so far.
     joined: u64,
-    /// None while no origin brings anything.
-    publication: Option<Publication>,
+    /// None while no origin brings anything. Written apart.
+    #[serde(skip)]
+    pub(super) publication: Option<Publication>,
     /// What has become of legs since it was last told.
     changes: Vec<(usize, LegChange)>,
     /// Number of publications that could not go on.
@@ -45,7 +48,7 @@ struct OnAir {
 }
 
 /// What has become of a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LegChange {
     /// It brings what is on air, too.
     Merged,
@@ -69,13 +72,13 @@ impl LegChange {
 /// One origin's part in a [`MergedRelay`]; dropped, its connection has ended.
 #[derive(Debug)]
 pub(crate) struct LegPublication {
-    relay: Arc<MergedRelay>,
-    leg: usize,
+    pub(super) relay: Arc<MergedRelay>,
+    pub(super) leg: usize,
     /// The number of the connection.
-    number: u64,
+    pub(super) number: u64,
     /// Number of publications that had been lost when its origin was asked. Once another one
     /// is, what its origin sent before that is missing, headers above all.
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 impl MergedRelay {
@@ -125,7 +128,12 @@ impl MergedRelay {
         }
     }
 
-    fn settings(&self) -> MergeSettings {
+    /// Nobody has listened to the origins until `now`: that is no silence of theirs.
+    pub(crate) fn excuse_silence(&self, now: Instant) {
+        lock(&self.on_air).merge.excuse_silence(now);
+    }
+
+    pub(super) fn settings(&self) -> MergeSettings {
         MergeSettings {
             standby_after: lock(&self.stream.publishers).turns.standby_after,
             keyframe_timeout: self.stream.keyframe_timeout(),
@@ -192,7 +200,13 @@ impl OnAir {
     }
 
     /// The leg's connection has ended.
-    fn leave(&mut self, stream: &Arc<Stream>, leg: usize, settings: &MergeSettings, now: Instant) {
+    pub(super) fn leave(
+        &mut self,
+        stream: &Arc<Stream>,
+        leg: usize,
+        settings: &MergeSettings,
+        now: Instant,
+    ) {
         self.connections[leg] = None;
         // The publication ends below if it cannot go on: nobody is left to be told.
         let _ = self.change(stream, leg, now, |merge, leg, outputs| {
@@ -277,6 +291,8 @@ mod tests {
     use rtmp_proto::wire::{Message, MessageType};
 
     use super::*;
+    use crate::hand_over::Blob;
+    use crate::stream::merge::MergedRelayPart;
     use crate::stream::{Registry, StreamSettings, Wakers};
 
     fn keyframe(timestamp: u32) -> [MediaMessage; 1] {
@@ -289,8 +305,7 @@ mod tests {
         [message.into()]
     }
 
-    #[test]
-    fn a_connection_that_is_dropped_late_does_not_end_the_one_after_it() {
+    fn stream() -> Arc<Stream> {
         let now = Instant::now();
         let registry = Registry::new(Wakers::new(1).unwrap(), u64::MAX, now);
         let key = StreamKey {
@@ -298,7 +313,13 @@ mod tests {
             app: "live".to_owned(),
             stream: "s".to_owned(),
         };
-        let stream = registry.obtain(&key, &StreamSettings::of_tests(), now);
+        registry.obtain(&key, &StreamSettings::of_tests(), now)
+    }
+
+    #[test]
+    fn a_connection_that_is_dropped_late_does_not_end_the_one_after_it() {
+        let now = Instant::now();
+        let stream = stream();
         let relay = MergedRelay::new(stream.clone(), 2);
         let source = Source::OriginWithoutPublicationMarks;
         let mut former = relay.join(0, source);
@@ -311,6 +332,45 @@ mod tests {
         present.append(&keyframe(80), now).unwrap();
         assert!(relay.report(0).leads);
         drop(present);
+        assert!(!stream.is_published());
+    }
+
+    #[test]
+    fn another_program_goes_on_with_the_legs_whose_connections_it_has() {
+        let now = Instant::now();
+        let stream = stream();
+        let relay = MergedRelay::new(stream.clone(), 2);
+        let legs = [0, 1].map(|leg| {
+            let mut leg = relay.join(leg, Source::OriginWithoutPublicationMarks);
+            leg.append(&keyframe(0), now).unwrap();
+            leg.append(&keyframe(40), now).unwrap();
+            leg
+        });
+        let [mut first, second] = legs;
+        first.append(&keyframe(80), now).unwrap();
+        let part = Blob::of(&relay.part().unwrap()).unwrap();
+        let part: MergedRelayPart = part.read().unwrap();
+        part.check().unwrap();
+        let written = [&first, &second].map(|leg| leg.part().unwrap());
+        // Nothing of them ends.
+        std::mem::forget((relay, first, second));
+
+        assert!(MergedRelay::take_over(&part, &stream, 3).is_err());
+        assert!(stream.is_published(), "it has not been taken over");
+        let relay = MergedRelay::take_over(&part, &stream, 2).unwrap();
+        assert!(relay.report(1).is_aligned);
+        let publication = relay.publication();
+        let mut leg = relay.resume(1, &written[1]).unwrap();
+        relay.end_legs_but(&[1]);
+        assert!(!relay.report(1).is_aligned);
+        assert!(relay.resume(0, &written[0]).is_err(), "it has ended");
+        for timestamp in [80, 120] {
+            leg.append(&keyframe(timestamp), now).unwrap();
+        }
+        let firsts = [0, 1].map(|leg| relay.report(leg).pictures_first);
+        assert_eq!(firsts, [3, 1], "one had come");
+        assert_eq!(relay.publication(), publication);
+        drop(leg);
         assert!(!stream.is_published());
     }
 }

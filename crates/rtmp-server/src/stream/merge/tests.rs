@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rtmp_proto::wire::{Message, MessageType};
 
 use super::*;
+use crate::hand_over::Blob;
 
 const SETTINGS: MergeSettings = MergeSettings {
     standby_after: Duration::from_millis(500),
@@ -137,6 +138,11 @@ impl Bed {
         let mut outputs = Vec::new();
         self.merge.start_new_publication(leg, &mut outputs);
         self.carry_out(outputs);
+    }
+
+    /// Another program goes on with it.
+    fn hand_over(&mut self) {
+        self.merge = Blob::of(&self.merge).unwrap().read().unwrap();
     }
 
     fn pass(&mut self, ms: u64) {
@@ -331,6 +337,50 @@ fn when_all_have_gone_the_next_one_begins_anew() {
 }
 
 #[test]
+fn another_program_goes_on_with_a_leg_that_waits() {
+    let mut bed = Bed::new();
+    for number in 0..12 {
+        bed.send(0, &[picture(0, number)]);
+        bed.send(1, &[picture(1, number)]);
+    }
+    bed.hand_over();
+    bed.leave(0);
+    bed.send(1, &[picture(1, 12)]);
+    let first = (0..12).map(|number| picture(0, number));
+    let second = (8..13).map(|number| picture(1, number));
+    bed.ensure_on_air(&first.chain(second).collect::<Vec<_>>());
+    assert_eq!(bed.merge.leader(), Some(1));
+}
+
+#[test]
+fn that_nobody_listens_for_a_while_is_no_silence() {
+    let mut bed = Bed::new();
+    for number in 0..20 {
+        bed.pass(40);
+        bed.send(0, &[picture(0, number)]);
+        bed.send(1, &[picture(1, number)]);
+    }
+    bed.pass(3_000);
+    bed.hand_over();
+    bed.merge.excuse_silence(bed.now);
+    bed.send(1, &[picture(1, 20)]);
+    assert_eq!(bed.taken_over, [0; 0], "the first one has not been heard");
+    bed.send(0, &[picture(0, 20)]);
+    let first: Vec<_> = (0..21).map(|number| picture(0, number)).collect();
+    bed.ensure_on_air(&first);
+}
+
+#[test]
+fn the_marks_of_a_stream_are_written_in_thirteen_bytes_each() {
+    let mut bed = Bed::new();
+    bed.send(0, &sent(0, 0, 4_000));
+    let written = Blob::of(&bed.merge).unwrap().as_bytes().len();
+    // 2,048 pictures, as many pieces of sound, and 800 cue points.
+    let marks = 13 * (2 * 2_048 + 800);
+    assert!((marks..marks + 2_000).contains(&written), "{written} bytes");
+}
+
+#[test]
 fn the_pictures_that_a_leg_brings_first_are_counted() {
     let mut bed = aligned(8);
     bed.send(1, &[picture(0, 8), picture(0, 9)]);
@@ -342,7 +392,8 @@ fn the_pictures_that_a_leg_brings_first_are_counted() {
 
 proptest! {
     /// Whatever the order in which two legs bring the same messages, and wherever each of
-    /// them begins, each message goes on air once and in order, though one dies.
+    /// them begins, each message goes on air once and in order, though one dies, and other
+    /// programs go on with both.
     #[test]
     fn any_interleaving_gives_each_message_once_and_in_order(
         turns in proptest::collection::vec((any::<bool>(), 1_usize..9), 0..120),
@@ -351,6 +402,7 @@ proptest! {
         ahead in prop_oneof![Just(0), any::<u32>()],
         death in 0_usize..120,
         dying in 0_usize..2,
+        handed_over in proptest::collection::vec(0_usize..120, 0..4),
     ) {
         let begin = [first_group * GROUP, second_group * GROUP];
         let all = begin.map(|begin| sent(0, begin, 60));
@@ -363,6 +415,9 @@ proptest! {
             if turn == death && bed.merge.is_aligned(dying) {
                 bed.leave(dying);
                 left[dying].clear();
+            }
+            if handed_over.contains(&turn) {
+                bed.hand_over();
             }
             let leg = usize::from(second);
             let count = count.min(left[leg].len());

@@ -58,6 +58,13 @@ impl Pauses {
         self.last = None;
     }
 
+    /// Nobody has listened until `now`: what has not come is no pause.
+    pub(in crate::stream) fn excuse(&mut self, now: Instant) {
+        if let Some(last) = &mut self.last {
+            *last = now;
+        }
+    }
+
     /// A message has come; pauses shorter than `limit` do not matter.
     pub(in crate::stream) fn note(&mut self, now: Instant, limit: Duration) {
         let last = self.last.replace(now);

@@ -4,6 +4,7 @@
 mod forwards;
 mod hooks;
 mod tls;
+mod upstream;
 mod waiting;
 
 use std::collections::HashMap;
@@ -130,6 +131,18 @@ impl Server {
         })
     }
 
+    /// Waits until all players by HLS have pictures: there is nothing to play before there is a
+    /// segment.
+    fn wait_for_players_by_hls(&self) -> Result<()> {
+        wait_for("players by HLS to have pictures", || {
+            let answer = self.api("/api/v1/clients?count=1000")?;
+            let clients = answer["clients"].as_array().context("clients")?;
+            let of_hls = clients.iter().filter(|it| it["protocol"] == "hls");
+            let sent: Vec<_> = of_hls.map(|it| it["send_bytes"].as_u64()).collect();
+            Ok(!sent.is_empty() && sent.iter().all(|it| *it > Some(100_000)))
+        })
+    }
+
     /// Asks for an upgrade; what the command says, and whether it went well.
     fn upgrade(&self) -> Result<(bool, String)> {
         let output = Command::new(&self.program)
@@ -233,6 +246,12 @@ impl Players {
             "{}: pictures are missing, or came twice: {frames}",
             self.url
         );
+        let publishers = &report["publishers"];
+        ensure!(
+            publishers["publishing"] == publishers["count"],
+            "{}: an encoder has ended: {publishers}",
+            self.url
+        );
         Ok(())
     }
 }
@@ -267,15 +286,8 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
     }
     edge.wait_for_line("play live/s", 20)?;
     origin.wait_for_line("play live/s", 16)?;
-    // Of HLS there is nothing to play before there is a segment.
     for server in [&origin, &edge] {
-        wait_for("players by HLS to have pictures", || {
-            let answer = server.api("/api/v1/clients?count=1000")?;
-            let clients = answer["clients"].as_array().context("clients")?;
-            let of_hls = clients.iter().filter(|it| it["protocol"] == "hls");
-            let sent: Vec<_> = of_hls.map(|it| it["send_bytes"].as_u64()).collect();
-            Ok(!sent.is_empty() && sent.iter().all(|it| *it > Some(100_000)))
-        })?;
+        server.wait_for_players_by_hls()?;
     }
     let before = [origin.clients()?, edge.clients()?];
     for number in 1..=UPGRADES {

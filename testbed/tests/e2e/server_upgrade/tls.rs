@@ -18,14 +18,15 @@ const UPGRADES: usize = 2;
 const PICTURE_MS: u64 = 40;
 
 /// A server, and where it speaks TLS.
-struct TlsServer {
-    server: Server,
-    rtmps: SocketAddr,
+pub(super) struct TlsServer {
+    pub(super) server: Server,
+    pub(super) rtmps: SocketAddr,
     https: SocketAddr,
 }
 
 impl TlsServer {
-    fn start(role: &'static str, directory: &Path, arguments: &[&str]) -> Result<Self> {
+    /// One with the certificate of `make_certificate`.
+    pub(super) fn start(role: &'static str, directory: &Path, arguments: &[&str]) -> Result<Self> {
         let (key, certificate) = (directory.join("key"), directory.join("certificate"));
         let [rtmps, https] = [(); 2].map(|()| free_address());
         let block = |name: &str, listen: SocketAddr| {
@@ -53,11 +54,12 @@ impl TlsServer {
     }
 }
 
-/// Makes a key and its certificate, which nobody has signed.
-fn make_certificate(directory: &Path) -> Result<()> {
+/// Makes a key and its certificate for `localhost`, which nobody has signed.
+pub(super) fn make_certificate(directory: &Path) -> Result<()> {
     let mut openssl = Command::new("openssl");
     openssl.args("req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '));
-    openssl.args(["-subj", "/CN=localhost", "-keyout"]);
+    openssl.args("-subj /CN=localhost -addext subjectAltName=DNS:localhost".split(' '));
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"]);
     openssl.arg(directory.join("key")).arg("-out");
     let output = openssl.arg(directory.join("certificate")).output()?;
     let said = String::from_utf8_lossy(&output.stderr);

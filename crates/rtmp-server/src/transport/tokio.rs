@@ -2,14 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use ::tokio::io::{AsyncWrite, AsyncWriteExt, Interest};
+use ::tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use ::tokio::net::TcpStream;
 use bytes::BytesMut;
 use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 
 use super::{Encryption, RawSocket, StdTransport, TlsPlace};
@@ -71,26 +72,25 @@ impl Transport {
             // It is not ready for ever: a peer that sends nothing but what is TLS's own
             // does not keep the thread.
             ready!(self.tcp.poll_read_ready(context))?;
-            match self.try_read(max_bytes, input) {
+            let read = match &mut self.encryption {
+                Encryption::None => {
+                    input.reserve(max_bytes);
+                    return pin!(self.tcp.read_buf(input)).poll(context);
+                }
+                Encryption::Kernel(kernel) => {
+                    input.reserve(max_bytes);
+                    kernel.after_read(self.tcp.try_read_buf(input), &self.tcp)
+                }
+                Encryption::User(session) => session.read(&self.tcp, |payload| {
+                    input.extend_from_slice(payload);
+                    Ok(())
+                }),
+            };
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return Poll::Ready(read),
             }
-        }
-    }
-
-    fn try_read(&mut self, max_bytes: usize, input: &mut BytesMut) -> io::Result<usize> {
-        if let Encryption::User(session) = &mut self.encryption {
-            return session.read(&self.tcp, |payload| {
-                input.extend_from_slice(payload);
-                Ok(())
-            });
-        }
-        input.reserve(max_bytes);
-        let read = self.tcp.try_read_buf(input);
-        match &mut self.encryption {
-            Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
-            _ => read,
         }
     }
 
@@ -316,7 +316,18 @@ impl Transport {
 
 impl RawSocket for TcpStream {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.try_read(buffer)
+        let mut all = None;
+        let received = self.try_io(Interest::READABLE, || {
+            let count = recv(self.as_raw_fd(), buffer, MsgFlags::empty())?;
+            if (1..buffer.len()).contains(&count) {
+                // There was no more: the socket need not be asked again, as tokio's own reads
+                // have it.
+                all = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        all.map_or(received, Ok)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -121,7 +121,7 @@ impl Peer {
 ///
 /// # Panics
 /// When nothing comes.
-pub(crate) fn read_some(socket: &mut TcpStream, input: &mut Vec<u8>) -> usize {
+pub(crate) fn read_some(socket: &mut impl Read, input: &mut Vec<u8>) -> usize {
     let mut bytes = [0; 16 * 1024];
     let count = socket.read(&mut bytes).expect("something comes");
     input.extend_from_slice(&bytes[..count]);

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 
 use super::{Origin, pull, read};
 
-fn openssl(directory: &Path, arguments: &str) {
+/// Has openssl do this in `directory`.
+pub(super) fn openssl(directory: &Path, arguments: &str) {
     let output = Command::new("openssl")
         .args(arguments.split(' '))
         .current_dir(directory)

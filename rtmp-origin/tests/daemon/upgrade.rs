@@ -1,7 +1,7 @@
 //! SIGUSR2: what a viewer and a server that is forwarded to see of an upgrade.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,13 @@ use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
 use rtmp_proto::wire::{Limits, MessageType};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::hooks::openssl;
 use crate::peer::{Peer, read_some};
 use crate::{Origin, read};
 
@@ -29,15 +35,17 @@ fn upgrade(origin: &Origin, times: usize) {
 }
 
 /// A server that takes a publish, and no more of it before it is told to; the times of the
-/// pictures that have come up to one of the time `last_ms`.
-fn slow_target(
+/// pictures that have come up to one of the time `last_ms`. `secure` makes a TLS connection of one.
+fn slow_target<S: Read + Write>(
     listener: TcpListener,
+    secure: impl FnOnce(TcpStream) -> S + Send + 'static,
     go_on: mpsc::Receiver<()>,
     last_ms: u32,
 ) -> JoinHandle<Vec<u32>> {
     thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
+        let (socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(TIME_LIMIT)).unwrap();
+        let mut socket = secure(socket);
         let mut session = ServerSession::new(&Limits::default());
         let (mut input, mut out) = (Vec::new(), Vec::new());
         let mut times = Vec::new();
@@ -82,18 +90,56 @@ fn slow_target(
 
 #[test]
 fn a_forward_goes_on_to_the_byte_though_its_server_takes_nothing() {
+    goes_on_to_the_byte("", "", |socket| socket);
+}
+
+#[test]
+fn a_forward_by_tls_goes_on_to_the_byte_though_its_server_takes_nothing() {
+    for version in [&TLS12, &TLS13] {
+        let directory = tempfile::tempdir().unwrap();
+        openssl(
+            directory.path(),
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+             -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+             -addext basicConstraints=critical,CA:FALSE -keyout key -out certificate",
+        );
+        let [key, certificate] = ["key", "certificate"].map(|name| directory.path().join(name));
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(&certificate).unwrap()],
+                PrivateKeyDer::from_pem_file(key).unwrap(),
+            );
+        let connection = ServerConnection::new(config.unwrap().into()).unwrap();
+        let trusted = format!("ca {};", certificate.display());
+        let secure = |socket| StreamOwned::new(connection, socket);
+        goes_on_to_the_byte("rtmps://", &trusted, secure);
+    }
+}
+
+/// Forwards to a server at a URL of `scheme`, whose connection `secure` makes, over two upgrades.
+fn goes_on_to_the_byte<S: Read + Write>(
+    scheme: &str,
+    directives: &str,
+    secure: impl FnOnce(TcpStream) -> S + Send + 'static,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = listener.local_addr().unwrap();
+    let target = format!(
+        "{scheme}localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
     let (go_on, told) = mpsc::channel();
     let last_ms = (PICTURES + 9) * 40;
-    let pictures = slow_target(listener, told, last_ms);
+    let pictures = slow_target(listener, secure, told, last_ms);
     let origin = Origin::start(&[
         "--log-file",
         "origin.log",
         "--min-latency",
         "on",
         "--set",
-        &format!("forward {{ enabled on; destination {target}; }}"),
+        &format!("forward {{ enabled on; destination {target}; {directives} }}"),
     ]);
     let mut publisher = Peer::publish(origin.address, "livestream").unwrap();
     let mut viewer = Peer::play(origin.address, "livestream");

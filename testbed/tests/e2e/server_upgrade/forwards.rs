@@ -11,14 +11,16 @@ use netbed::local::{ChildGuard, free_address};
 use netbed::wait_for;
 use serde_json::Value;
 
+use super::tls::{TlsServer, make_certificate};
 use super::{Players, Scratch, Server};
 
-/// A server that forwards to `destinations`, as the file `conf` says.
-fn forward_to(conf: &Path, destinations: &[SocketAddr]) -> Result<()> {
-    let destinations: Vec<_> = destinations.iter().map(ToString::to_string).collect();
+/// Has the file `conf` say that streams are forwarded to `destinations`, whose certificates come
+/// from `authorities`.
+fn forward_to(conf: &Path, destinations: &[&str], authorities: &Path) -> Result<()> {
     let text = format!(
-        "vhost __defaultVhost__ {{ forward {{ enabled on; destination {}; }} }}",
-        destinations.join(" ")
+        "vhost __defaultVhost__ {{ forward {{ enabled on; destination {}; ca {}; }} }}",
+        destinations.join(" "),
+        authorities.display()
     );
     Ok(fs::write(conf, text)?)
 }
@@ -66,14 +68,14 @@ fn recorded(directory: &Path) -> Result<Vec<u64>> {
 }
 
 /// The forward to `destination`, as the API shows it.
-fn forward(origin: &Server, destination: SocketAddr) -> Result<Option<Value>> {
+fn forward(origin: &Server, destination: &str) -> Result<Option<Value>> {
     let answer = origin.api("/api/v1/forwards")?;
     let forwards = answer["forwards"].as_array().context("forwards")?;
-    let is_meant = |it: &&Value| it["destination"] == destination.to_string();
+    let is_meant = |it: &&Value| it["destination"] == destination;
     Ok(forwards.iter().find(is_meant).cloned())
 }
 
-fn wait_for_state(origin: &Server, destination: SocketAddr, state: &str) -> Result<()> {
+fn wait_for_state(origin: &Server, destination: &str, state: &str) -> Result<()> {
     wait_for(format_args!("a forward that is {state}"), || {
         let forward = forward(origin, destination)?;
         Ok(forward.is_some_and(|it| it["state"] == state && it["attempts"].as_u64() > Some(0)))
@@ -83,36 +85,48 @@ fn wait_for_state(origin: &Server, destination: SocketAddr, state: &str) -> Resu
 #[test]
 fn servers_that_are_forwarded_to_notice_nothing_of_upgrades() -> Result<()> {
     let scratch = Scratch::new("forwards")?;
-    let [directory, at_target, at_nginx] =
-        ["origin", "target", "nginx"].map(|name| scratch.0.join(name));
-    for directory in [&directory, &at_target, &at_nginx] {
+    let [directory, at_target, at_secure, at_nginx] =
+        ["origin", "target", "secure", "nginx"].map(|name| scratch.0.join(name));
+    for directory in [&directory, &at_target, &at_secure, &at_nginx] {
         fs::create_dir_all(directory)?;
     }
+    make_certificate(&at_secure)?;
+    let authorities = at_secure.join("certificate");
     let target = Server::start("rtmp-origin", &at_target, "", &[])?;
-    let (nginx_address, nobody) = (free_address(), free_address());
+    let secure = TlsServer::start("rtmp-origin", &at_secure, &[])?;
+    let targets = [&target, &secure.server];
+    let (nginx_address, nobody) = (free_address(), free_address().to_string());
     let (_nginx, recordings) = nginx(&at_nginx, nginx_address)?;
+    let to_target = target.rtmp.to_string();
+    let to_secure = format!("rtmps://localhost:{}", secure.rtmps.port());
+    let to_nginx = nginx_address.to_string();
+    let serving = [&*to_target, &to_secure, &to_nginx];
     let conf = directory.join("origin.conf");
-    forward_to(&conf, &[target.rtmp, nginx_address, nobody])?;
+    forward_to(&conf, &[&serving[..], &[&nobody]].concat(), &authorities)?;
     let file = conf.to_str().context("a name in UTF-8")?;
     let origin = Server::start_as("rtmp-origin", &directory, free_address(), &["-c", file])?;
     let publisher = format!("rtmp://{}/live/s", origin.rtmp);
     let publish = ["--publish", "generated", "--publish-url", &*publisher];
-    let watched = format!("rtmp://{}/live/s", target.rtmp);
     let viewers = Players::start(&scratch.0, 0, &publisher, &publish)?;
-    let far_viewers = Players::start(&scratch.0, 1, &watched, &[])?;
-    for server in [&origin, &target] {
+    let mut far_viewers = Vec::new();
+    for (number, target) in targets.iter().enumerate() {
+        let watched = format!("rtmp://{}/live/s", target.rtmp);
+        far_viewers.push(Players::start(&scratch.0, 1 + number, &watched, &[])?);
+    }
+    for server in [&origin, &target, &secure.server] {
         server.wait_for_line("play live/s", 5)?;
     }
-    for address in [target.rtmp, nginx_address] {
-        wait_for_state(&origin, address, "sending")?;
+    for destination in serving {
+        wait_for_state(&origin, destination, "sending")?;
     }
-    wait_for_state(&origin, nobody, "waiting")?;
-    let clients = target.clients()?;
+    wait_for_state(&origin, &nobody, "waiting")?;
+    let clients = || -> Result<Vec<_>> { targets.iter().map(|it| it.clients()).collect() };
+    let before_upgrades = clients()?;
     let mut before = origin.counters()?;
     let failures = before.get("millrace_forward_failures_total");
     ensure!(failures > Some(&0.0), "{before:?}");
     for number in 1..=super::UPGRADES {
-        for server in [&origin, &target] {
+        for server in [&origin, &target, &secure.server] {
             let (done, said) = server.upgrade()?;
             ensure!(done, "{said}\n{}", server.log());
             server.wait_for_line("the HTTP API answers", 1 + number)?;
@@ -125,39 +139,44 @@ fn servers_that_are_forwarded_to_notice_nothing_of_upgrades() -> Result<()> {
             );
         }
         before = after;
-        for address in [target.rtmp, nginx_address] {
-            let first = forward(&origin, address)?.context("it goes on")?;
+        for destination in serving {
+            let first = forward(&origin, destination)?.context("it goes on")?;
             let goes_on = first["state"] == "sending" && first["attempts"] == 1;
             ensure!(
                 goes_on && first["error"].is_null() && first["skips"] == 0,
                 "{first}"
             );
             wait_for("more to be sent", || {
-                let forward = forward(&origin, address)?.context("it goes on")?;
+                let forward = forward(&origin, destination)?.context("it goes on")?;
                 Ok(forward["bytes"].as_u64() > first["bytes"].as_u64())
             })?;
         }
-        wait_for_state(&origin, nobody, "waiting")?;
-        let after = target.clients()?;
-        ensure!(
-            clients.iter().all(|id| after.contains(id)),
-            "{clients:?} {after:?}"
-        );
+        wait_for_state(&origin, &nobody, "waiting")?;
+        for (before, after) in before_upgrades.iter().zip(clients()?) {
+            ensure!(
+                before.iter().all(|id| after.contains(id)),
+                "{before:?} {after:?}"
+            );
+        }
     }
-    far_viewers.finish()?;
+    for viewers in far_viewers {
+        viewers.finish()?;
+    }
 
     // One that the configuration no longer has ends as at a reload.
-    forward_to(&conf, &[nginx_address])?;
+    forward_to(&conf, &[&to_nginx], &authorities)?;
     let (done, said) = origin.upgrade()?;
     ensure!(done, "{said}\n{}", origin.log());
-    origin.wait_for_line(&format!("no longer forwarded to {}", target.rtmp), 1)?;
-    target.wait_for_line(": published live/s", 1)?;
+    for (target, destination) in targets.into_iter().zip([&to_target, &to_secure]) {
+        origin.wait_for_line(&format!("no longer forwarded to {destination}"), 1)?;
+        target.wait_for_line(": published live/s", 1)?;
+    }
     wait_for("the forward to nobody to end", || {
-        Ok(forward(&origin, nobody)?.is_none())
+        Ok(forward(&origin, &nobody)?.is_none())
     })?;
     viewers.finish()?;
     wait_for("the end of the forward to nginx", || {
-        Ok(forward(&origin, nginx_address)?.is_none())
+        Ok(forward(&origin, &to_nginx)?.is_none())
     })?;
     let times = recorded(&recordings)?;
     let steps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));

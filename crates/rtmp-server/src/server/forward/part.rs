@@ -139,8 +139,7 @@ impl Target {
         }
     }
 
-    /// Writes down a forward that sends, and stands still until the server goes on. One by TLS
-    /// connects again.
+    /// Writes down a forward that sends, and stands still until the server goes on.
     pub(super) async fn park(&self, sending: &Sending) {
         let write = |parts: &mut TaskParts| {
             let connection = sending.connection.part(&mut parts.handed_over)?;

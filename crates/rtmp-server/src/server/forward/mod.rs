@@ -10,6 +10,8 @@ mod backoff;
 mod part;
 mod progress;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};

@@ -176,15 +176,29 @@ impl Target {
         None
     }
 
-    /// Sends until the connection fails, or it is stopped and everything has been sent.
+    /// Sends until the connection fails, or it is stopped and everything has been sent. Where
+    /// everybody has to stand still, so does this, whatever happens meanwhile: what has been
+    /// written down is the next program's.
     async fn send_until_stopped(&self, sending: &mut Sending) -> Result<(), OriginError> {
-        tokio::select! {
-            sent = self.follow(sending, false) => return sent,
-            () = self.stop.cancelled() => {}
+        loop {
+            tokio::select! {
+                biased;
+                () = self.participant.frozen() => self.park(sending).await,
+                () = self.stop.cancelled() => break,
+                sent = self.follow(sending, false) => return sent,
+            }
         }
-        let rest = self.follow(sending, true);
         // It may be as slow as it likes: nobody waits for the rest.
-        timeout(FINISH_TIMEOUT, rest).await.unwrap_or(Ok(()))
+        let end = tokio::time::Instant::now() + FINISH_TIMEOUT;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.participant.frozen() => self.park(sending).await,
+                sent = timeout_at(end, self.follow(sending, true)) => {
+                    return sent.unwrap_or(Ok(()));
+                }
+            }
+        }
     }
 
     /// Sends what the log has: up to its present end if `is_last`, else for ever. It may be
@@ -192,7 +206,8 @@ impl Target {
     async fn follow(&self, sending: &mut Sending, is_last: bool) -> Result<(), OriginError> {
         let mut events = Vec::new();
         loop {
-            self.send_queued(sending, &mut events).await?;
+            let connection = &mut sending.connection;
+            self.send_queued(connection, &mut events).await?;
             self.forward.reach(sending.reader.offset());
             events.clear();
             let news = self.stream().news();
@@ -213,46 +228,32 @@ impl Target {
                 MessageRead::Nothing => tokio::select! {
                     () = news => {}
                     read = sending.connection.exchange(&mut events) => read?,
-                    () = self.participant.frozen() => {}
                 },
             }
         }
     }
 
-    /// Sends what is queued, as fast as the server takes it, and stands still where everybody
-    /// has to.
+    /// Sends what is queued, as fast as the server takes it.
     async fn send_queued(
         &self,
-        sending: &mut Sending,
+        connection: &mut OriginConnection,
         events: &mut Vec<ClientEvent>,
     ) -> Result<(), OriginError> {
         let config = self.server.config();
         let vhost = config.vhost(&self.stream().key().vhost);
         let limit = vhost.map_or(ANSWER_TIMEOUT, |vhost| vhost.send_timeout);
         let mut deadline = tokio::time::Instant::now() + limit;
-        loop {
-            if self.participant.is_frozen() {
-                self.park(sending).await;
-                deadline = tokio::time::Instant::now() + limit;
-            }
-            let connection = &mut sending.connection;
+        while connection.unsent() > 0 {
             let before = connection.unsent();
-            if before == 0 {
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                () = self.participant.frozen() => {}
-                exchanged = timeout_at(deadline, connection.exchange(events)) => {
-                    exchanged.map_err(|_| OriginError::Stalled(limit))??;
-                }
-            }
+            let exchanged = timeout_at(deadline, connection.exchange(events)).await;
+            exchanged.map_err(|_| OriginError::Stalled(limit))??;
             let sent = before.saturating_sub(connection.unsent());
             if sent > 0 {
                 self.forward.count_bytes(sent as u64);
                 deadline = tokio::time::Instant::now() + limit;
             }
         }
+        Ok(())
     }
 }
 

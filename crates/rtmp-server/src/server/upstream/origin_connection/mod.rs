@@ -249,8 +249,15 @@ impl OriginConnection {
         let done = poll_fn(|context| {
             // First: there may always be something to send.
             let read = socket.poll_read(context, READ_SIZE, input);
-            if read.is_ready() || unsent.is_empty() {
+            if read.is_ready() {
                 return read.map_ok(Done::Read);
+            }
+            if unsent.is_empty() {
+                // TLS may have kept something when this was dropped.
+                return match socket.poll_flush(context) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Pending,
+                };
             }
             socket.poll_write(context, unsent).map_ok(Done::Sent)
         });

@@ -1,3 +1,4 @@
+use netbed::TIME_LIMIT;
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -104,6 +105,45 @@ async fn a_flush_that_was_cut_off_goes_on_where_it_was() {
     read.unwrap();
     assert!(arrived == sent, "not what was sent");
     assert!(connection.out.is_empty());
+}
+
+#[tokio::test]
+async fn what_tls_has_kept_goes_out_though_nothing_follows() {
+    let (socket, mut peer) = Transport::secured_for_tests().await;
+    let config = ClientConfig::new(Purpose::Publish, "rtmp://origin/live", "live", "s");
+    let mut out = Vec::new();
+    let session = ClientSession::new(config, &Limits::default(), &mut out).unwrap();
+    let mut connection = OriginConnection {
+        socket,
+        session,
+        input: BytesMut::new(),
+        out,
+        sent: 0,
+    };
+    let mut count = connection.unsent();
+    // Nobody reads, and what is not a whole record more has been encrypted.
+    while timeout(Duration::from_millis(1), connection.flush())
+        .await
+        .is_ok()
+    {
+        connection.out = vec![7; 10_000];
+        count += connection.unsent();
+    }
+    assert_eq!(connection.unsent(), 0);
+    let (all, all_read) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut came = vec![0; count];
+        let read = std::io::Read::read_exact(&mut peer, &mut came);
+        // An error means that the test has ended.
+        let _ = all.send(read.map(|()| peer));
+    });
+    let mut events = Vec::new();
+    tokio::select! {
+        read = timeout(TIME_LIMIT, all_read) => {
+            read.expect("it is kept").unwrap().unwrap();
+        }
+        end = connection.exchange(&mut events) => panic!("{end:?}"),
+    }
 }
 
 #[test]

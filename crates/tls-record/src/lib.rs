@@ -14,7 +14,7 @@ mod messages;
 mod protection;
 
 pub use layer::{Content, Opened, RecordError, RecordLayer, Role, State};
-pub use messages::{Said, ServerMessages, tickets};
+pub use messages::{ServerMessages, tickets};
 pub use protection::{BadSecret, Cipher, DirectionState, Secret, Version};
 
 /// The most bytes of payload in a record (RFC 8446 §5.1).

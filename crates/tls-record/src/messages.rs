@@ -14,7 +14,7 @@ const MAX_MESSAGE: usize = 1 << 16;
 
 /// What a record of the handshake says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// Nothing yet, or nothing that matters.
     Nothing,
     /// Tickets for later handshakes: whole messages, whose bodies [`tickets`] gives.
@@ -36,8 +36,7 @@ pub struct ServerMessages {
 
 impl ServerMessages {
     /// True within a message: no other record may come (RFC 8446 §5.1).
-    #[must_use]
-    pub fn is_within(&self) -> bool {
+    pub(crate) fn is_within(&self) -> bool {
         !self.part.is_empty()
     }
 
@@ -46,7 +45,7 @@ impl ServerMessages {
     ///
     /// # Errors
     /// The server must not send it.
-    pub fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Said<'a>, RecordError> {
+    pub(crate) fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Said<'a>, RecordError> {
         if payload.is_empty() {
             return Err(RecordError::Unexpected("nothing of a handshake"));
         }

@@ -186,7 +186,7 @@ impl Server {
         let wakers = Wakers::new(workers)?;
         let events = Arc::<Events>::default();
         let tls = tls::Acceptor::new(&config, events.clone())?;
-        let tls_client = Arc::new(TlsClient::new(tls.kernel().clone()));
+        let tls_client = Arc::new(TlsClient::default());
         let hooks = Hooks::new(config.server_id.as_deref(), tls_client.clone());
         let (returning, returned) = mpsc::unbounded_channel();
         let returned_safepoint = safepoint.clone();

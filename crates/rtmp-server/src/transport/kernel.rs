@@ -15,16 +15,12 @@ use nix::libc;
 use nix::sys::socket::sockopt::{TcpTlsRx, TcpTlsTx, TcpUlp, TlsCryptoInfo};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, TlsGetRecordType, recvmsg, setsockopt};
 use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
+use tls_record::Cipher;
 use tls_record::alert::{CLOSE_NOTIFY, USER_CANCELED, WARNING};
 use tls_record::content_type::ALERT;
-use tls_record::{Cipher, Role, Said, ServerMessages};
 
 use super::key_limit::KeyLimit;
 use super::secrets::{cipher, key_and_nonce};
-use super::tickets::Tickets;
-
-/// Bytes of a record that is no data that are read at once: tickets have some hundreds.
-const CONTROL_SIZE: usize = 4 * 1024;
 
 /// The ciphers that this kernel encrypts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +112,7 @@ pub(super) fn prepare(socket: &impl AsFd) -> io::Result<()> {
     Ok(setsockopt(socket, TcpUlp::default(), b"tls")?)
 }
 
-/// Has the kernel encrypt and decrypt `socket`, which is prepared, from the next record on;
-/// returns what the key may encrypt.
+/// Has the kernel encrypt and decrypt `socket`, which is prepared, from the next record on.
 ///
 /// # Errors
 /// The kernel's refusal. The connection is of no more use.
@@ -126,7 +121,7 @@ pub(super) fn install(
     secrets: ExtractedSecrets,
     version: ProtocolVersion,
     suite: SupportedCipherSuite,
-) -> io::Result<KeyLimit> {
+) -> io::Result<KernelTls> {
     let unknown = || io::Error::other("the kernel has no such cipher");
     let cipher = cipher(suite).ok_or_else(unknown)?;
     let number = u16::from(version);
@@ -145,7 +140,7 @@ pub(super) fn install(
     setsockopt(&socket, TcpTlsTx, &info)?;
     let info = crypto_info(cipher, number, rx_key, &rx_nonce, rx_number);
     setsockopt(&socket, TcpTlsRx, &info)?;
-    Ok(KeyLimit::new(suite, tx_number))
+    Ok(KernelTls::new(KeyLimit::new(suite, tx_number)))
 }
 
 /// What we keep of a connection that the kernel encrypts.
@@ -154,48 +149,19 @@ pub(super) struct KernelTls {
     pub(super) limit: KeyLimit,
     /// The peer has been told that nothing more is sent.
     closed: bool,
-    /// What the peer says of TLS itself, if it is a server. Few connections have it.
-    server: Option<Box<TlsServer>>,
-}
-
-/// What a server says of TLS itself after the handshake.
-#[derive(Debug, Default)]
-struct TlsServer {
-    messages: ServerMessages,
-    /// Where its tickets go. Not handed over: a connection needs none.
-    tickets: Option<Tickets>,
 }
 
 impl KernelTls {
-    /// That of a connection after its handshake, whose server gives `tickets`.
-    pub(super) fn new(role: Role, limit: KeyLimit, tickets: Option<Tickets>) -> Self {
-        let server = TlsServer {
-            tickets,
-            ..TlsServer::default()
-        };
+    pub(super) fn new(limit: KeyLimit) -> Self {
         Self {
             limit,
             closed: false,
-            server: (role == Role::Client).then(|| Box::new(server)),
         }
     }
 
-    /// That of a connection which this process has had before; `messages` of a client's.
-    pub(super) fn resume(limit: KeyLimit, closed: bool, messages: Option<ServerMessages>) -> Self {
-        let server = messages.map(|messages| TlsServer {
-            messages,
-            tickets: None,
-        });
-        Self {
-            limit,
-            closed,
-            server: server.map(Box::new),
-        }
-    }
-
-    /// What the server has said of TLS itself, if we are its client.
-    pub(super) fn messages(&self) -> Option<&ServerMessages> {
-        self.server.as_ref().map(|server| &server.messages)
+    /// That of a connection which this process has had before.
+    pub(super) fn resume(limit: KeyLimit, closed: bool) -> Self {
+        Self { limit, closed }
     }
 
     /// The peer has been told that nothing more is sent.
@@ -225,82 +191,47 @@ impl KernelTls {
     }
 }
 
-impl KernelTls {
-    /// The result of a read of `socket`, which the kernel decrypts: it was `read`. What it
-    /// could not give, since it is no data, is taken from the socket here.
-    ///
-    /// # Errors
-    /// As `read`; `Interrupted` if what came holds nothing for us.
-    pub(super) fn after_read(
-        &mut self,
-        read: io::Result<usize>,
-        socket: &impl AsFd,
-    ) -> io::Result<usize> {
-        match read {
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => {
-                self.read_control(socket.as_fd())
-            }
-            read => read,
-        }
-    }
-
-    /// Reads a record that is no data. Returns 0 if it ends the connection.
-    ///
-    /// # Errors
-    /// `Interrupted` if it does not matter; what it means for the connection.
-    fn read_control(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut bytes = [0; CONTROL_SIZE];
-        let mut space = nix::cmsg_space!(u8);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-        let length = message.bytes;
-        let kind = message.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::TlsGetRecordType(kind) => Some(kind),
-            _ => None,
-        });
-        match (kind, &bytes[..length]) {
-            (_, []) | (Some(TlsGetRecordType::Alert), [_, CLOSE_NOTIFY]) => Ok(0),
-            (Some(TlsGetRecordType::Alert), [WARNING, USER_CANCELED]) => {
-                Err(io::ErrorKind::Interrupted.into())
-            }
-            (Some(TlsGetRecordType::Alert), [_, alert]) => {
-                Err(unexpected(format!("the peer sent the TLS alert {alert}")))
-            }
-            (Some(TlsGetRecordType::Handshake), message) => Err(self.read_handshake(message)),
-            _ => Err(unexpected("the peer sent a TLS record of an unknown kind")),
-        }
-    }
-
-    /// Reads what the peer says of TLS itself, or a part of it: `Interrupted` if the connection
-    /// goes on.
-    fn read_handshake(&mut self, payload: &[u8]) -> io::Error {
-        let said = match &mut self.server {
-            Some(server) => server.messages.read(payload),
-            // A client says nothing else.
-            None => Ok(Said::KeyUpdate {
-                wants_answer: false,
-            }),
-        };
-        match said {
-            Ok(Said::KeyUpdate { .. }) => {
-                unexpected("the peer changes its TLS key, which this kernel cannot follow")
-            }
-            Ok(Said::Tickets(messages)) => {
-                let tickets = self.server.as_mut().and_then(|it| it.tickets.as_mut());
-                if let Some(tickets) = tickets {
-                    tickets.keep(messages);
-                }
-                io::ErrorKind::Interrupted.into()
-            }
-            Ok(Said::Nothing) => io::ErrorKind::Interrupted.into(),
-            Err(error) => unexpected(error),
-        }
+/// The result of a read of `socket`, which the kernel decrypts: it was `read`. What it could
+/// not give, since it is no data, is taken from the socket here.
+///
+/// # Errors
+/// As `read`; `Interrupted` if what came holds nothing for us.
+pub(super) fn after_read(read: io::Result<usize>, socket: &impl AsFd) -> io::Result<usize> {
+    match read {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => read_control(socket.as_fd()),
+        read => read,
     }
 }
 
-fn unexpected(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+/// Reads a record that is no data. Returns 0 if it ends the connection.
+///
+/// # Errors
+/// `Interrupted` if it does not matter; what it means for the connection.
+fn read_control(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes = [0; 256];
+    let mut space = nix::cmsg_space!(u8);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let length = message.bytes;
+    let kind = message.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::TlsGetRecordType(kind) => Some(kind),
+        _ => None,
+    });
+    let unexpected = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    match (kind, &bytes[..length]) {
+        (_, []) | (Some(TlsGetRecordType::Alert), [_, CLOSE_NOTIFY]) => Ok(0),
+        (Some(TlsGetRecordType::Alert), [WARNING, USER_CANCELED]) => {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        (Some(TlsGetRecordType::Alert), [_, alert]) => {
+            unexpected(&format!("the peer sent the TLS alert {alert}"))
+        }
+        (Some(TlsGetRecordType::Handshake), _) => {
+            unexpected("the peer changes its TLS key, which this kernel cannot follow")
+        }
+        _ => unexpected("the peer sent a TLS record of an unknown kind"),
+    }
 }
 
 /// Sends a record of another content type than data.
@@ -357,8 +288,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (tcp, _) = listener.accept().unwrap();
-        let limit = KeyLimit::of_delivery(records_left);
-        let kernel = KernelTls::new(Role::Server, limit, None);
+        let kernel = KernelTls::new(KeyLimit::of_delivery(records_left));
         let encryption = Encryption::Kernel(kernel);
         (StdTransport { tcp, encryption }, peer)
     }

@@ -8,47 +8,43 @@ use super::MAX_FRAGMENT;
 
 /// Records that the delivery of streams leaves for what ends the connection: the rest of a
 /// message, a WebSocket's close, `close_notify`.
-const RESERVED: u32 = 1_024;
+const RESERVED: u64 = 1_024;
 
-/// The records that a key may still encrypt (RFC 8446 §5.5), a lower bound. Each connection that
-/// the kernel encrypts has one: it is small.
+/// The records that a key may still encrypt (RFC 8446 §5.5), a lower bound.
 #[derive(Debug)]
 pub(super) struct KeyLimit {
-    /// [`NO_LIMIT`] if there is none, or one that no connection reaches.
-    left: u32,
+    left: u64,
 }
-
-const NO_LIMIT: u32 = u32::MAX;
 
 impl KeyLimit {
     /// The limit of a key of `suite` that has encrypted `used` records.
     pub(super) fn new(suite: SupportedCipherSuite, used: u64) -> Self {
-        Self::of_records(max_records(suite).saturating_sub(used))
+        Self {
+            left: max_records(suite).saturating_sub(used),
+        }
     }
 
     /// The limit of a key that may encrypt `left` records more.
     pub(super) fn of_records(left: u64) -> Self {
-        let left = u32::try_from(left).unwrap_or(NO_LIMIT);
         Self { left }
     }
 
-    /// The records that it may still encrypt; `u64::MAX` without a limit.
+    /// The records that it may still encrypt.
     pub(super) fn left(&self) -> u64 {
-        match self.left {
-            NO_LIMIT => u64::MAX,
-            left => left.into(),
-        }
+        self.left
     }
 
     /// No limit: the key is renewed.
     pub(super) fn none() -> Self {
-        Self { left: NO_LIMIT }
+        Self { left: u64::MAX }
     }
 
     /// A limit that lets the delivery make `left` calls more which send little.
     #[cfg(test)]
     pub(super) fn of_delivery(left: u64) -> Self {
-        Self::of_records(u64::from(RESERVED) + left)
+        Self {
+            left: RESERVED + left,
+        }
     }
 
     /// Checks that more of a stream may be sent.
@@ -69,10 +65,7 @@ impl KeyLimit {
     pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
         // The last one of a call need not be full.
         let records = bytes / MAX_FRAGMENT + 1;
-        if self.left != NO_LIMIT {
-            let records = u32::try_from(records).unwrap_or(NO_LIMIT);
-            self.left = self.left.saturating_sub(records);
-        }
+        self.left = self.left.saturating_sub(records as u64);
         match self.left {
             0 => Err(exhausted()),
             _ => Ok(()),

@@ -4,7 +4,6 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, RawFd};
 
 use serde::{Deserialize, Serialize};
-use tls_record::ServerMessages;
 
 use super::key_limit::KeyLimit;
 use super::session::{Session, SessionPart};
@@ -26,9 +25,6 @@ pub(super) enum EncryptionPart {
     Kernel {
         records_left: u64,
         closed: bool,
-        /// What the server has said of TLS itself, if we are its client.
-        #[serde(default)]
-        messages: Option<ServerMessages>,
     },
     /// This process, with its keys.
     User(Box<SessionPart>),
@@ -56,7 +52,6 @@ impl Encryption {
             Self::Kernel(kernel) => EncryptionPart::Kernel {
                 records_left: kernel.limit.left(),
                 closed: kernel.is_closed(),
-                messages: kernel.messages().cloned(),
             },
             Self::User(session) => EncryptionPart::User(Box::new(session.part())),
         }
@@ -68,10 +63,9 @@ impl Encryption {
             EncryptionPart::Kernel {
                 records_left,
                 closed,
-                messages,
             } => {
                 let limit = KeyLimit::of_records(*records_left);
-                Self::Kernel(KernelTls::resume(limit, *closed, messages.clone()))
+                Self::Kernel(KernelTls::resume(limit, *closed))
             }
             EncryptionPart::User(part) => {
                 Self::User(Box::new(Session::resume(SessionPart::clone(part))?))

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Encryption, RawSocket};
+use super::{Encryption, RawSocket, kernel};
 
 /// A connection in non-blocking mode, outside of tokio.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl StdTransport {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.encryption {
             Encryption::None => self.tcp.read(buffer),
-            Encryption::Kernel(kernel) => kernel.after_read(self.tcp.read(buffer), &self.tcp),
+            Encryption::Kernel(_) => kernel::after_read(self.tcp.read(buffer), &self.tcp),
             Encryption::User(session) => {
                 let mut filled = 0;
                 session.read(&self.tcp, |payload| {

@@ -96,8 +96,8 @@ async fn connected(version: &'static SupportedProtocolVersion) -> (Transport, Pe
     connect(Role::Server, (server.into(), client.into()), None).await
 }
 
-/// The same where we are `role` and the peer is the other one; the kernel encrypts that is
-/// given.
+/// The same where we are `role` and the peer is the other one; for a server the kernel encrypts
+/// that is given.
 async fn connect(
     role: Role,
     (server, client): (Arc<ServerConfig>, Arc<ClientConfig>),
@@ -125,7 +125,7 @@ async fn connect(
             accepted.map_err(|(_, error)| error).unwrap().transport
         }
         Role::Client => {
-            let connected = handshake::connect(ours, client, name, kernel).await;
+            let connected = handshake::connect(ours, client, name).await;
             connected.unwrap()
         }
     };
@@ -304,7 +304,7 @@ async fn close_notify_waits_for_room_in_the_socket() {
     let limit = KeyLimit::new(server.crypto_provider().cipher_suites[0], 0);
     let worker = StdTransport {
         tcp: ours,
-        encryption: Encryption::Kernel(KernelTls::new(Role::Server, limit, None)),
+        encryption: Encryption::Kernel(KernelTls::new(limit)),
     };
     let mut transport = Transport::from_std(worker).unwrap();
     // tokio takes the socket for writable, and does not see that it is filled.

@@ -13,7 +13,7 @@ use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 
-use super::{Encryption, RawSocket, StdTransport, TlsPlace};
+use super::{Encryption, RawSocket, StdTransport, TlsPlace, kernel};
 
 /// A connection on tokio.
 #[derive(Debug)]
@@ -77,9 +77,9 @@ impl Transport {
                     input.reserve(max_bytes);
                     return pin!(self.tcp.read_buf(input)).poll(context);
                 }
-                Encryption::Kernel(kernel) => {
+                Encryption::Kernel(_) => {
                     input.reserve(max_bytes);
-                    kernel.after_read(self.tcp.try_read_buf(input), &self.tcp)
+                    kernel::after_read(self.tcp.try_read_buf(input), &self.tcp)
                 }
                 Encryption::User(session) => session.read(&self.tcp, |payload| {
                     input.extend_from_slice(payload);
@@ -279,8 +279,8 @@ impl Transport {
             // task larger by its size, from the first moment on.
             let mut ignored = [0; IGNORED_SIZE];
             let read = self.tcp.try_read(&mut ignored);
-            let read = match &mut self.encryption {
-                Encryption::Kernel(kernel) => kernel.after_read(read, &self.tcp),
+            let read = match &self.encryption {
+                Encryption::Kernel(_) => kernel::after_read(read, &self.tcp),
                 Encryption::None | Encryption::User(_) => read,
             };
             match read.map_err(|error| (error.kind(), error)) {

@@ -10,14 +10,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::Kernel;
 use crate::stream::lock;
-use crate::transport::kernel::KernelSupport;
 
 /// The TLS clients, each with the authorities that it trusts.
 #[derive(Default)]
 pub(crate) struct TlsClient {
-    kernel: Arc<Kernel>,
     /// Made when first needed, since it reads the system's certificates.
     system: OnceLock<Result<TlsConnector, String>>,
     /// By the file of the certificates.
@@ -31,19 +28,6 @@ impl std::fmt::Debug for TlsClient {
 }
 
 impl TlsClient {
-    /// Clients of a server that has asked the kernel, or will.
-    pub(in crate::server) fn new(kernel: Arc<Kernel>) -> Self {
-        Self {
-            kernel,
-            ..Self::default()
-        }
-    }
-
-    /// What the kernel encrypts.
-    pub(in crate::server) fn kernel(&self) -> Option<&KernelSupport> {
-        self.kernel.support()
-    }
-
     /// A client that trusts the certificates in the file `authorities`, or without one
     /// those of this machine's `ca-certificates`, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     ///

@@ -7,7 +7,7 @@ mod certificates;
 mod client;
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::server::NoServerSessionStorage;
@@ -53,18 +53,8 @@ pub(super) struct Acceptor {
     /// For the CPU's part of handshakes, about a millisecond each: who comes later waits,
     /// within its `handshake_timeout`, and leaves cores to those who publish and play.
     handshakes: Semaphore,
-    kernel: Arc<Kernel>,
-}
-
-/// What the kernel encrypts, which it is asked for when it is first needed.
-#[derive(Debug, Default)]
-pub(crate) struct Kernel(OnceLock<Option<KernelSupport>>);
-
-impl Kernel {
-    /// `None` if it encrypts nothing.
-    fn support(&self) -> Option<&KernelSupport> {
-        self.0.get_or_init(probe_kernel).as_ref()
-    }
+    /// What the kernel encrypts.
+    kernel: Option<KernelSupport>,
 }
 
 impl Acceptor {
@@ -74,11 +64,8 @@ impl Acceptor {
     /// One of them cannot be used.
     pub(super) fn new(config: &Config, events: Arc<Events>) -> io::Result<Self> {
         let certificates = Arc::new(Certificates::load(config, events)?);
-        let kernel = Arc::<Kernel>::default();
-        if config.https().is_some() || config.rtmps.is_some() {
-            // Now, since the log says who encrypts.
-            kernel.support();
-        }
+        let speaks_tls = config.https().is_some() || config.rtmps.is_some();
+        let kernel = speaks_tls.then(probe_kernel).flatten();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make =
             |owner, protocols: &[&[u8]]| server_config(certificates.clone(), owner, protocols);
@@ -96,11 +83,6 @@ impl Acceptor {
     /// Reads the certificates of `config`, and keeps those in force that cannot be read.
     pub(super) fn reload(&self, config: &Config) {
         self.certificates.reload(config);
-    }
-
-    /// What the kernel encrypts.
-    pub(super) fn kernel(&self) -> &Arc<Kernel> {
-        &self.kernel
     }
 
     /// TLS for the HTTP API.
@@ -180,7 +162,7 @@ pub(super) async fn accept(
         Port::Rtmps => tls.rtmps.clone(),
     };
     let limit = current.handshake_timeout;
-    let handshake = handshake::accept(socket, config, &tls.handshakes, tls.kernel.support());
+    let handshake = handshake::accept(socket, config, &tls.handshakes, tls.kernel.as_ref());
     let accepted = tokio::select! {
         biased;
         () = client.dismissal() => Err(CloseReason::Dismissed),

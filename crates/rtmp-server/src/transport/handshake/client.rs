@@ -10,7 +10,7 @@ use rustls::unbuffered::UnbufferedStatus;
 use rustls::{ClientConfig, ExtractedSecrets};
 use tls_record::Role;
 
-use super::{HandshakeError, KernelSupport, Side, Tickets, TrafficSecrets, establish, negotiate};
+use super::{HandshakeError, Side, Tickets, TrafficSecrets, establish, negotiate};
 use crate::transport::Transport;
 
 impl Side for UnbufferedClientConnection {
@@ -33,8 +33,8 @@ impl Side for UnbufferedClientConnection {
     }
 }
 
-/// Performs the handshake with the server `name` on `tcp`. With `kernel`, the kernel encrypts
-/// from here on.
+/// Performs the handshake with the server `name` on `tcp`. We encrypt from here on: servers may
+/// take another key, which a kernel cannot follow.
 ///
 /// # Errors
 /// The reason why there is no connection; the peer has had its alert.
@@ -42,7 +42,6 @@ pub(crate) async fn connect(
     mut tcp: TcpStream,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    kernel: Option<&KernelSupport>,
 ) -> Result<Transport, HandshakeError> {
     let traffic = Arc::new(TrafficSecrets::default());
     // As a server's; what is known of servers' tickets stays one for all connections.
@@ -52,6 +51,6 @@ pub(crate) async fn connect(
     let mut connection = UnbufferedClientConnection::new(Arc::new(config), name)?;
     negotiate(&mut tcp, &mut connection, Vec::new(), None).await?;
     let suite = connection.negotiated_cipher_suite();
-    let encryption = establish(&tcp, connection, suite, &traffic, kernel)?;
+    let encryption = establish(&tcp, connection, suite, &traffic, None)?;
     Ok(Transport { tcp, encryption })
 }

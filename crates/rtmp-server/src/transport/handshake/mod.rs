@@ -19,7 +19,7 @@ use rustls::unbuffered::{
 use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
 use tls_record::{HEADER_BYTES, RecordLayer, Role};
 
-use super::kernel::{KernelSupport, KernelTls};
+use super::kernel::KernelSupport;
 use super::key_limit::KeyLimit;
 use super::secrets::{self, TrafficSecrets};
 use super::session::Session;
@@ -226,10 +226,9 @@ fn establish<S: Side>(
     let (secrets, connection) = side.into_keys()?;
     let suite = connection.negotiated_cipher_suite();
     let version = connection.protocol_version();
-    let tickets = S::tickets(connection);
     if prepared.is_ok() {
-        let limit = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
-        return Ok(Encryption::Kernel(KernelTls::new(S::ROLE, limit, tickets)));
+        let kernel = super::kernel::install(tcp.as_fd(), secrets, version, suite)?;
+        return Ok(Encryption::Kernel(kernel));
     }
     let unknown = || io::Error::other("a cipher that this program has not");
     let state = secrets::state(S::ROLE, &secrets, traffic, version, suite).ok_or_else(unknown)?;
@@ -238,6 +237,6 @@ fn establish<S: Side>(
         ProtocolVersion::TLSv1_2 => KeyLimit::new(suite, secrets.tx.0),
         _ => KeyLimit::none(),
     };
-    let session = Session::new(layer, limit, tickets);
+    let session = Session::new(layer, limit, S::tickets(connection));
     Ok(Encryption::User(Box::new(session)))
 }

@@ -18,7 +18,7 @@ use crate::transport::part::EncryptionPart;
 use crate::transport::{Encryption, MAX_FRAGMENT, MAX_RECORD, StdTransport, Transport};
 
 /// Each version, with each of its ciphers that goes with the certificate.
-pub(super) fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
+fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCipherSuite)> {
     let suites = ring::default_provider().cipher_suites.into_iter();
     let suites: Vec<_> = suites
         .filter(|suite| !format!("{:?}", suite.suite()).contains("RSA"))
@@ -32,7 +32,7 @@ pub(super) fn suites() -> Vec<(&'static SupportedProtocolVersion, SupportedCiphe
 }
 
 /// One that has this suite alone.
-pub(super) fn provider(suite: SupportedCipherSuite) -> CryptoProvider {
+fn provider(suite: SupportedCipherSuite) -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![suite],
         ..ring::default_provider()
@@ -61,7 +61,7 @@ async fn connected((role, version, suite): Case) -> (Transport, Peer) {
 }
 
 /// The connection as the program that the process becomes goes on with it.
-pub(super) fn handed_over(transport: Transport) -> Transport {
+fn handed_over(transport: Transport) -> Transport {
     let StdTransport { tcp, encryption } = transport.into_std().unwrap();
     let part = encryption.part();
     drop(encryption);

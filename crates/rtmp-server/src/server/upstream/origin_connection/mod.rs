@@ -122,7 +122,7 @@ impl OriginConnection {
             false => Transport::from(socket),
             true => {
                 // Apart: what a handshake holds is not room of every task.
-                let secured = Box::pin(connector.secure(socket, origin, config.purpose));
+                let secured = Box::pin(connector.secure(socket, origin));
                 let secured = timeout(limit, secured).await;
                 secured.unwrap_or(Err(OriginError::Slow(limit)))?
             }
@@ -397,25 +397,13 @@ impl Connector {
     }
 
     /// Performs the TLS handshake with `origin`, whose name its certificate must have.
-    ///
-    /// The kernel encrypts where it can and we mostly receive. It has one key for each
-    /// connection, for so many records that a publisher's would be used up within days.
-    async fn secure(
-        &self,
-        socket: TcpStream,
-        origin: &Origin,
-        purpose: Purpose,
-    ) -> Result<Transport, OriginError> {
+    async fn secure(&self, socket: TcpStream, origin: &Origin) -> Result<Transport, OriginError> {
         let connector = self.tls.connector(self.authorities.as_deref());
         let connector = connector.map_err(OriginError::NoTls)?;
         let name = ServerName::try_from(origin.host().to_owned());
         let name = name.map_err(|error| OriginError::NoTls(error.to_string()))?;
-        let kernel = match purpose {
-            Purpose::Play => self.tls.kernel(),
-            Purpose::Publish => None,
-        };
         let config = connector.config().clone();
-        let secured = handshake::connect(socket, config, name, kernel).await;
+        let secured = handshake::connect(socket, config, name).await;
         secured.map_err(|error| OriginError::Tls(Box::new(error)))
     }
 }

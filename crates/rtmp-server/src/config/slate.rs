@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +12,7 @@ use conf_kit::{Diagnostic, Diagnostics, Directive, Location};
 use http_flv::file::{FileError, Tags};
 use rtmp_proto::wire::media::MediaClass;
 use serde::{Serialize, Serializer};
+use siphasher::sip::SipHasher13;
 
 use super::model::Vhost;
 use crate::stream::MediaMessage;
@@ -42,10 +43,11 @@ pub(crate) struct SlateMedia {
 }
 
 impl SlateMedia {
-    /// A number that another file has not, for a program that has only the number.
+    /// A number that another file has not, for a program that has only the number: with a hash
+    /// that is the same in every program.
     pub(crate) fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
-            let mut hasher = DefaultHasher::new();
+            let mut hasher = SipHasher13::new();
             hasher.write(&self.bytes);
             hasher.finish()
         })

@@ -1,11 +1,10 @@
-//! The addresses of the interfaces that the program is attached to.
+//! The addresses of the interfaces whose frames the program sees.
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_abi::{Interface, MAX_INTERFACES, Mac, maps};
 use nix::ifaddrs::getifaddrs;
 
-use super::attach::Attachment;
 use super::error::Error;
 use super::map_io::{read, take, write};
 
@@ -21,13 +20,15 @@ impl Interfaces {
         Ok(Self { map })
     }
 
-    /// Writes the addresses of `attached` as they are now, and removes those of other
-    /// interfaces. Where an address is not known, the program counts all frames of
+    /// Writes the addresses of `interfaces`, by index and name, as they are now, and removes
+    /// those of others. Where an address is not known, the program counts all frames of
     /// that interface as addressed to us.
-    pub(crate) fn update(&mut self, attached: &[Attachment]) -> Result<(), Error> {
-        let attached = attached.iter().filter(|known| known.lost.is_none());
-        let now: Vec<(u32, Interface)> = attached
-            .filter_map(|known| Some((known.interface_index, interface(&known.interface)?)))
+    pub(crate) fn update<'a>(
+        &mut self,
+        interfaces: impl Iterator<Item = (u32, &'a str)>,
+    ) -> Result<(), Error> {
+        let now: Vec<(u32, Interface)> = interfaces
+            .filter_map(|(index, name)| Some((index, interface(name)?)))
             .take(MAX_INTERFACES)
             .collect();
         let known = read(

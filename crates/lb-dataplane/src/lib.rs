@@ -1,8 +1,8 @@
 //! The data plane as the agent sees it: desired state in, counters out.
 //!
 //! The only crate of the product that loads programs and opens maps (`lb-abi` implements
-//! `aya::Pod`). [`Dataplane::load`] attaches the XDP program, [`Dataplane::apply`] makes it
-//! do what a [`DesiredState`] describes. Where a directory for pins is given, everything outlives the
+//! `aya::Pod`). [`Dataplane::load`] loads the XDP program, [`Dataplane::apply`] attaches it and
+//! makes it do what a [`DesiredState`] describes. Where a directory for pins is given, everything outlives the
 //! process: the next [`Dataplane::load`] adopts it, and [`Dataplane::remove`]
 //! takes it away. Without one, dropping the [`Dataplane`] detaches the program.
 //! Everything here blocks, for milliseconds at most but for loading, which takes
@@ -89,8 +89,8 @@ pub struct Dataplane {
     registry: Registry,
     desired: DesiredState,
     pins: Option<Pins>,
-    /// An earlier agent's data plane, which is replaced by the first state.
-    replaced: Option<Replaced>,
+    /// `None` once the program is attached.
+    unattached: Option<Unattached>,
     origin: Origin,
     _trace: Option<Trace>,
 }
@@ -99,6 +99,15 @@ pub struct Dataplane {
 struct Pins {
     directory: PinDirectory,
     set: PinnedSet,
+}
+
+/// The program is attached after the first state, so that no packet is handled by the state
+/// before that, and nobody has to wait for such packets.
+enum Unattached {
+    /// There is nothing else.
+    New,
+    /// An earlier agent's data plane serves until then.
+    Beside(Replaced),
 }
 
 /// A pinned set of maps that still serves, and is to be replaced.
@@ -173,7 +182,7 @@ impl Dataplane {
     }
 
     /// One entry per interface asked for, in that order. Empty until the first
-    /// [`Self::apply`] where that replaces another data plane.
+    /// [`Self::apply`], unless the data plane is adopted.
     pub fn attachments(&self) -> &[Attachment] {
         &self.attachments
     }
@@ -195,7 +204,9 @@ impl Dataplane {
                 changed.push(now);
             }
         }
-        if let Err(error) = self.interfaces.update(&self.attachments) {
+        let attached = self.attachments.iter().filter(|known| known.lost.is_none());
+        let attached = attached.map(|known| (known.interface_index, known.interface.as_str()));
+        if let Err(error) = self.interfaces.update(attached) {
             log::warn!("the addresses of interfaces are not what they were: {error}");
         }
         changed
@@ -247,7 +258,8 @@ impl Dataplane {
     }
 
     /// Replaces the state by `desired`, in one step: each packet is handled with the
-    /// old state or with the new one.
+    /// old state or with the new one. The first state of a data plane that is not adopted
+    /// attaches it.
     ///
     /// Connections of a server that is not in `desired` any more, or is not alive, are void:
     /// by the service's policy their next packet is answered with a reset.
@@ -306,14 +318,17 @@ impl Dataplane {
             }
         }
         let owners = Owners::of(&registry, &self.options.tables);
-        changes.entries_written = self.maps.switch_to(&table, &owners)?;
+        let is_attached = self.unattached.is_none();
+        changes.entries_written = self.maps.switch_to(&table, &owners, is_attached)?;
         for slot in raised(&self.desired, &desired, &registry) {
             self.flow_tables.clear_full(slot)?;
         }
         self.registry = registry;
         self.desired = desired;
-        if let Some(replaced) = self.replaced.take() {
-            self.replace_pinned(&replaced)?;
+        match self.unattached.take() {
+            None => {}
+            Some(Unattached::New) => self.attach_new()?,
+            Some(Unattached::Beside(replaced)) => self.replace_pinned(&replaced)?,
         }
         Ok(changes)
     }

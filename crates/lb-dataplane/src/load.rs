@@ -10,19 +10,18 @@ use super::protection::ProtectionMaps;
 use super::registry::Registry;
 use super::trace::Trace;
 use super::{
-    Attachment, Dataplane, DesiredState, Error, Options, Origin, Pins, Replaced, attach, program,
-    remove_leftovers, unreadable, unwritable,
+    Attachment, Dataplane, DesiredState, Error, Options, Origin, Pins, Replaced, Unattached,
+    attach, program, remove_leftovers, unreadable, unwritable,
 };
 
 impl Dataplane {
-    /// Loads the program and attaches it to every interface of `options`.
+    /// Loads the program for the interfaces of `options`.
     ///
     /// A pinned data plane is adopted: the program is replaced in one step, and
     /// goes on with the same maps. If their layout or their sizes differ, the
     /// old program serves on until the first [`Dataplane::apply`].
     ///
-    /// Otherwise nothing is forwarded before the first [`Dataplane::apply`]:
-    /// every packet passes to the host's own stack.
+    /// Otherwise nothing is attached before the first [`Dataplane::apply`].
     ///
     /// # Minimum kernel version
     ///
@@ -33,6 +32,7 @@ impl Dataplane {
     /// Whatever [`Error`] lists, except what concerns a desired state. Nothing
     /// new stays attached then.
     pub fn load(options: &Options) -> Result<Self, Error> {
+        interfaces(options)?;
         let (directory, because) = match options.pins.as_deref().map(PinDirectory::open) {
             None => (None, None),
             Some(Ok(directory)) => (Some(directory), None),
@@ -69,9 +69,7 @@ impl Dataplane {
     ///
     /// As of these two, except those of attaching.
     pub fn rehearse(options: &Options, desired: &DesiredState) -> Result<(), Error> {
-        for interface in &options.interfaces {
-            attach::index_of(interface)?;
-        }
+        interfaces(options)?;
         let directory = options.pins.as_deref().and_then(PinDirectory::look_into);
         let origin = Origin::Unpinned { because: None };
         let found = match directory {
@@ -103,10 +101,7 @@ impl Dataplane {
         origin: Origin,
     ) -> Result<Self, Error> {
         let pins = directory.map(Pins::with_new_set).transpose()?;
-        let new = Self::with_maps(options, pins, origin, true, None).and_then(|mut new| {
-            new.attach_all()?;
-            Ok(new)
-        });
+        let new = Self::with_maps(options, pins, origin, true, None);
         if new.is_err()
             && let Some(path) = &options.pins
         {
@@ -122,6 +117,7 @@ impl Dataplane {
         let pins = Pins { directory, set };
         let mut adopted =
             Self::with_maps(options, Some(pins), Origin::Adopted, false, Some(&owners))?;
+        adopted.unattached = None;
         adopted.attach_all()?;
         Ok(adopted)
     }
@@ -148,10 +144,10 @@ impl Dataplane {
             // What is counted from is known of these.
             carry_over::copy_counters(&former, &mut new.flow_tables)?;
         }
-        new.replaced = Some(Replaced {
+        new.unattached = Some(Unattached::Beside(Replaced {
             set: former,
             is_readable,
-        });
+        }));
         Ok(new)
     }
 
@@ -184,27 +180,53 @@ impl Dataplane {
             registry: owners.map_or_else(|| Registry::new(sizes), |owners| owners.registry(sizes)),
             desired: DesiredState::default(),
             pins,
-            replaced: None,
+            unattached: Some(Unattached::New),
             origin,
             _trace: trace,
         })
     }
 
-    /// Attaches the program to all interfaces, and detaches from those that are
+    /// Attaches the program to all interfaces, or to none.
+    pub(super) fn attach_new(&mut self) -> Result<(), Error> {
+        let attached = self.attach_all();
+        if attached.is_err() {
+            self.detach_all();
+            self.unattached = Some(Unattached::New);
+        }
+        attached
+    }
+
+    /// Best effort: there is an error to report already.
+    fn detach_all(&mut self) {
+        self.links.clear();
+        self.attachments.clear();
+        let pinned = self.pins.as_ref().map(|pins| pins.directory.attachments());
+        for attachment in pinned.and_then(Result::ok).into_iter().flatten() {
+            let _ = attachment.remove();
+        }
+    }
+
+    /// Attaches the program to all interfaces, and detaches it from those that are
     /// no longer asked for.
     fn attach_all(&mut self) -> Result<(), Error> {
+        // Before there are frames: they are compared with these addresses.
+        let interfaces = interfaces(&self.options)?;
+        self.interfaces.update(interfaces.into_iter())?;
         let xdp = program::program(&mut self.ebpf);
+        if let Some(pins) = &self.pins {
+            // From here on the set is complete. After a crash the attached program shows an
+            // agent which of two sets is in use.
+            pins.set.name_program(xdp).map_err(unwritable)?;
+        }
         let directory = self.pins.as_ref().map(|pins| &pins.directory);
         for interface in &self.options.interfaces {
             let (attachment, link) = attach::attach(xdp, interface, self.options.mode, directory)?;
             self.attachments.push(attachment);
             self.links.push(Some(link));
         }
-        self.interfaces.update(&self.attachments)?;
         let Some(pins) = &self.pins else {
             return Ok(());
         };
-        pins.set.name_program(xdp).map_err(unwritable)?;
         for found in pins.directory.attachments().map_err(unreadable)? {
             let wanted = |known: &Attachment| known.interface_index == found.interface_index;
             if !self.attachments.iter().any(wanted) {
@@ -216,11 +238,6 @@ impl Dataplane {
 
     /// Has packets handled with our maps in place of an earlier agent's.
     pub(super) fn replace_pinned(&mut self, replaced: &Replaced) -> Result<(), Error> {
-        let pins = self.pins.as_ref().expect("what is replaced was pinned");
-        // From here on the set is complete. After a crash the attached program shows an
-        // agent which of the two sets is in use.
-        let xdp = program::program(&mut self.ebpf);
-        pins.set.name_program(xdp).map_err(unwritable)?;
         let mut former = None;
         if replaced.is_readable {
             carry_over::copy_counters(&replaced.set, &mut self.flow_tables)?;
@@ -240,6 +257,14 @@ impl Dataplane {
         }
         replaced.set.remove().map_err(unwritable)
     }
+}
+
+/// Indices and names of the interfaces; an error if one does not exist.
+fn interfaces(options: &Options) -> Result<Vec<(u32, &str)>, Error> {
+    let names = options.interfaces.iter().map(String::as_str);
+    names
+        .map(|name| Ok((attach::index_of(name)?, name)))
+        .collect()
 }
 
 impl Pins {

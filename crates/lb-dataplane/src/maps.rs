@@ -48,8 +48,8 @@ impl ServiceTableMaps {
         })
     }
 
-    /// Makes `table` the one that packets are handled by, in one step.
-    /// Returns how many entries had to be written.
+    /// Makes `table` the one that packets are handled by, in one step. `is_attached`: there
+    /// may be packets already. Returns how many entries had to be written.
     ///
     /// `owners` are recorded before: whoever finds the maps knows all owners
     /// that a connection may name, even if this agent is killed in between.
@@ -57,6 +57,7 @@ impl ServiceTableMaps {
         &mut self,
         table: &ServiceTable,
         owners: &Owners,
+        is_attached: bool,
     ) -> Result<usize, Error> {
         self.service_owners.write(&owners.services)?;
         self.server_owners.write(&owners.servers)?;
@@ -76,7 +77,11 @@ impl ServiceTableMaps {
             + self.rings.write(generation, &table.rings)?;
         header.active_index = spare;
         write(maps::HEAD, self.header.set(0, header, 0))?;
-        self.spare = Spare::retire();
+        self.spare = if is_attached {
+            Spare::retire()
+        } else {
+            Spare::Unused
+        };
         self.peers.remove_others(&table.peers)?;
         Ok(written + 1)
     }
@@ -96,7 +101,8 @@ impl ServiceTableMaps {
 /// The wait for them takes an RCU grace period, some ten milliseconds, which would stand
 /// between a server's death and the table without it: so it begins with the switch before.
 enum Spare {
-    /// It never was active: the maps are new.
+    /// No packet has been handled by it: it never was active, or only before the program was
+    /// attached.
     Unused,
     /// An earlier agent, or a switch that failed, may have left it a moment ago.
     Unknown,

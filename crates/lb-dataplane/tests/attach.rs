@@ -19,6 +19,13 @@ fn with_interfaces(test: fn()) {
     netbed::alone::with_interfaces(CloneFlags::empty(), test);
 }
 
+/// Loads the data plane and attaches it, with no service.
+fn attach(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
+    let mut loaded = load(interfaces, mode)?;
+    loaded.apply(&DesiredState::default())?;
+    Ok(loaded)
+}
+
 fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
     let tables = TableSizes {
         connections: 64,
@@ -46,7 +53,7 @@ fn load(interfaces: &[&str], mode: AttachMode) -> Result<Dataplane, Error> {
 #[ignore = "needs root"]
 fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
     with_interfaces(|| {
-        let chosen = load(&["near"], AttachMode::Auto).expect("generic mode works everywhere");
+        let chosen = attach(&["near"], AttachMode::Auto).expect("generic mode works everywhere");
         let attachment = &chosen.attachments()[0];
         assert_eq!(attachment.interface, "near");
         assert_eq!(attachment.mode, AttachMode::Generic);
@@ -58,7 +65,7 @@ fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
         assert!(ip("link show near").contains("xdpgeneric"));
         drop(chosen);
 
-        let native = load(&["near"], AttachMode::Native).expect("veth can do native mode");
+        let native = attach(&["near"], AttachMode::Native).expect("veth can do native mode");
         assert_eq!(native.attachments()[0].mode, AttachMode::Native);
         assert!(ip("-d link show near").contains("prog/xdp"));
     });
@@ -68,7 +75,7 @@ fn a_veth_pair_gets_generic_mode_unless_native_is_asked_for() {
 #[ignore = "needs root"]
 fn dropping_the_data_plane_detaches_it() {
     with_interfaces(|| {
-        let loaded = load(&["near", "far"], AttachMode::Generic).expect("attaches");
+        let loaded = attach(&["near", "far"], AttachMode::Generic).expect("attaches");
         assert_eq!(loaded.attachments().len(), 2);
         assert!(ip("link show far").contains("xdp"));
         drop(loaded);
@@ -105,7 +112,7 @@ fn known_interfaces(dataplane: &Dataplane) -> BTreeMap<u32, [u8; 6]> {
 fn the_program_knows_the_addresses_of_its_interfaces_as_they_change() {
     with_interfaces(|| {
         ip("link set near address 02:00:00:00:00:0a");
-        let mut loaded = load(&["near"], AttachMode::Generic).expect("attaches");
+        let mut loaded = attach(&["near"], AttachMode::Generic).expect("attaches");
         let index = loaded.attachments()[0].interface_index;
         let only = |mac| BTreeMap::from([(index, mac)]);
         assert_eq!(known_interfaces(&loaded), only([2, 0, 0, 0, 0, 0xa]));
@@ -128,7 +135,7 @@ fn the_program_knows_the_addresses_of_its_interfaces_as_they_change() {
 #[test]
 #[ignore = "needs root"]
 fn an_interface_that_is_not_there_is_named() {
-    with_interfaces(|| match load(&["near", "eth9"], AttachMode::Auto) {
+    with_interfaces(|| match attach(&["near", "eth9"], AttachMode::Auto) {
         Err(Error::UnknownInterface { name }) => {
             assert_eq!(name, "eth9");
             assert!(
@@ -144,8 +151,8 @@ fn an_interface_that_is_not_there_is_named() {
 #[ignore = "needs root"]
 fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
     with_interfaces(|| {
-        let _first = load(&["near"], AttachMode::Generic).expect("attaches");
-        let error = load(&["near"], AttachMode::Generic)
+        let _first = attach(&["near"], AttachMode::Generic).expect("attaches");
+        let error = attach(&["near"], AttachMode::Generic)
             .err()
             .expect("one program at a time");
         let message = error.to_string();
@@ -156,9 +163,29 @@ fn an_interface_that_is_taken_says_by_what_and_how_to_free_it() {
     });
 }
 
+#[test]
+#[ignore = "needs root"]
+fn nothing_stays_attached_where_one_interface_refuses_and_the_next_state_tries_again() {
+    with_interfaces(|| {
+        let taken = attach(&["far"], AttachMode::Generic).expect("attaches");
+        let mut second = load(&["near", "far"], AttachMode::Generic).expect("loads");
+        second
+            .apply(&DesiredState::default())
+            .expect_err("one program at a time");
+        assert!(!ip("link show near").contains("xdp"), "all or none");
+        assert_eq!(second.attachments(), []);
+        drop(taken);
+        second
+            .apply(&DesiredState::default())
+            .expect("now it is free");
+        assert_eq!(second.attachments().len(), 2);
+        assert!(ip("link show near").contains("xdp"));
+    });
+}
+
 /// The reason why native mode is refused on `interface`.
 fn refusal(interface: &str) -> String {
-    let error = load(&[interface], AttachMode::Native).err();
+    let error = attach(&[interface], AttachMode::Native).err();
     error.expect("native mode is refused").to_string()
 }
 
@@ -227,7 +254,11 @@ fn three_capabilities_are_enough() {
 }
 
 fn load_and_apply() {
-    let mut dataplane = load(&["near"], AttachMode::Auto).expect("loads and attaches");
+    let mut dataplane = load(&["near"], AttachMode::Auto).expect("loads");
+    assert!(
+        !ip("link show near").contains("xdp"),
+        "nothing is attached before there is a state"
+    );
     let desired = DesiredState {
         services: vec![Service {
             protocol: Protocol::Tcp,
@@ -243,7 +274,10 @@ fn load_and_apply() {
         }],
         ..DesiredState::default()
     };
-    dataplane.apply(&desired).expect("the state is applied");
+    dataplane
+        .apply(&desired)
+        .expect("the state is applied, and the program attached");
+    assert!(ip("link show near").contains("xdp"));
     let remembered = dataplane.conntrack_snapshot();
     let (_, counts) = remembered.sweep().expect("the tables are swept");
     dataplane

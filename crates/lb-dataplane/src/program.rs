@@ -1,5 +1,6 @@
 //! Loading the program and making its maps.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -75,59 +76,97 @@ pub(crate) fn load(
 }
 
 /// Makes the maps that `set` lacks, where the loader finds them. The loader would do it as
-/// well, but only after it has read the kernel's types, which [`warm_up`] has it do meanwhile;
-/// either takes some 30 ms. These have no types of their own (BTF), which nobody asks for but
-/// `bpftool map dump`.
+/// well, but one after the other, and only after [`warm_up`] has ended; the kernel takes some
+/// 30 ms for clearing their memory. These have no types of their own (BTF), which nobody asks
+/// for but `bpftool map dump`.
 fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
     let all = shapes(tables).into_iter();
-    let mut missing = all.filter(|(name, _)| !set.map(name).exists()).peekable();
-    if missing.peek().is_none() {
+    let mut missing: Vec<_> = all.filter(|(name, _)| !set.map(name).exists()).collect();
+    if missing.is_empty() {
         return Ok(());
     }
+    // The largest first, so that none is left over when all others are made.
+    missing.sort_by_key(|(_, shape)| Reverse(shape.bytes()));
     let parsed = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
-    for (name, shape) in missing {
-        let Some(object) = parsed.maps.get(name) else {
-            continue;
-        };
-        let object = Map::new_from_params(
-            object.map_type(),
-            object.key_size(),
-            object.value_size(),
-            shape.entries,
-            object.map_flags(),
-        );
-        MapData::create(object, name, None)
-            .and_then(|map| {
-                map.pin(set.map(name)).map_err(|error| MapError::PinError {
-                    name: Some(name.to_owned()),
-                    error,
-                })
-            })
-            .map_err(|error| load_error(error.into()))?;
-    }
-    Ok(())
+    let missing = Mutex::new(missing.into_iter());
+    let next = || {
+        missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
+    let make_rest = || -> Result<(), MapError> {
+        while let Some((name, shape)) = next() {
+            make_map(&parsed, name, shape, set)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let helper = thread::Builder::new().name("maps".to_owned());
+        // Without the thread we make all of them.
+        let helper = helper.spawn_scoped(scope, make_rest);
+        let ours = make_rest();
+        let theirs = helper.map(|helper| helper.join().expect("it does not panic"));
+        ours.and(theirs.unwrap_or(Ok(())))
+    })
+    .map_err(|error| load_error(error.into()))
 }
 
-/// Reads the kernel's type information in a thread of its own, which takes as long as all
-/// that a program does before it loads its data plane: [`Dataplane::load`] finds it read.
+/// Makes one map of the object, and pins it.
+fn make_map(
+    parsed: &Object,
+    name: &'static str,
+    shape: Shape,
+    set: &PinnedSet,
+) -> Result<(), MapError> {
+    let Some(object) = parsed.maps.get(name) else {
+        return Ok(());
+    };
+    let object = Map::new_from_params(
+        object.map_type(),
+        object.key_size(),
+        object.value_size(),
+        shape.entries,
+        object.map_flags(),
+    );
+    let map = MapData::create(object, name, None)?;
+    map.pin(set.map(name)).map_err(|error| MapError::PinError {
+        name: Some(name.to_owned()),
+        error,
+    })
+}
+
+/// Makes a loader in a thread of its own, which takes as long as all that a program does before
+/// it loads its data plane: every loader (of aya) reads the kernel's type information, 5 MB.
+/// [`Dataplane::load`] finds it made.
 ///
 /// [`Dataplane::load`]: crate::Dataplane::load
 pub fn warm_up() {
-    let reader = thread::Builder::new().name("kernel-types".to_owned());
-    // Without the thread `load` reads them itself.
-    if let Ok(reader) = reader.spawn(EbpfLoader::new) {
-        *READER.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    let maker = thread::Builder::new().name("loader".to_owned());
+    // Without the thread `load` makes one itself.
+    if let Ok(maker) = maker.spawn(make_loader) {
+        *MAKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(maker);
     }
 }
 
-static READER: Mutex<Option<JoinHandle<EbpfLoader<'static>>>> = Mutex::new(None);
+static MAKER: Mutex<Option<JoinHandle<EbpfLoader<'static>>>> = Mutex::new(None);
+
+/// A loader without the kernel's types: the program refers to none of them, and freeing them
+/// takes a while, too.
+fn make_loader() -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    // Tries out what the kernel can do, which `load` would else.
+    aya::features();
+    loader
+}
 
 /// A loader as [`warm_up`] has made it, or a new one.
 fn new_loader() -> EbpfLoader<'static> {
-    let reader = READER.lock().unwrap_or_else(PoisonError::into_inner).take();
-    reader
-        .and_then(|reader| reader.join().ok())
-        .unwrap_or_default()
+    let maker = MAKER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    maker
+        .and_then(|maker| maker.join().ok())
+        .unwrap_or_else(make_loader)
 }
 
 /// Nanoseconds from one timer tick to the next: the resolution of the coarse
@@ -215,6 +254,11 @@ impl Shape {
             value_bytes: size_of::<V>() as u32,
             entries,
         }
+    }
+
+    /// Bytes of all entries.
+    fn bytes(&self) -> u64 {
+        u64::from(self.key_bytes + self.value_bytes) * u64::from(self.entries)
     }
 
     /// Returns true if entries of the other map can be written to this one.
@@ -362,4 +406,18 @@ fn kernel_release() -> String {
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_refers_to_no_type_of_the_kernel() {
+        let object = Object::parse(OBJECT).expect("it can be parsed");
+        assert!(
+            !object.has_btf_relocations(),
+            "a loader without the kernel's types would leave the relocations out"
+        );
+    }
 }

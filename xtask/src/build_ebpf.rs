@@ -5,6 +5,8 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, bail};
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
 
 use crate::ebpf_sources::{FINGERPRINT, OBJECT, SECOND_CHANCE, fingerprint};
 
@@ -86,9 +88,31 @@ fn install(built: &Path, object: &Path) -> anyhow::Result<()> {
     let parent = object.parent().expect("objects lie in a directory");
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+    let bytes = without_debug_sections(&bytes)
+        .with_context(|| format!("cannot make sense of {}", built.display()))?;
     write_if_changed(object, &bytes)?;
     println!("{} ({} bytes)", object.display(), bytes.len());
     Ok(())
+}
+
+/// The object without what debuggers alone read (DWARF), most of it, which the agent would go
+/// through at each start. The types and lines that the kernel reads (BTF) stay.
+fn without_debug_sections(object: &[u8]) -> object::build::Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        if section.name.starts_with(b".debug_") || section.name.starts_with(b".rel.debug_") {
+            section.delete = true;
+        }
+    }
+    builder.delete_orphans();
+    // LLVM leaves the names of sections among those of symbols, which the builder does not.
+    let names = builder.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 /// Leaves a file alone that holds `bytes` already: cargo builds `lb-user` anew when

@@ -210,11 +210,18 @@ pub(crate) fn reason_without_connection(
 ///
 /// A token bucket in one number, the time at which it will be full again: the generic cell
 /// rate algorithm (ITU-T I.371, annex A). Two CPUs may count one connection for two.
+///
+/// Global, as [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn admits(packet: &Packet, now_ns: u64) -> bool {
-    let Some(settings) = PROTECTION.get(0).filter(|it| it.interval_ns != 0) else {
+pub(crate) extern "C" fn admits(packet: *const Packet, now_ns: u64) -> bool {
+    // SAFETY: `open` passes what it refers to.
+    let (Some(settings), Some(packet)) = (PROTECTION.get(0), unsafe { packet.as_ref() }) else {
         return true;
     };
+    if settings.interval_ns == 0 {
+        return true;
+    }
     let network = network_of(packet);
     let Some(full_at_ns) = RATES.get_ptr_mut(&network) else {
         let full_at_ns = now_ns + settings.interval_ns;

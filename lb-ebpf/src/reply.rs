@@ -1,5 +1,7 @@
 //! Frames that are turned into replies to their senders.
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
 use lb_abi::{Reason, TCP};
 
 use crate::frame::Frame;
@@ -149,12 +151,25 @@ const ICMPV6_PACKET_TOO_BIG: u16 = u16::from_ne_bytes([2, 0]);
 const QUOTED_WORDS: usize = 17;
 
 /// Turns a packet into the ICMP error that it was too big: no more than `mtu` bytes fit.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
-    match write_too_big(frame, packet, mtu) {
-        Some(()) => Reason::TooBig,
-        None => Reason::NoRoom,
+    if into_too_big(frame.context(), packet, mtu) {
+        Reason::TooBig
+    } else {
+        Reason::NoRoom
     }
+}
+
+/// False if the kernel refuses. Global, as [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn into_too_big(context: *mut xdp_md, packet: *const Packet, mtu: u32) -> bool {
+    // SAFETY: `too_big` passes what it refers to.
+    let Some(packet) = (unsafe { packet.as_ref() }) else {
+        return false;
+    };
+    let context = XdpContext::new(context);
+    write_too_big(&Frame::new(&context), packet, mtu)
 }
 
 /// An Ethernet header with its tags, in `WORDS` words and a half, to be moved as it is.
@@ -164,8 +179,15 @@ struct LinkBytes<const WORDS: usize> {
     last: u16,
 }
 
+/// Not inlined: what a reference names the compiler copies word by word, as it does not what
+/// a pointer names.
+#[inline(never)]
+fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> bool {
+    try_too_big(frame, packet, mtu).is_some()
+}
+
 #[inline(always)]
-fn write_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
+fn try_too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Option<()> {
     let network_bytes = if packet.is_ipv6 {
         size_of::<Ipv6>()
     } else {

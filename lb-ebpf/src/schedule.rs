@@ -47,7 +47,7 @@ pub(crate) fn pick(table: ServiceTable, service: ServiceRef, packet: &Packet) ->
     let Candidates {
         generation, first, ..
     } = candidates;
-    table.slot(search(generation, number, entry, first))
+    table.slot(search(generation.number(), number, entry, first))
 }
 
 /// The next place of a round robin. A service has one cursor for all CPUs, so that the
@@ -167,16 +167,20 @@ static BEST: PerCpuArray<Best, 1> = PerCpuArray::new();
 
 /// Looks at one server after the other, and returns the slot of the one to pick, or
 /// [`NONE`].
+///
+/// Global, as [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn search(generation: GenerationIndex, number: u32, service: &'static Service, first: u32) -> u32 {
-    let Some(best) = BEST.get_ptr_mut(0) else {
+extern "C" fn search(generation: u32, number: u32, service: *const Service, first: u32) -> u32 {
+    // SAFETY: `pick` passes a value of a map.
+    let (Some(best), Some(service)) = (BEST.get_ptr_mut(0), unsafe { service.as_ref() }) else {
         return NONE;
     };
     // SAFETY: this CPU runs one program at a time, and no reference to the
     // place lives across the loop.
     unsafe { (*best).slot = NONE };
     let mut candidates = Candidates {
-        generation,
+        generation: GenerationIndex::of(generation),
         service,
         first,
     };

@@ -106,6 +106,18 @@ impl ServiceTable {
 }
 
 impl GenerationIndex {
+    /// The index of this number: a BPF function that the verifier looks at by itself takes
+    /// numbers only.
+    #[inline(always)]
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
+    }
+
+    #[inline(always)]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     /// The server in `slot`, if it is alive.
     #[inline(always)]
     pub(crate) fn slot(self, slot: u32) -> Option<Backend> {

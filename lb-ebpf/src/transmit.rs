@@ -1,6 +1,8 @@
 //! Sends a packet to its real server: in direct routing, two MAC addresses change.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::programs::XdpContext;
 use lb_abi::{Reason, Server, ServerFlags, VlanTag};
 
 use crate::frame::Frame;
@@ -84,9 +86,9 @@ pub(crate) fn to(frame: &Frame, packet: &Packet, server: &Server) -> Reason {
         } else {
             ETHERTYPE_IPV4
         };
-        rewrite_link(frame, packet, server, 0, ethertype)
+        rewrite_link(frame.context(), packet, server, 0, ethertype)
     };
-    if sent.is_none() {
+    if !sent {
         return Reason::NoRoom;
     }
     if leaves_elsewhere {
@@ -160,27 +162,47 @@ fn too_big(frame: &Frame, packet: &Packet, mtu: u32) -> Reason {
     }
 }
 
-/// Encapsulates the packet, in a frame with the server's tags.
+/// Encapsulates the packet, in a frame with the server's tags. False if the kernel refuses.
 #[inline(never)]
-fn into_tunnel(frame: &Frame, packet: &Packet, server: &Server) -> Option<()> {
+fn into_tunnel(frame: &Frame, packet: &Packet, server: &Server) -> bool {
+    encapsulate(frame, packet, server).is_some()
+}
+
+#[inline(always)]
+fn encapsulate(frame: &Frame, packet: &Packet, server: &Server) -> Option<()> {
     let inner = tunnel::Inner::read(frame, packet)?;
-    let ethertype = tunnel::ethertype(server);
-    rewrite_link(
-        frame,
-        packet,
-        server,
-        tunnel::outer_bytes(server),
-        ethertype,
-    )?;
+    let (gap, ethertype) = (tunnel::outer_bytes(server), tunnel::ethertype(server));
+    if !rewrite_link(frame.context(), packet, server, gap as u32, ethertype) {
+        return None;
+    }
     let offset = size_of::<Ethernet>() + tag_count(server) * size_of::<VlanTag>();
     tunnel::write(frame, offset, server, inner, packet.flow_hash())
 }
 
 /// Rewrites what stands before the IP header, with `gap` bytes between the two: MAC
 /// addresses, the server's VLAN tags, and `ethertype`. A tag that has the right VLAN
-/// number already keeps its priority.
+/// number already keeps its priority. False if the kernel refuses.
+///
+/// Global, as [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn rewrite_link(
+extern "C" fn rewrite_link(
+    context: *mut xdp_md,
+    packet: *const Packet,
+    server: *const Server,
+    gap: u32,
+    ethertype: u16,
+) -> bool {
+    // SAFETY: the callers pass what they refer to.
+    let (Some(packet), Some(server)) = (unsafe { (packet.as_ref(), server.as_ref()) }) else {
+        return false;
+    };
+    let frame = XdpContext::new(context);
+    write_link(&Frame::new(&frame), packet, server, gap as usize, ethertype).is_some()
+}
+
+#[inline(always)]
+fn write_link(
     frame: &Frame,
     packet: &Packet,
     server: &Server,

@@ -1,5 +1,7 @@
 //! IPv6, extension headers and fragments included.
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
 use lb_abi::Reason;
 
 use super::fast::ParseNetwork;
@@ -37,7 +39,10 @@ pub(super) fn quoted(frame: &Frame, offset: usize, packet: &mut Packet) -> Resul
     let header: &Ipv6 = frame.header(offset).ok_or(Reason::Truncated)?;
     header.read(offset, packet)?;
     if is_extension(packet.protocol) {
-        extensions(frame, packet)?;
+        match extensions(frame.context(), packet) {
+            READ => {}
+            reason => return Err(Reason::from_number(reason)),
+        }
     }
     Ok(())
 }
@@ -69,9 +74,29 @@ impl ParseNetwork for Ipv6 {
     }
 }
 
-/// Reads the extension headers (RFC 8200 §4.1) up to the transport header.
+/// Result of [`extensions`] that is the number of no [`Reason`].
+const READ: u32 = u32::MAX;
+
+/// See [`read_extensions`]; returns [`READ`], or the number of a [`Reason`].
+///
+/// Global, as [`slow_path`](crate::slow_path).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
+extern "C" fn extensions(context: *mut xdp_md, packet: *mut Packet) -> u32 {
+    // SAFETY: `quoted` passes what it refers to.
+    let Some(packet) = (unsafe { packet.as_mut() }) else {
+        return Reason::NoRoom as u32;
+    };
+    let context = XdpContext::new(context);
+    match read_extensions(&Frame::new(&context), packet) {
+        Ok(()) => READ,
+        Err(reason) => reason as u32,
+    }
+}
+
+/// Reads the extension headers (RFC 8200 §4.1) up to the transport header.
+#[inline(always)]
+fn read_extensions(frame: &Frame, packet: &mut Packet) -> Result<(), Reason> {
     for _ in 0..MAX_EXTENSIONS {
         let length = match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {

@@ -83,6 +83,12 @@ impl Checks {
         (state, changes)
     }
 
+    /// Looks for the MAC addresses of the servers of `plan`, which is to be put in force.
+    pub(super) fn watch_neighbors_of(&self, plan: &Plan) {
+        let (state, _) = self.state_with(plan.clone());
+        self.neighbors.watch(state.addresses());
+    }
+
     /// Puts a state in force that [`state_with`](Self::state_with) has given. A
     /// check of the same thing goes on, or begins with what was known.
     pub(super) fn commit(&mut self, state: State) {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -91,10 +92,14 @@ impl Enforcer {
     /// Loads the data plane, or adopts that of an earlier agent. It does not follow
     /// a state before the first [`commit`](Self::commit). `tables`: what servers are told.
     ///
+    /// Meanwhile other tasks run: most of the time the kernel verifies the program.
+    ///
     /// # Errors
     /// As of [`Dataplane::load`].
-    pub(super) fn load(options: &Options, tables: ToldTables) -> Result<Self, Error> {
-        let dataplane = Dataplane::load(options)?;
+    pub(super) async fn load(options: &Options, tables: ToldTables) -> Result<Self, Error> {
+        let for_thread = options.clone();
+        let loaded = tokio::task::spawn_blocking(move || Dataplane::load(&for_thread)).await;
+        let dataplane = loaded.unwrap_or_else(|panic| resume_unwind(panic.into_panic()))?;
         log_origin(&dataplane, options);
         let mut readings = interval(rates::INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -103,7 +103,9 @@ impl Agent {
             operators.on_hand_over(handed_over);
         }
         let mut routers = VirtualRouters::new(netlink, &plan, &saved).await?;
-        let enforcer = match Enforcer::load(&for_dataplane, tables.told().clone()) {
+        let checks = Checks::new(&saved)?;
+        checks.watch_neighbors_of(&plan);
+        let enforcer = match Enforcer::load(&for_dataplane, tables.told().clone()).await {
             Ok(enforcer) => enforcer,
             Err(error) => {
                 // What an earlier agent has left may still forward by them.
@@ -115,7 +117,7 @@ impl Agent {
         };
         let mut agent = Self {
             options,
-            checks: Checks::new(&saved)?,
+            checks,
             routers,
             enforcer,
             operators,

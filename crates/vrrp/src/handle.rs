@@ -23,6 +23,41 @@ pub struct Vrrp {
     task: JoinHandle<()>,
 }
 
+/// What virtual routers need of the kernel before they start: sockets, and the interfaces as
+/// they are and become.
+#[derive(Debug)]
+pub struct Prepared {
+    watcher: Watcher,
+    netlink: netlink::Connection,
+}
+
+impl Prepared {
+    /// Opens the sockets and reads the interfaces; must be called within the tokio runtime
+    /// in which the virtual routers are to run.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket.
+    pub async fn new() -> io::Result<Self> {
+        Ok(Self {
+            watcher: Watcher::start().await?,
+            netlink: netlink::Connection::open()?,
+        })
+    }
+
+    /// Starts the virtual routers, as [`Vrrp::resume`].
+    pub fn resume(self, settings: Settings, masters: Vec<String>) -> Vrrp {
+        let (commands, incoming) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
+        let driver = Driver::new(self.watcher, self.netlink, sender, masters);
+        let task = tokio::spawn(driver.run(settings, incoming));
+        Vrrp {
+            commands,
+            events,
+            task,
+        }
+    }
+}
+
 impl Vrrp {
     /// Starts the virtual routers; must be called within a tokio runtime.
     ///
@@ -40,17 +75,7 @@ impl Vrrp {
     /// # Errors
     /// As of [`Self::start`].
     pub async fn resume(settings: Settings, masters: Vec<String>) -> io::Result<Self> {
-        let watcher = Watcher::start().await?;
-        let netlink = netlink::Connection::open()?;
-        let (commands, incoming) = mpsc::unbounded_channel();
-        let (sender, events) = mpsc::unbounded_channel();
-        let driver = Driver::new(watcher, netlink, sender, masters);
-        let task = tokio::spawn(driver.run(settings, incoming));
-        Ok(Self {
-            commands,
-            events,
-            task,
-        })
+        Ok(Prepared::new().await?.resume(settings, masters))
     }
 
     /// Waits for the next change of state. May be dropped without losing one.

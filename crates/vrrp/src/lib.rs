@@ -46,7 +46,7 @@ mod tracking;
 mod unit;
 
 pub use event::{Event, Subject};
-pub use handle::Vrrp;
+pub use handle::{Prepared, Vrrp};
 pub use machine::{Cause, Preemption, State};
 pub use notify::notify_scripts;
 pub use packet::Refusal;

@@ -9,18 +9,22 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use vrrp::{Settings, Vrrp};
+use vrrp::{Prepared, Settings, Vrrp};
 
 /// The thread. Whatever still runs on it when this is dropped ends.
 #[derive(Debug)]
 pub(super) struct VrrpThread {
     runtime: Handle,
+    /// `None` once virtual routers have been started.
+    prepared: Option<JoinHandle<io::Result<Prepared>>>,
     _alive: oneshot::Sender<Infallible>,
 }
 
 impl VrrpThread {
-    /// Starts it.
+    /// Starts it, and has it prepare what virtual routers need while the rest of the agent
+    /// starts.
     ///
     /// # Errors
     /// The system gives no thread, or nothing to wait with.
@@ -34,6 +38,7 @@ impl VrrpThread {
                 let _ = runtime.block_on(end);
             })?;
         Ok(Self {
+            prepared: Some(handle.spawn(Prepared::new())),
             runtime: handle,
             _alive: alive,
         })
@@ -45,11 +50,18 @@ impl VrrpThread {
     /// # Errors
     /// As of [`Vrrp::resume`].
     pub(super) async fn resume(
-        &self,
+        &mut self,
         settings: Settings,
         masters: Vec<String>,
     ) -> io::Result<Vrrp> {
-        let started = self.runtime.spawn(Vrrp::resume(settings, masters));
+        let prepared = self.prepared.take();
+        let started = self.runtime.spawn(async move {
+            let prepared = match prepared {
+                Some(prepared) => prepared.await.map_err(io::Error::other)??,
+                None => Prepared::new().await?,
+            };
+            Ok(prepared.resume(settings, masters))
+        });
         started.await.map_err(io::Error::other)?
     }
 }

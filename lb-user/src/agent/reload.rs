@@ -38,7 +38,8 @@ impl Agent {
         let statics = plan.statics.clone();
         self.commit_plan(plan, true)?;
         // From here on nothing is refused any more.
-        self.routers.follow_statics(statics).await;
+        self.routers.plan_statics(statics);
+        self.renew_statics().await;
         self.discovery.follow(&config);
         let former = self.operators.replace_config(config);
         for event in self.routers.reload(settings).await {

@@ -21,7 +21,7 @@ use crate::control::protocol::{Order, RateOrder};
 use lb_model::config::{DiscoveredServer, Route, SynValidation, VirtualServer};
 use lb_model::{Protocol, ServiceKey, ServiceTables};
 use net_types::Network;
-use vrrp::{InstanceSettings, Settings};
+use vrrp::{InstanceSettings, Settings, VirtualAddress};
 
 /// Maximum number of a master's adverts that a hand-over may take, however many the
 /// others may miss: they may be set to take its place after the three of RFC 3768 §6.1
@@ -209,6 +209,16 @@ pub struct SavedAddress {
     pub prefix_length: u8,
     /// Name of its interface.
     pub interface: String,
+}
+
+impl From<VirtualAddress> for SavedAddress {
+    fn from(held: VirtualAddress) -> Self {
+        Self {
+            address: held.address,
+            prefix_length: held.prefix_length,
+            interface: held.interface,
+        }
+    }
 }
 
 /// Knowledge that an agent which goes hands to the one that comes.

@@ -92,11 +92,19 @@ impl Agent {
                 self.report_path_warnings();
             }
             virtual_routers::Event::StaticsDue => {
-                self.routers.renew_statics().await;
-                // What has been added is ours for a later agent, too.
-                self.save();
+                self.renew_statics().await;
             }
         }
+    }
+
+    /// Sees to static and announced addresses, and saves those that are added before they are:
+    /// should this agent be killed then, they are ours for a later one, too.
+    pub(super) async fn renew_statics(&mut self) {
+        if self.routers.foresee_statics() {
+            self.save();
+        }
+        self.routers.renew_statics().await;
+        self.save();
     }
 
     async fn on_enforcer_event(&mut self, event: enforcer::Event) {
@@ -254,13 +262,8 @@ impl Agent {
     pub(super) fn to_save(&self) -> Saved {
         let state = self.checks.state();
         let (addresses, routes) = self.routers.held(state.plan());
-        let addresses = addresses.into_iter().map(|held| SavedAddress {
-            address: held.address,
-            prefix_length: held.prefix_length,
-            interface: held.interface,
-        });
         let mut saved = Saved {
-            addresses: addresses.collect(),
+            addresses: addresses.into_iter().map(SavedAddress::from).collect(),
             routes,
             tables: self.tables.to_save(),
             ..state.to_save()

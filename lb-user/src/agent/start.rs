@@ -20,7 +20,7 @@ use super::logging::log_diagnostics;
 use super::operators::Operators;
 use super::options::RunOptions;
 use super::plan::Plan;
-use super::saved::{Saved, SavedFile};
+use super::saved::{Saved, SavedAddress, SavedFile};
 use super::serve::Agent;
 use super::signals::Signals;
 use super::state::State;
@@ -94,7 +94,7 @@ impl Agent {
         // Holds the control socket, so that no second agent gets further than this.
         let mut operators = Operators::start(&options, config, signals, upgrade).await?;
         // Now that no agent before us writes it any more.
-        let saved_file = SavedFile::beside(&options.socket);
+        let mut saved_file = SavedFile::beside(&options.socket);
         let saved = saved_file.read();
         // Before anybody can ask: a server takes an answer without them for all there is.
         let tables = TableHistory::inherit(options.tables.maglev_places, unix_ms(), &saved.tables);
@@ -102,7 +102,14 @@ impl Agent {
         if let Some(handed_over) = &saved.handed_over {
             operators.on_hand_over(handed_over);
         }
-        let mut routers = VirtualRouters::new(netlink, &plan, &saved).await?;
+        let note = |added: Vec<_>| {
+            let mut noted = saved.clone();
+            noted
+                .addresses
+                .extend(added.into_iter().map(SavedAddress::from));
+            saved_file.write(noted);
+        };
+        let mut routers = VirtualRouters::new(netlink, &plan, &saved, note).await?;
         let checks = Checks::new(&saved)?;
         checks.watch_neighbors_of(&plan);
         let enforcer = match Enforcer::load(&for_dataplane, tables.told().clone()).await {

@@ -56,9 +56,18 @@ impl StaticPlan {
 }
 
 /// Addresses and routes that are kept.
+///
+/// Calling contract: [`plan`](Self::plan), then [`foresee`](Self::foresee), then save
+/// [`addresses`](Self::addresses), then [`renew`](Self::renew). So a later agent knows whose an
+/// address is, even if this one is killed in between.
 #[derive(Debug)]
 pub struct Statics {
-    plan: StaticPlan,
+    /// What is there, as far as it could be added.
+    present: StaticPlan,
+    /// What is to be there.
+    wanted: StaticPlan,
+    /// Addresses that the machine does not have, and that will be ours.
+    foreseen: Vec<VirtualAddress>,
     /// Addresses that we, or an earlier agent, have added. Others belong to the
     /// machine, and stay.
     ours: BTreeSet<(IpAddr, String)>,
@@ -77,7 +86,9 @@ impl Statics {
     /// earlier agent has added.
     pub fn new(name: &'static str, inherited: impl IntoIterator<Item = (IpAddr, String)>) -> Self {
         Self {
-            plan: StaticPlan::default(),
+            present: StaticPlan::default(),
+            wanted: StaticPlan::default(),
+            foreseen: Vec::new(),
             ours: inherited.into_iter().collect(),
             missing: BTreeSet::new(),
             of_others: BTreeSet::new(),
@@ -92,57 +103,76 @@ impl Statics {
     pub fn inherit(&mut self, plan: StaticPlan) {
         let inherited = plan.addresses.into_iter();
         let inherited = inherited.filter(|held| self.ours.contains(&key(held)));
-        self.plan.addresses = inherited.collect();
+        self.present.addresses = inherited.collect();
+        self.wanted = self.present.clone();
     }
 
-    /// Adds what is new in `plan`, and removes what is not in it any more.
-    pub async fn follow(&mut self, handle: &Handle, interfaces: &Interfaces, plan: StaticPlan) {
-        let before = std::mem::replace(&mut self.plan, plan);
-        let mut gone = before.routes;
-        gone.retain(|route| !self.plan.routes.contains(route));
-        self.routes.unset(handle, interfaces, &gone).await;
-        for address in before.addresses {
-            if !self.plan.addresses.contains(&address) {
-                self.remove(handle, interfaces, &address).await;
-            }
-        }
-        self.add_all(handle, interfaces).await;
-        let routes = self.plan.routes.clone();
-        self.routes.set(handle, interfaces, routes).await;
-        self.due = (!self.plan.addresses.is_empty()).then(|| Instant::now() + INTERVAL);
+    /// Replaces what is to be there; [`renew`](Self::renew) sees to it.
+    pub fn plan(&mut self, plan: StaticPlan) {
+        self.wanted = plan;
+    }
+
+    /// Has [`addresses`](Self::addresses) name those, too, that [`renew`](Self::renew) will
+    /// add. Returns true if there are any.
+    pub fn foresee(&mut self, interfaces: &Interfaces) -> bool {
+        let can_be_added = |held: &VirtualAddress| {
+            let interface = interfaces.get(&held.interface);
+            interface.is_some_and(|interface| !interface.addresses.contains(&held.address))
+        };
+        let wanted = self.wanted.addresses.iter();
+        let new = wanted.filter(|held| !self.ours.contains(&key(held)) && can_be_added(held));
+        self.foreseen = new.cloned().collect();
+        !self.foreseen.is_empty()
     }
 
     /// Removes all that is ours.
     pub async fn clear(&mut self, handle: &Handle, interfaces: &Interfaces) {
-        let none = StaticPlan::default();
-        self.follow(handle, interfaces, none).await;
+        self.plan(StaticPlan::default());
+        self.renew(handle, interfaces).await;
     }
 
     /// Waits until it is to be seen to that all is there; for ever, while there
     /// is nothing.
     pub async fn due(&self) {
+        if self.wanted != self.present {
+            return;
+        }
         tokio::select! {
             () = sleep_until(self.due) => {}
             () = self.routes.due() => {}
         }
     }
 
-    /// Adds again what is not there any more.
+    /// Adds what is to be there and is not, or not any more, and removes what is not to be there
+    /// any more.
     pub async fn renew(&mut self, handle: &Handle, interfaces: &Interfaces) {
+        let before = std::mem::replace(&mut self.present, self.wanted.clone());
+        let mut gone = before.routes;
+        gone.retain(|route| !self.present.routes.contains(route));
+        self.routes.unset(handle, interfaces, &gone).await;
+        for address in before.addresses {
+            if !self.present.addresses.contains(&address) {
+                self.remove(handle, interfaces, &address).await;
+            }
+        }
         self.add_all(handle, interfaces).await;
+        self.foreseen.clear();
         self.routes.renew(handle, interfaces).await;
-        self.due = self.due.map(|_| Instant::now() + INTERVAL);
+        let routes = self.present.routes.clone();
+        self.routes.set(handle, interfaces, routes).await;
+        self.due = (!self.present.addresses.is_empty()).then(|| Instant::now() + INTERVAL);
     }
 
-    /// The addresses that are ours.
+    /// The addresses that are ours, or will be.
     pub fn addresses(&self) -> impl Iterator<Item = &VirtualAddress> {
-        let addresses = self.plan.addresses.iter();
-        addresses.filter(|held| self.ours.contains(&key(held)))
+        let addresses = self.present.addresses.iter();
+        let ours = addresses.filter(|held| self.ours.contains(&key(held)));
+        ours.chain(&self.foreseen)
     }
 
     async fn add_all(&mut self, handle: &Handle, interfaces: &Interfaces) {
         let name = self.name;
-        for held in self.plan.addresses.clone() {
+        for held in self.present.addresses.clone() {
             let VirtualAddress {
                 address, interface, ..
             } = &held;

@@ -37,8 +37,6 @@ pub(super) struct VirtualRouters {
     statics: Statics,
     /// Addresses of services that routing daemons announce.
     announcements: Statics,
-    /// The addresses that are to be announced, while they are not.
-    to_announce: Option<StaticPlan>,
     /// `None` until [`start`](Self::start): who leads is not known before.
     vrrp: Option<Vrrp>,
     /// The thread of `vrrp`, so that adverts go out in time while the loop is busy.
@@ -63,7 +61,8 @@ pub(super) enum Event {
 impl VirtualRouters {
     /// Sets the static addresses and routes of `plan`, since the servers may be
     /// behind them. Leads on at once with the virtual routers that an earlier agent
-    /// has handed over: other directors wait for adverts.
+    /// has handed over: other directors wait for adverts. `note` is called with the static
+    /// addresses before some of them are added.
     ///
     /// # Errors
     /// The kernel refuses a socket.
@@ -71,6 +70,7 @@ impl VirtualRouters {
         netlink: netlink::Connection,
         plan: &Plan,
         saved: &Saved,
+        note: impl FnOnce(Vec<VirtualAddress>),
     ) -> anyhow::Result<Self> {
         let watcher = Watcher::start().await;
         let watcher = watcher.context("cannot follow the interfaces")?;
@@ -80,12 +80,15 @@ impl VirtualRouters {
             _watcher: watcher,
             statics: Statics::new("static", saved.added_addresses()),
             announcements: Statics::new(statics::ANNOUNCE, saved.added_addresses()),
-            to_announce: None,
             vrrp: None,
             thread: VrrpThread::start().context("cannot start a thread")?,
             masters: BTreeSet::new(),
         };
-        routers.follow_statics(plan.statics.clone()).await;
+        routers.plan_statics(plan.statics.clone());
+        if routers.foresee_statics() {
+            note(routers.statics.addresses().cloned().collect());
+        }
+        routers.renew_statics().await;
         let announced = plan.announced_addresses().collect();
         routers
             .announcements
@@ -142,7 +145,6 @@ impl VirtualRouters {
             Ok(()) = self.interfaces.changed() => Event::Interfaces,
             () = self.statics.due() => Event::StaticsDue,
             () = self.announcements.due() => Event::StaticsDue,
-            () = std::future::ready(()), if self.to_announce.is_some() => Event::StaticsDue,
         }
     }
 
@@ -165,7 +167,7 @@ impl VirtualRouters {
     pub(super) fn set_quorum_lost(&mut self, state: &State) {
         if let Some(vrrp) = &self.vrrp {
             let announced = state.announced_addresses();
-            self.to_announce = Some(StaticPlan::of_addresses(announced));
+            self.announcements.plan(StaticPlan::of_addresses(announced));
             // By then a director that was cut off has seen every server again
             // that lives: one alone may be its quorum.
             let settling = state.longest_round();
@@ -181,24 +183,29 @@ impl VirtualRouters {
         }
     }
 
-    /// Sets static addresses and routes that are new in `plan`, and removes those that
-    /// are not in it any more.
-    pub(super) async fn follow_statics(&mut self, plan: StaticPlan) {
-        let present = self.interfaces();
-        let handle = &self.netlink.handle;
-        self.statics.follow(handle, &present, plan).await;
+    /// Replaces the static addresses and routes; [`renew_statics`](Self::renew_statics) sees
+    /// to it.
+    pub(super) fn plan_statics(&mut self, plan: StaticPlan) {
+        self.statics.plan(plan);
     }
 
-    /// Sets what is not there yet, or not any more, and no longer announces what is not to
-    /// be announced.
+    /// Returns true if [`renew_statics`](Self::renew_statics) will add addresses, which
+    /// [`held`](Self::held) names from now on, and which are to be saved before.
+    pub(super) fn foresee_statics(&mut self) -> bool {
+        let present = self.interfaces();
+        let (statics, announcements) = (&mut self.statics, &mut self.announcements);
+        [statics, announcements]
+            .map(|statics| statics.foresee(&present))
+            .contains(&true)
+    }
+
+    /// Sets what is not there yet, or not any more, and removes what is not to be there
+    /// any more.
     pub(super) async fn renew_statics(&mut self) {
         let present = self.interfaces();
         let handle = &self.netlink.handle;
         self.statics.renew(handle, &present).await;
-        match self.to_announce.take() {
-            Some(plan) => self.announcements.follow(handle, &present, plan).await,
-            None => self.announcements.renew(handle, &present).await,
-        }
+        self.announcements.renew(handle, &present).await;
     }
 
     /// The addresses that are announced now.
@@ -211,7 +218,6 @@ impl VirtualRouters {
     pub(super) async fn withdraw(&mut self) -> bool {
         let had_some = self.announcements.addresses().next().is_some();
         let present = self.interfaces();
-        self.to_announce = None;
         self.announcements
             .clear(&self.netlink.handle, &present)
             .await;

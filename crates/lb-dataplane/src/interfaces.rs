@@ -1,8 +1,11 @@
 //! The addresses of the interfaces whose frames the program sees.
 
+use std::io;
+
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_abi::{Interface, MAX_INTERFACES, Mac, maps};
+use net_types::MacAddress;
 use nix::ifaddrs::getifaddrs;
 
 use super::error::Error;
@@ -53,16 +56,24 @@ impl Interfaces {
 /// The record of an Ethernet interface; `None` for others, which have addresses of
 /// other lengths, or none.
 fn interface(name: &str) -> Option<Interface> {
-    let mac = getifaddrs()
-        .ok()?
-        .filter(|found| found.interface_name == name)
-        .find_map(|found| {
-            let address = found.address?;
-            let link = address.as_link_addr()?;
-            (link.halen() == size_of::<Mac>()).then(|| link.addr())?
-        })?;
+    let MacAddress(mac) = mac_address(name).ok()??;
     Some(Interface {
         mac: mac.into(),
         reserved: 0,
     })
+}
+
+/// The MAC address of an interface, all zero for `lo`; `None` if it is none of Ethernet's kind,
+/// or does not exist.
+///
+/// # Errors
+/// The kernel does not list its interfaces.
+pub fn mac_address(interface: &str) -> io::Result<Option<MacAddress>> {
+    let mut of_interface = getifaddrs()?.filter(|found| found.interface_name == interface);
+    let address = of_interface.find_map(|found| {
+        let address = found.address?;
+        let link = address.as_link_addr()?;
+        (link.halen() == size_of::<Mac>()).then(|| link.addr())?
+    });
+    Ok(address.map(MacAddress))
 }

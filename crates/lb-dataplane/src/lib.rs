@@ -52,6 +52,7 @@ pub use changes::{Changes, RemovedServer};
 pub use conntrack::{ConnectionCounts, ConntrackSnapshot, SweepResult};
 pub use entries::{Connection, ConnectionState, Cursor, PersistentClient};
 pub use error::Error;
+pub use interfaces::mac_address;
 pub use options::{AttachMode, DEFAULT_PINS, Options, TableSizes};
 pub use orphans::Orphan;
 pub use pins::remove_leftovers;

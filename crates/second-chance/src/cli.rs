@@ -13,7 +13,7 @@ use clap::Parser;
 use lb_dataplane::second_chance::SecondChance;
 use lb_model::Tables;
 use net_types::MacAddress;
-use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
 use service_kit::systemd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -191,18 +191,15 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The MAC address of an interface.
 fn mac_address(interface: &str) -> anyhow::Result<MacAddress> {
-    let addresses = getifaddrs().context("cannot read the list of interfaces")?;
-    let mut of_interface = addresses
-        .filter(|it| it.interface_name == interface)
-        .peekable();
     ensure!(
-        of_interface.peek().is_some(),
+        if_nametoindex(interface).is_ok(),
         "there is no network interface {interface}; `ip link` shows those that exist"
     );
-    let mut addresses = of_interface.filter_map(|it| it.address?.as_link_addr()?.addr());
-    let address = addresses.find(|address| *address != [0; 6]);
-    let address = address.with_context(|| format!("{interface} has no MAC address"))?;
-    Ok(MacAddress(address))
+    let address = lb_dataplane::mac_address(interface);
+    let address = address.context("cannot read the list of interfaces")?;
+    address
+        .filter(|address| *address != MacAddress([0; 6]))
+        .with_context(|| format!("{interface} has no MAC address"))
 }
 
 /// Reads `USER:PASSWORD`.

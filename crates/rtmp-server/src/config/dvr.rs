@@ -69,6 +69,17 @@ pub enum DvrFormat {
     Mp4,
 }
 
+impl DvrFormat {
+    /// The format of the files that `path` names.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path.ends_with(MP4) {
+            true => Self::Mp4,
+            false => Self::Flv,
+        }
+    }
+}
+
 /// When a file of a recording ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -110,10 +121,7 @@ impl Dvr {
     /// The format of its files.
     #[must_use]
     pub fn format(&self) -> DvrFormat {
-        match self.path.ends_with(MP4) {
-            true => DvrFormat::Mp4,
-            false => DvrFormat::Flv,
-        }
+        DvrFormat::of(&self.path)
     }
 
     /// The length at which a file ends, if it ends before the publication.

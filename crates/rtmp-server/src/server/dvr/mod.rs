@@ -30,6 +30,7 @@ use crate::config::{self, Vhost};
 use crate::stream::{Stream, lock};
 use keeper::Keeper;
 use recorder::{Owner, Recorder, Told};
+use recording::Settings;
 pub(crate) use recording::{DvrTotals, Recording, RecordingState};
 use threads::Threads;
 
@@ -141,7 +142,7 @@ pub(super) fn sweep(server: &Arc<Server>) {
         let recording = lock(&server.dvr.recordings).get(&stream.id()).cloned();
         match (recording, vhost) {
             (Some(recording), vhost) => {
-                if vhost.is_none_or(|vhost| vhost.dvr != recording.config) {
+                if vhost.is_none_or(|vhost| Settings::of(&vhost.dvr) != recording.settings) {
                     recording.stop();
                 }
             }
@@ -157,7 +158,8 @@ pub(super) fn sweep(server: &Arc<Server>) {
 /// Starts a recorder of `stream`, if there is none.
 fn start(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Vhost, from_now: bool) {
     let (key, totals) = (stream.key().clone(), server.dvr.totals.clone());
-    let recording = Recording::new(stream.id(), key, vhost.dvr.clone(), totals);
+    let settings = Settings::of(&vhost.dvr);
+    let recording = Recording::new(stream.id(), key, settings, totals);
     let recording = Arc::new(recording);
     {
         let mut recordings = lock(&server.dvr.recordings);

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use super::file::RecordFile;
 use super::format::Format;
 use super::recording::{Recording, RecordingState};
-use crate::config::DvrFormat;
-use crate::stream::{Cutter, LogTag, Plan, Stream, TagRead, TagReader, Verdict};
+use crate::stream::{Cutter, LogTag, Stream, TagRead, TagReader, Verdict};
 
 /// The most bytes that are read and written at once, but for a longer tag.
 const MAX_READ_BYTES: u64 = 256 * 1024;
@@ -88,13 +87,7 @@ impl Recorder {
         from_now: bool,
         owner: Box<dyn Owner>,
     ) -> Self {
-        let config = &recording.config;
-        let cutter = Cutter::new(Plan {
-            segment: config.segment(),
-            // Fragments of pictures that cannot be decoded would be of no use.
-            wait_keyframe: config.wait_keyframe || config.format() == DvrFormat::Mp4,
-            starts_at_zero: config.starts_at_zero,
-        });
+        let cutter = Cutter::new(recording.settings.plan);
         let reader = TagReader::new(&stream, from_now);
         let mut recorder = Self {
             stream,
@@ -287,7 +280,7 @@ impl Recorder {
             return Ok(());
         };
         let key = self.stream.key();
-        let path = &self.recording.config.path;
+        let path = &self.recording.settings.path;
         let told = self.owner.begin_file();
         let mut file = RecordFile::create(path, key, self.wall, &[])?;
         if let Err(error) = file.append(beginning) {
@@ -310,12 +303,13 @@ impl Recorder {
     }
 
     fn begin_file(&mut self) -> io::Result<()> {
-        let config = &self.recording.config;
-        let (format, beginning) = Format::begin(config.format(), self.stream.media(), &self.cutter);
+        let settings = &self.recording.settings;
+        let (format, beginning) =
+            Format::begin(settings.format(), self.stream.media(), &self.cutter);
         let key = self.stream.key();
         // Before the file is there: whoever sees it may end the publisher.
         let told = self.owner.begin_file();
-        let file = RecordFile::create(&config.path, key, self.wall, &beginning)?;
+        let file = RecordFile::create(&settings.path, key, self.wall, &beginning)?;
         log::info!("{key}: recording to {}", file.unfinished().display());
         self.count_bytes(beginning.len());
         self.file = Some(OpenFile { file, format, told });
@@ -396,7 +390,7 @@ impl Recorder {
         let key = self.stream.key();
         let since = self.outage.map_or(now, |outage| outage.since);
         if self.outage.is_none() {
-            let path = &self.recording.config.path;
+            let path = &self.recording.settings.path;
             log::warn!(
                 "{key}: the recording ({path}) stands still: {error}; tried again every \
                  {RETRY_AFTER:?}, viewers are not affected"

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rtmp_proto::session::StreamKey;
 
-use crate::config::Dvr;
-use crate::stream::lock;
+use crate::config::{Dvr, DvrFormat};
+use crate::stream::{Plan, lock};
 
 /// Totals of all recordings, those that are over included.
 #[derive(Debug, Default)]
@@ -27,6 +27,32 @@ pub(crate) struct DvrTotals {
     pub(crate) removed_bytes: AtomicU64,
 }
 
+/// What the files of a recording depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// `dvr_path`.
+    pub(super) path: String,
+    pub(super) plan: Plan,
+}
+
+impl Settings {
+    pub(super) fn of(config: &Dvr) -> Self {
+        Self {
+            path: config.path.clone(),
+            plan: Plan {
+                segment: config.segment(),
+                // Fragments of pictures that cannot be decoded would be of no use.
+                wait_keyframe: config.wait_keyframe || config.format() == DvrFormat::Mp4,
+                starts_at_zero: config.starts_at_zero,
+            },
+        }
+    }
+
+    pub(super) fn format(&self) -> DvrFormat {
+        DvrFormat::of(&self.path)
+    }
+}
+
 /// The recording of a stream, from the beginning of a publication to its end.
 #[derive(Debug)]
 pub(crate) struct Recording {
@@ -34,7 +60,7 @@ pub(crate) struct Recording {
     pub(crate) stream_id: u64,
     /// The name of the stream.
     pub(crate) key: Arc<StreamKey>,
-    pub(super) config: Dvr,
+    pub(super) settings: Settings,
     pub(super) totals: Arc<DvrTotals>,
     is_stopped: AtomicBool,
     progress: Mutex<Progress>,
@@ -86,13 +112,13 @@ impl Recording {
     pub(super) fn new(
         stream_id: u64,
         key: Arc<StreamKey>,
-        config: Dvr,
+        settings: Settings,
         totals: Arc<DvrTotals>,
     ) -> Self {
         Self {
             stream_id,
             key,
-            config,
+            settings,
             totals,
             is_stopped: AtomicBool::new(false),
             progress: Mutex::default(),
@@ -115,5 +141,35 @@ impl Recording {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DvrPlan;
+
+    #[test]
+    fn files_do_not_depend_on_how_long_they_are_kept() {
+        type Change = fn(&mut Dvr);
+        let present = Dvr {
+            plan: DvrPlan::Segment,
+            ..Dvr::default()
+        };
+        let changes: [(Change, bool); 7] = [
+            (|dvr| dvr.keep = Some(Duration::from_secs(86_400)), false),
+            (|dvr| dvr.keep_bytes = Some(1 << 30), false),
+            (|dvr| dvr.streams = Some(vec!["live/s".to_owned()]), false),
+            (|dvr| dvr.path = "[stream].mp4".to_owned(), true),
+            (|dvr| dvr.plan = DvrPlan::Session, true),
+            (|dvr| dvr.duration = Duration::from_secs(60), true),
+            (|dvr| dvr.starts_at_zero = false, true),
+        ];
+        for (number, (change, matters)) in changes.into_iter().enumerate() {
+            let mut changed = present.clone();
+            change(&mut changed);
+            let differ = Settings::of(&changed) != Settings::of(&present);
+            assert_eq!(differ, matters, "change {number}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Dvr, DvrPlan};
+use crate::server::dvr::recording::Settings;
 use crate::stream::{MediaMessage, Publication, Registry, StreamSettings, Wakers, lock};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,7 +119,8 @@ impl Scene {
         let stream = registry.obtain(&key, &StreamSettings::of_tests(), now);
         let publication = stream.publish(now).unwrap();
         let told = Arc::<Mutex<Vec<PathBuf>>>::default();
-        let recording = Recording::new(1, stream.key().clone(), config, Arc::default());
+        let (key, settings) = (stream.key().clone(), Settings::of(&config));
+        let recording = Recording::new(1, key, settings, Arc::default());
         let owner = Box::new(TestOwner(told.clone()));
         let recorder = Recorder::new(stream.clone(), Arc::new(recording), true, owner);
         Self {

@@ -2,6 +2,7 @@
 
 mod drain;
 mod dvr;
+mod dvr_upgrade;
 mod hooks;
 mod ingest;
 mod log_lines;

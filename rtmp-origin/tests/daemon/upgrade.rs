@@ -26,7 +26,7 @@ const PICTURES: u32 = 60;
 const PICTURE_BYTES: usize = 500_000;
 
 /// Has the origin become its program anew.
-fn upgrade(origin: &Origin, times: usize) {
+pub(super) fn upgrade(origin: &Origin, times: usize) {
     origin.process.signal(Signal::SIGUSR2);
     wait_for("the upgrade", || {
         let log = read(&origin.path("origin.log"));

@@ -3,6 +3,7 @@
 
 mod forwards;
 mod hooks;
+mod recordings;
 mod tls;
 mod upstream;
 mod waiting;

@@ -58,8 +58,8 @@ pub(crate) use publication::{AppendError, Candidate, Publication};
 use publishers::Publishers;
 pub(crate) use publishers::{Busy, OrderError, Rank, SecondPublisher, Switch, SwitchReason, Turns};
 pub(crate) use recording::{
-    Cutter, MessageRead, MessageReader, MessageReaderPart, Plan, TagRead, TagReader, Verdict,
-    tag_message,
+    Cutter, MessageRead, MessageReader, MessageReaderPart, Plan, TagRead, TagReader, TagReaderPart,
+    Verdict, tag_message,
 };
 pub(crate) use registry::{Registry, RegistryPart};
 pub(crate) use settings::StreamSettings;

@@ -80,14 +80,16 @@ fn a_hook_without_an_answer_is_posted_again_by_the_program_after() -> Result<()>
         hooks.address,
     );
     let origin = Server::start("rtmp-origin", &scratch.0, &directives, &[])?;
-    let _publisher = push(&format!("rtmp://{}/live/s", origin.rtmp));
+    let publisher = push(&format!("rtmp://{}/live/s", origin.rtmp));
     wait_for("a recording", || {
         Ok(files
             .read_dir()
             .is_ok_and(|mut files| files.next().is_some()))
     })?;
     ensure!(hooks.posted().is_empty(), "{:?}", hooks.posted());
-    // The recording ends, which is told of directly before the program changes.
+    // The recording ends.
+    drop(publisher);
+    wait_for("the hook", || Ok(!hooks.posted().is_empty()))?;
     let (done, said) = origin.upgrade()?;
     ensure!(done, "{said}\n{}", origin.log());
     wait_for("the hook to be posted again", || {

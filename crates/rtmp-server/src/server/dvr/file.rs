@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,10 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 
 use crate::config::dvr_naming::{UNFINISHED, directory_and_name};
+use crate::hand_over::{HandedOver, Inherited, hand_over};
 use crate::server::file_names;
 
 /// The most names that are tried where a file has one already.
@@ -32,7 +35,42 @@ pub(super) struct RecordFile {
     beginning: u64,
 }
 
+/// A [`RecordFile`] for the program that the process becomes, which has its lock, too.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RecordFilePart {
+    descriptor: RawFd,
+    path: PathBuf,
+    unfinished: PathBuf,
+    length: u64,
+    beginning: u64,
+}
+
 impl RecordFile {
+    /// The file for the program that the process becomes.
+    pub(super) fn part(&self, handed_over: &mut HandedOver) -> RecordFilePart {
+        RecordFilePart {
+            descriptor: hand_over(&self.file, handed_over),
+            path: self.path.clone(),
+            unfinished: self.unfinished.clone(),
+            length: self.length,
+            beginning: self.beginning,
+        }
+    }
+
+    /// Goes on with a file that this process has had before.
+    ///
+    /// # Errors
+    /// The descriptor is missing.
+    pub(super) fn take_over(part: &RecordFilePart, inherited: &mut Inherited) -> io::Result<Self> {
+        Ok(Self {
+            file: inherited.take(part.descriptor)?.into(),
+            path: part.path.clone(),
+            unfinished: part.unfinished.clone(),
+            length: part.length,
+            beginning: part.beginning,
+        })
+    }
+
     /// A new file of the stream `key`, which begins with `beginning`. No file is overwritten:
     /// where `template` gives a name that is taken, a number is put before its extension. It is
     /// locked until it is closed: so others know that it is written.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http_flv::tag::TagKind;
+use serde::{Deserialize, Serialize};
 
 use super::file::Patch;
 use super::flv;
@@ -11,7 +12,7 @@ use crate::config::DvrFormat;
 use crate::stream::{Cutter, EntryKind, LogTag, PerTrack, tag_message};
 
 /// The present file's format, with what is to be known until its end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Format {
     /// FLV, with the media that the file has.
     Flv(PerTrack<bool>),

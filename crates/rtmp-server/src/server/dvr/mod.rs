@@ -11,13 +11,14 @@ mod flv;
 mod format;
 mod keeper;
 mod mp4;
+mod owner;
 mod recorder;
 mod recording;
 mod recovery;
 mod threads;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,17 +26,21 @@ use rtmp_proto::session::StreamKey;
 use tokio::time::timeout;
 
 use super::Server;
-use super::hooks::FileEvent;
 use crate::config::{self, Vhost};
-use crate::stream::{Stream, lock};
+use crate::hand_over::{HandOverError, HandedOver, Inherited};
+use crate::stream::{Stream, TakenStream, lock};
 use keeper::Keeper;
-use recorder::{Owner, Recorder, Told};
+use owner::ServerOwner;
+use recorder::Recorder;
+pub(super) use recorder::RecorderPart;
 use recording::Settings;
-pub(crate) use recording::{DvrTotals, Recording, RecordingState};
-use threads::Threads;
+pub(crate) use recording::{DvrTotals, Progress, Recording, RecordingState};
+use threads::{Paused, Threads};
 
 /// The server's end waits for the disks so long at most.
 const MAX_FINISH: Duration = Duration::from_secs(5);
+/// An upgrade waits for the disks so long at most, while media flows.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The most streams that are recorded, or not, by order.
 const MAX_ORDERS: usize = 10_000;
 
@@ -48,6 +53,8 @@ pub(crate) struct Dvr {
     orders: Mutex<HashMap<StreamKey, bool>>,
     totals: Arc<DvrTotals>,
     threads: Threads,
+    /// The recorders that stand still for an upgrade.
+    paused: Mutex<Option<Paused>>,
     keeper: Keeper,
 }
 
@@ -95,6 +102,49 @@ impl Dvr {
     pub(crate) async fn finish(&self) {
         if timeout(MAX_FINISH, self.threads.finish()).await.is_err() {
             log::warn!("the disk is too slow: recordings keep the names of unfinished ones");
+        }
+    }
+
+    /// Has the recorders stand still until [`Dvr::go_on`]: what comes meanwhile waits in the
+    /// streams' logs. Returns false if one does not, since its disk is too slow.
+    pub(super) async fn pause(&self) -> bool {
+        let paused = self.threads.pause(MAX_PAUSE).await;
+        let all_stand_still = !paused.is_late;
+        *lock(&self.paused) = Some(paused);
+        all_stand_still
+    }
+
+    /// The recorders that stand still, for the program that the process becomes.
+    pub(super) fn parts(&self, handed_over: &mut HandedOver) -> Vec<RecorderPart> {
+        let mut paused = lock(&self.paused);
+        let written = paused.as_mut().map(|it| std::mem::take(&mut it.written));
+        let written = written.unwrap_or_default();
+        handed_over.extend(&written.handed_over);
+        written.parts
+    }
+
+    /// Has the recorders go on.
+    pub(super) fn go_on(&self) {
+        lock(&self.paused).take();
+    }
+
+    /// Adds a recording; false if its stream has one.
+    fn add(&self, recording: &Arc<Recording>) -> bool {
+        match lock(&self.recordings).entry(recording.stream_id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(recording.clone());
+                true
+            }
+        }
+    }
+
+    /// Starts the recorder of a recording that has been added.
+    fn run(&self, recorder: Recorder) {
+        let stream = recorder.stream().clone();
+        if let Err(error) = self.threads.run(recorder) {
+            lock(&self.recordings).remove(&stream.id());
+            log::warn!("{}: no thread for its recording: {error}", stream.key());
         }
     }
 
@@ -155,65 +205,70 @@ pub(super) fn sweep(server: &Arc<Server>) {
     }
 }
 
+/// Goes on with the recordings of a stream that this process has had before. Those that are
+/// not to be, or whose settings have changed, are stopped by the next [`sweep`].
+pub(super) fn take_over(
+    server: &Arc<Server>,
+    taken: &TakenStream,
+    parts: &[RecorderPart],
+    inherited: &mut Inherited,
+) {
+    let stream = &taken.stream;
+    for part in parts.iter().filter(|it| it.stream_id() == stream.id()) {
+        if let Err(error) = resume(server, taken, part, inherited) {
+            let key = stream.key();
+            log::warn!("{key}: its recording {error}: another file begins");
+        }
+    }
+}
+
+/// Goes on with a recording, if there is no other of its stream.
+fn resume(
+    server: &Arc<Server>,
+    taken: &TakenStream,
+    part: &RecorderPart,
+    inherited: &mut Inherited,
+) -> Result<(), HandOverError> {
+    let stream = &taken.stream;
+    let recording = Arc::new(part.recording(stream, server.dvr.totals.clone()));
+    let recorder = Recorder::take_over(
+        part,
+        stream.clone(),
+        taken.is_new_log,
+        recording.clone(),
+        owner(server, stream, &recording),
+        inherited,
+    )?;
+    if server.dvr.add(&recording) {
+        server.dvr.run(recorder);
+    }
+    Ok(())
+}
+
 /// Starts a recorder of `stream`, if there is none.
 fn start(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Vhost, from_now: bool) {
-    let (key, totals) = (stream.key().clone(), server.dvr.totals.clone());
-    let settings = Settings::of(&vhost.dvr);
-    let recording = Recording::new(stream.id(), key, settings, totals);
-    let recording = Arc::new(recording);
-    {
-        let mut recordings = lock(&server.dvr.recordings);
-        if recordings.contains_key(&stream.id()) {
-            return;
-        }
-        recordings.insert(stream.id(), recording.clone());
+    let recording = Arc::new(Recording::new(
+        stream.id(),
+        stream.key().clone(),
+        Settings::of(&vhost.dvr),
+        Progress::default(),
+        server.dvr.totals.clone(),
+    ));
+    if server.dvr.add(&recording) {
+        let owner = owner(server, stream, &recording);
+        let recorder = Recorder::new(stream.clone(), recording, from_now, owner);
+        server.dvr.run(recorder);
     }
-    let owner = ServerOwner {
+}
+
+fn owner(
+    server: &Arc<Server>,
+    stream: &Arc<Stream>,
+    recording: &Arc<Recording>,
+) -> Box<ServerOwner> {
+    Box::new(ServerOwner {
         server: server.clone(),
         stream: stream.clone(),
         recording: recording.clone(),
-    };
-    let recorder = Recorder::new(stream.clone(), recording, from_now, Box::new(owner));
-    if let Err(error) = server.dvr.threads.run(recorder) {
-        lock(&server.dvr.recordings).remove(&stream.id());
-        log::warn!("{}: no thread for its recording: {error}", stream.key());
-    }
-}
-
-/// The server as a recorder's owner.
-struct ServerOwner {
-    server: Arc<Server>,
-    stream: Arc<Stream>,
-    recording: Arc<Recording>,
-}
-
-impl Owner for ServerOwner {
-    fn begin_file(&self) -> Told {
-        let (server, stream) = (self.server.clone(), self.stream.clone());
-        let publisher = server.clients.publisher(stream.key());
-        let parameters = stream.parameters();
-        Box::new(move |path: &Path| {
-            let config = server.config();
-            let Some(vhost) = config.vhost(&stream.key().vhost) else {
-                return;
-            };
-            let event = FileEvent {
-                publisher: publisher.as_deref(),
-                parameters: &parameters,
-                stream: &stream,
-                file: &path.display().to_string(),
-            };
-            server.hooks.notify(&vhost.http_hooks.on_dvr, &event);
-        })
-    }
-
-    fn forget(&self) -> bool {
-        let mut recordings = lock(&self.server.dvr.recordings);
-        // A publisher that has come meanwhile has found this recorder.
-        if !self.recording.is_stopped() && self.stream.has_encoder() {
-            return false;
-        }
-        recordings.remove(&self.recording.stream_id);
-        true
-    }
+    })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hls::segmenter::{Container, LeftOut, Output, Segmenter, Settings};
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 /// Length of a fragment.
 const FRAGMENT: Duration = Duration::from_secs(1);
@@ -15,15 +16,17 @@ const SEGMENT: Duration = Duration::from_secs(3_600);
 /// §8.1.2: players skip it).
 pub(super) const MARK: &[u8] = b"\0\0\0\x1afreeMillrace recording";
 
-/// Makes fragments of messages.
-#[derive(Debug)]
+/// Makes fragments of messages. It can be written down between two of them.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Mp4 {
     segmenter: Segmenter,
+    #[serde(skip)]
     outputs: Vec<Output>,
     /// The file has its `moov`.
     is_begun: bool,
     /// Bytes for the next file, once the tracks have changed: a file has one `moov`.
     next: Option<Vec<u8>>,
+    #[serde(skip)]
     left_out: Vec<LeftOut>,
 }
 

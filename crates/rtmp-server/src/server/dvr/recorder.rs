@@ -1,17 +1,21 @@
 //! One stream's recorder: copies tags of the stream's log into files.
 
+mod part;
+
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::file::RecordFile;
 use super::format::Format;
+use super::owner::{FilePublisher, Owner};
 use super::recording::{Recording, RecordingState};
 use crate::stream::{Cutter, LogTag, Stream, TagRead, TagReader, Verdict};
+pub(in crate::server) use part::RecorderPart;
 
 /// The most bytes that are read and written at once, but for a longer tag.
 const MAX_READ_BYTES: u64 = 256 * 1024;
@@ -23,18 +27,6 @@ const MAX_READS: usize = 32;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A file that cannot be written for so long is finished as it is: its disk may be gone.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-
-/// Is told the name of a finished file.
-pub(super) type Told = Box<dyn FnOnce(&Path) + Send>;
-
-/// The server, as a recorder knows it.
-pub(super) trait Owner: Send {
-    /// A file begins: notes who publishes, and returns who is told when it is finished.
-    fn begin_file(&self) -> Told;
-
-    /// The recorder has nothing to do any more; true if it may go.
-    fn forget(&self) -> bool;
-}
 
 /// What a turn of a recorder has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +40,19 @@ pub(super) enum Turn {
 }
 
 /// A time in which files cannot be written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Outage {
+    #[serde(with = "crate::hand_over::monotonic")]
     since: Instant,
+    #[serde(with = "crate::hand_over::monotonic")]
     retry_at: Instant,
 }
 
-/// A file that is written, and who is told of it.
+/// A file that is written, and who published when it began.
 struct OpenFile {
     file: RecordFile,
     format: Format,
-    told: Told,
+    publisher: FilePublisher,
 }
 
 /// Copies a stream into files.
@@ -281,7 +275,7 @@ impl Recorder {
         };
         let key = self.stream.key();
         let path = &self.recording.settings.path;
-        let told = self.owner.begin_file();
+        let publisher = self.owner.publisher();
         let mut file = RecordFile::create(path, key, self.wall, &[])?;
         if let Err(error) = file.append(beginning) {
             file.remove();
@@ -291,12 +285,12 @@ impl Recorder {
         self.count_bytes(beginning.len());
         if let Some(mut former) = self.file.take() {
             let duration = self.cutter.duration();
-            self.close(former.file, &former.format, duration, former.told);
+            self.close(former.file, &former.format, duration, &former.publisher);
             former.format.begin_next_file();
             self.file = Some(OpenFile {
                 file,
                 format: former.format,
-                told,
+                publisher,
             });
         }
         Ok(())
@@ -308,11 +302,15 @@ impl Recorder {
             Format::begin(settings.format(), self.stream.media(), &self.cutter);
         let key = self.stream.key();
         // Before the file is there: whoever sees it may end the publisher.
-        let told = self.owner.begin_file();
+        let publisher = self.owner.publisher();
         let file = RecordFile::create(&settings.path, key, self.wall, &beginning)?;
         log::info!("{key}: recording to {}", file.unfinished().display());
         self.count_bytes(beginning.len());
-        self.file = Some(OpenFile { file, format, told });
+        self.file = Some(OpenFile {
+            file,
+            format,
+            publisher,
+        });
         Ok(())
     }
 
@@ -344,11 +342,17 @@ impl Recorder {
                 log::warn!("{}: the end of {name} is lost: {error}", self.stream.key());
             }
         }
-        self.close(file.file, &file.format, duration, file.told);
+        self.close(file.file, &file.format, duration, &file.publisher);
     }
 
     /// Finishes `file`, all of which is written.
-    fn close(&mut self, file: RecordFile, format: &Format, duration: Duration, told: Told) {
+    fn close(
+        &mut self,
+        file: RecordFile,
+        format: &Format,
+        duration: Duration,
+        publisher: &FilePublisher,
+    ) {
         let key = self.stream.key();
         let (unfinished, bytes) = (file.unfinished().to_owned(), file.length());
         if !file.has_media() {
@@ -363,7 +367,7 @@ impl Recorder {
                 log::info!("{key}: recorded {name}: {seconds:.1} s, {bytes} bytes");
                 self.recording.totals.files.fetch_add(1, Ordering::Relaxed);
                 self.recording.update(|progress| progress.files += 1);
-                told(&path);
+                self.owner.finished(&path, publisher);
             }
             Err(error) => {
                 self.count_failure();
@@ -378,8 +382,13 @@ impl Recorder {
         self.unwritten.clear();
         let duration = self.cutter.duration();
         self.cutter.end_file();
-        if let Some(OpenFile { file, format, told }) = self.file.take() {
-            self.close(file, &format, duration, told);
+        if let Some(OpenFile {
+            file,
+            format,
+            publisher,
+        }) = self.file.take()
+        {
+            self.close(file, &format, duration, &publisher);
         }
     }
 

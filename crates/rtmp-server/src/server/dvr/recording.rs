@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rtmp_proto::session::StreamKey;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Dvr, DvrFormat};
 use crate::stream::{Plan, lock};
@@ -28,7 +29,7 @@ pub(crate) struct DvrTotals {
 }
 
 /// What the files of a recording depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Settings {
     /// `dvr_path`.
     pub(super) path: String,
@@ -67,7 +68,7 @@ pub(crate) struct Recording {
 }
 
 /// What a recording does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum RecordingState {
     /// It waits for a keyframe.
     #[default]
@@ -93,7 +94,8 @@ impl RecordingState {
 }
 
 /// How far a recording is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Progress {
     pub(crate) state: RecordingState,
     /// The file that is written, by the name that it has meanwhile.
@@ -113,6 +115,7 @@ impl Recording {
         stream_id: u64,
         key: Arc<StreamKey>,
         settings: Settings,
+        progress: Progress,
         totals: Arc<DvrTotals>,
     ) -> Self {
         Self {
@@ -121,7 +124,7 @@ impl Recording {
             settings,
             totals,
             is_stopped: AtomicBool::new(false),
-            progress: Mutex::default(),
+            progress: Mutex::new(progress),
         }
     }
 

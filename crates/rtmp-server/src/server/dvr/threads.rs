@@ -1,13 +1,16 @@
 //! The threads that recorders run on: a slow disk delays recordings, and nobody else.
 
+use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
-use super::recorder::{Recorder, Turn};
+use super::recorder::{Recorder, RecorderPart, Turn};
+use crate::hand_over::HandedOver;
 use crate::stream::lock;
 
 /// Number of threads; those that have nothing to do are not started.
@@ -21,6 +24,27 @@ enum Job {
     Record(Box<Recorder>),
     /// All files are finished, and the recorders end.
     Finish(oneshot::Sender<()>),
+    /// The recorders are written down, and stand still until `go_on` has no sender.
+    Pause {
+        written: oneshot::Sender<Written>,
+        go_on: Receiver<Infallible>,
+    },
+}
+
+/// Recorders for the program that the process becomes.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) parts: Vec<RecorderPart>,
+    pub(super) handed_over: HandedOver,
+}
+
+/// Threads that stand still until it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Paused {
+    pub(super) written: Written,
+    /// One of the threads does not stand still yet: its disk is slow.
+    pub(super) is_late: bool,
+    go_on: Vec<Sender<Infallible>>,
 }
 
 /// The threads of a server's recorders.
@@ -53,6 +77,32 @@ impl Threads {
         sent.map_err(|_| std::io::Error::other("the thread has ended"))
     }
 
+    /// Has all recorders stand still where they are, with what they have written down. Whoever
+    /// waits for a disk longer than `limit` is left out.
+    pub(super) async fn pause(&self, limit: Duration) -> Paused {
+        let until = tokio::time::Instant::now() + limit;
+        let mut paused = Paused::default();
+        let mut answers = Vec::new();
+        for thread in &self.0 {
+            if let Some(sender) = &*lock(thread) {
+                let (written, answer) = oneshot::channel();
+                let (goes_on, go_on) = channel();
+                // An error means that there is no thread, and no recorder.
+                if sender.send(Job::Pause { written, go_on }).is_ok() {
+                    answers.push(answer);
+                    paused.go_on.push(goes_on);
+                }
+            }
+        }
+        for answer in answers {
+            match timeout_at(until, answer).await {
+                Ok(Ok(written)) => paused.written.extend(written),
+                Ok(Err(_)) | Err(_) => paused.is_late = true,
+            }
+        }
+        paused
+    }
+
     /// Has all files finished, and waits for it.
     pub(super) async fn finish(&self) {
         let mut finished = Vec::new();
@@ -71,6 +121,27 @@ impl Threads {
     }
 }
 
+impl Written {
+    fn of(recorders: &[Box<Recorder>]) -> Self {
+        let mut all = Self::default();
+        for recorder in recorders {
+            match recorder.part(&mut all.handed_over) {
+                Ok(part) => all.parts.push(part),
+                Err(error) => {
+                    let key = recorder.stream().key();
+                    log::warn!("{key}: its recording {error}: it is not handed over");
+                }
+            }
+        }
+        all
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        self.handed_over.extend(&other.handed_over);
+    }
+}
+
 fn run(jobs: &Receiver<Job>) {
     let mut recorders: Vec<Box<Recorder>> = Vec::new();
     let mut wait = POLL_INTERVAL;
@@ -86,6 +157,13 @@ fn run(jobs: &Receiver<Job>) {
                 let recordings = recorders.iter().map(|it| it.recording());
                 recordings.for_each(|recording| recording.stop());
                 done = Some(sender);
+            }
+            Ok(Job::Pause { written, go_on }) => {
+                // Else nobody waits for it any more.
+                if !written.is_closed() && written.send(Written::of(&recorders)).is_ok() {
+                    // An error is what it waits for.
+                    let _ = go_on.recv();
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

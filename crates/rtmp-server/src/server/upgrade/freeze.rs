@@ -71,18 +71,23 @@ impl Server {
         self.end_unportable().await;
         // What is queued for the disk is not waited for while everybody stands still.
         self.hls.flush_files().await;
+        self.dvr.pause().await;
         Ok(())
     }
 
     /// Ends what cannot be handed over, directly before everybody stands still for the last
-    /// time: what comes between is missing from recordings.
+    /// time. Recorders stand still from now on.
     pub(crate) async fn conclude(&self) {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
         self.hls.flush_files().await;
-        // Their files are finished; those that follow begin at the newest keyframe.
-        self.dvr.finish().await;
         self.hooks.flush(HOOKS_LIMIT).await;
+        if !self.dvr.pause().await {
+            log::warn!(
+                "upgrade: the disk is too slow: recordings that wait for it are not handed over, \
+                 and their files are finished as after a crash"
+            );
+        }
     }
 
     /// Ends the connections that cannot be handed over, in good order.
@@ -189,6 +194,7 @@ impl Server {
         let mut handed_over = tasks.handed_over;
         handed_over.extend(&players.handed_over);
         let registry = self.registry.part(&mut handed_over)?;
+        let recordings = self.dvr.parts(&mut handed_over);
         let good = lock(&self.last_good_origins);
         let good = good
             .iter()
@@ -228,6 +234,7 @@ impl Server {
             load: Some(self.load.part(Instant::now())),
             events: self.events.part(),
             dvr_orders: self.dvr.orders(),
+            recordings,
             descriptors: handed_over.numbers().to_vec(),
         };
         Ok((part, handed_over))
@@ -268,6 +275,7 @@ impl Server {
         }
         self.pulls.excuse_silence(now);
         self.hooks.go_on();
+        self.dvr.go_on();
         self.safepoint.set_phase(phase);
     }
 }

@@ -12,6 +12,7 @@ use crate::server::client::ClientPart;
 use crate::server::clients::ClientTotals;
 use crate::server::connection::ConnectionPart;
 use crate::server::counters::MergedPullsPart;
+use crate::server::dvr::RecorderPart;
 use crate::server::events::Event;
 use crate::server::forward::ForwardPart;
 use crate::server::hls::HlsServerPart;
@@ -77,6 +78,8 @@ pub(crate) struct ServerPart {
     /// Streams that are recorded (true), or are not, by order.
     #[serde(default)]
     pub(super) dvr_orders: Vec<(StreamKey, bool)>,
+    #[serde(default)]
+    pub(super) recordings: Vec<RecorderPart>,
     /// Descriptors that it has.
     pub(super) descriptors: Vec<RawFd>,
 }

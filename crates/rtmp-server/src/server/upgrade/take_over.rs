@@ -18,7 +18,7 @@ use crate::server::http::{self, HttpPart};
 use crate::server::slate::{self, Showing, SlatePart};
 use crate::server::upstream::{self, PullParts};
 use crate::server::viewer::Viewer;
-use crate::server::{Identity, Server, forward, stream_settings};
+use crate::server::{Identity, Server, dvr, forward, stream_settings};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
 use crate::stream::{Stream, TakenStream, lock};
 use crate::transport::StdTransport;
@@ -119,7 +119,10 @@ impl Server {
                 slate::resume(&server, it, slates.remove(&stream.id()));
             }
             forward::take_over(&server, it, &part.forwards, &mut inherited);
+            dvr::take_over(&server, it, &part.recordings, &mut inherited);
         }
+        // A file that nobody goes on with is not locked when others look for such.
+        drop(inherited);
         server.forget_others(&taken);
         for connection in connections {
             tokio::spawn(Box::new(connection).run());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_flv::tag::TAG_HEADER_BYTES;
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
 use rtmp_proto::wire::{Message, MessageType};
+use serde::{Deserialize, Serialize};
 
 use crate::stream::log::index::EntryKind;
 use crate::stream::log::tags::LogTag;
@@ -16,7 +17,7 @@ use crate::stream::{Header, Headers};
 const TAG_TRAILER_BYTES: usize = 4;
 
 /// How a recording is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Length of a file; `None`: it ends with the publication.
     pub(crate) segment: Option<Duration>,
@@ -45,7 +46,7 @@ pub(crate) enum Verdict {
 const SOUND_DELAYS_MS: std::ops::RangeInclusive<u64> = 100..=12_000;
 
 /// The present file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct CutFile {
     /// The time that is its 0, ms.
     zero_ms: u64,
@@ -68,7 +69,7 @@ struct CutFile {
 /// ```
 ///
 /// For each tag: [`Cutter::judge`], then, once that is done, [`Cutter::note`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cutter {
     plan: Plan,
     /// The headers in force.

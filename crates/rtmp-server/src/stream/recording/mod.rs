@@ -36,6 +36,13 @@ pub(crate) struct TagReader {
     publication: u64,
 }
 
+/// A reader of FLV tags for the program that the process becomes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct TagReaderPart {
+    position: Position,
+    publication: u64,
+}
+
 /// What a reader gets.
 #[derive(Debug)]
 pub(crate) enum TagRead {
@@ -72,6 +79,27 @@ impl TagReader {
             log,
             position,
             publication,
+        })
+    }
+
+    /// The reader for the program that the process becomes; `None` if its log is not written
+    /// any more.
+    pub(crate) fn part(&self) -> Option<TagReaderPart> {
+        (!self.log.is_abandoned()).then_some(TagReaderPart {
+            position: self.position,
+            publication: self.publication,
+        })
+    }
+
+    /// Goes on with a reader of FLV tags of `stream`, whose logs are those of before; `None` if
+    /// the one that it has read is not among them.
+    pub(crate) fn take_over(stream: &Stream, part: TagReaderPart) -> Option<Self> {
+        let bare = FlvFraming::Bare;
+        let log = stream.has_flv_log(bare).then(|| stream.flv_log(bare))?;
+        Some(Self {
+            log: log.ok()?.log,
+            position: part.position,
+            publication: part.publication,
         })
     }
 

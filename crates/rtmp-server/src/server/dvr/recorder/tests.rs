@@ -2,9 +2,10 @@
 
 mod day;
 mod disk;
+mod upgrade;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rtmp_proto::session::StreamKey;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Dvr, DvrPlan};
-use crate::server::dvr::recording::Settings;
+use crate::server::dvr::recording::{Progress, Settings};
 use crate::stream::{MediaMessage, Publication, Registry, StreamSettings, Wakers, lock};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,9 +50,12 @@ struct Scene {
 struct TestOwner(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Owner for TestOwner {
-    fn begin_file(&self) -> Told {
-        let told = self.0.clone();
-        Box::new(move |path| lock(&told).push(path.to_owned()))
+    fn publisher(&self) -> FilePublisher {
+        FilePublisher::default()
+    }
+
+    fn finished(&self, path: &Path, _: &FilePublisher) {
+        lock(&self.0).push(path.to_owned());
     }
 
     fn forget(&self) -> bool {
@@ -120,7 +124,7 @@ impl Scene {
         let publication = stream.publish(now).unwrap();
         let told = Arc::<Mutex<Vec<PathBuf>>>::default();
         let (key, settings) = (stream.key().clone(), Settings::of(&config));
-        let recording = Recording::new(1, key, settings, Arc::default());
+        let recording = Recording::new(1, key, settings, Progress::default(), Arc::default());
         let owner = Box::new(TestOwner(told.clone()));
         let recorder = Recorder::new(stream.clone(), Arc::new(recording), true, owner);
         Self {
@@ -177,7 +181,7 @@ impl Scene {
             .collect()
     }
 
-    fn progress(&self) -> super::super::recording::Progress {
+    fn progress(&self) -> Progress {
         self.recorder.recording.progress()
     }
 }

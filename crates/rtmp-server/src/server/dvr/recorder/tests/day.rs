@@ -8,7 +8,7 @@ const HOUR: u32 = 3_600_000;
 const PER_HOUR: usize = (HOUR / DISTANCE) as usize;
 
 /// A configuration that can be read, unlike those of the other tests.
-const AVC: &[u8] =
+pub(super) const AVC: &[u8] =
     b"\x17\x00\0\0\0\x01\x42\xc0\x0a\xff\xe1\0\x04\x67\x42\xc0\x0a\x01\0\x02\x68\xce";
 
 /// Records a day from 2026-11-29 00:00 on, in files that are named after the hour. At noon the

@@ -10,7 +10,7 @@ fn full_disk() -> File {
 
 /// A recording of two pictures whose disk is full from then on; and the file that it had, to be
 /// swapped back.
-fn on_a_full_disk() -> (Scene, File) {
+pub(super) fn on_a_full_disk() -> (Scene, File) {
     let mut scene = Scene::new(|_| {});
     scene.publish(headers(1));
     scene.publish(frames(0..2));

@@ -9,6 +9,7 @@
 //! - [`process`]: programs that a daemon starts and watches.
 //! - [`program`]: the program that a process runs, and how it becomes another one.
 //! - [`sleep_until`]: an optional deadline.
+//! - [`stuck_thread`]: a thread that waits for a disk which hangs.
 //! - [`OneLine`]: escaping of foreign text in log lines.
 //! - [`with_causes`]: an error with its causes, in words.
 
@@ -24,6 +25,7 @@ pub mod metrics;
 mod own_site;
 pub mod process;
 pub mod program;
+mod stuck;
 pub mod systemd;
 
 pub use basic_auth::Credentials;
@@ -32,3 +34,4 @@ pub use deadline::sleep_until;
 pub use event_ring::{EventRing, Numbered, unix_ms};
 pub use log_text::OneLine;
 pub use own_site::is_of_own_site;
+pub use stuck::stuck_thread;

@@ -302,3 +302,57 @@ fn a_disk_that_hangs_costs_viewers_nothing_and_holds_up_neither_reload_nor_stop(
     assert!(origin.process.end().success());
     drop(publisher);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_hangs_stops_nobody_by_an_upgrade_and_the_file_goes_on_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(disk) = FrozenDisk::mount(directory.path()) else {
+        netbed::skip!("there are no loop devices");
+    };
+    let file = disk.directory.join("livestream.flv");
+    let unfinished = disk.directory.join("livestream.flv.tmp");
+    let dvr = format!(
+        "dvr {{ enabled on; dvr_path {}/[stream].flv; }}",
+        disk.directory.display()
+    );
+    let mut origin = Origin::start(&["--log-file", "origin.log", "--set", &dvr]);
+    let publisher = push(&origin.url());
+    // Behind the origin, which cannot end while it hangs.
+    let mut disk = disk;
+    wait_for_bytes(&unfinished, 20_000);
+    disk.set_frozen(true);
+    let log = origin.path("origin.log");
+    wait_for("the recorder to hang", || waits_for_disk(&origin));
+    origin.process.signal(Signal::SIGUSR2);
+    wait_for("a refusal", || {
+        crate::read(&log).contains("this program goes on: a disk does not answer")
+    });
+    let packets = crate::pull(&origin.url());
+    assert!(
+        packets.len() > 90,
+        "viewers get the stream: {}",
+        packets.len()
+    );
+    disk.set_frozen(false);
+    let hung = fs::metadata(&unfinished).unwrap().len();
+    wait_for_bytes(&unfinished, hung + 50_000);
+    crate::upgrade::upgrade(&origin, 1);
+    let before = fs::metadata(&unfinished).unwrap().len();
+    wait_for_bytes(&unfinished, before + 50_000);
+    drop(publisher);
+    wait_for("the finished file", || file.exists());
+    let (complaints, count) = decode(&file);
+    assert_eq!(complaints, "");
+    assert_eq!(count, pictures(&fs::read(&file).unwrap()));
+    origin.process.signal(Signal::SIGTERM);
+    assert!(origin.process.end().success());
+}
+
+/// True if a thread of its recorders waits for the disk.
+fn waits_for_disk(origin: &Origin) -> bool {
+    let threads = PathBuf::from(format!("/proc/{}/task", origin.process.0.id()));
+    let threads = fs::read_dir(threads).unwrap().flatten();
+    let mut states = threads.map(|it| crate::read(&it.path().join("status")));
+    states.any(|it| it.starts_with("Name:\tdvr-") && it.contains("State:\tD"))
+}

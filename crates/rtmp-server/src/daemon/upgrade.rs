@@ -247,7 +247,9 @@ impl Upgrade {
         };
         // Players get what has gathered: else they would wait for both times together.
         tokio::time::sleep(catch_up(stood_still)).await;
-        server.conclude().await;
+        if let Err(reason) = server.conclude().await {
+            return reason;
+        }
         let frozen = self.freeze(server, Purpose::HandOver, at_boundary, &belongings);
         let frozen = match frozen.await {
             Ok(frozen) => frozen,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use service_kit::stuck_thread;
 use tokio::time::{sleep, timeout};
 
 use super::parts::{CountersPart, ServerPart};
@@ -14,6 +15,8 @@ use crate::server::hls::HlsServerPart;
 use crate::stream::fanout::{Frozen, PlayerPart};
 use crate::stream::lock;
 
+/// A disk that does not answer for so long, while media flows, hangs.
+const DISK_LIMIT: Duration = Duration::from_secs(1);
 /// Time for requests that have begun: those to hooks take 5 s at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// Time for notifications of hooks while media flows. What is not delivered is handed over; a
@@ -58,8 +61,9 @@ impl Server {
     /// cannot be handed over are asked to connect again.
     ///
     /// # Errors
-    /// It takes too long; the server goes on.
+    /// It takes too long, or a disk hangs; the server goes on.
     pub(crate) async fn settle(&self) -> Result<(), String> {
+        check_disks().await?;
         self.safepoint.set_phase(Phase::Settling);
         if !self.safepoint.settled(SETTLE_LIMIT).await {
             self.safepoint.set_phase(Phase::Running);
@@ -77,17 +81,24 @@ impl Server {
 
     /// Ends what cannot be handed over, directly before everybody stands still for the last
     /// time. Recorders stand still from now on.
-    pub(crate) async fn conclude(&self) {
+    ///
+    /// # Errors
+    /// A disk hangs; the server goes on.
+    pub(crate) async fn conclude(&self) -> Result<(), String> {
         // Some have connected again since they were ended first.
         self.end_unportable().await;
         self.hls.flush_files().await;
         self.hooks.flush(HOOKS_LIMIT).await;
-        if !self.dvr.pause().await {
+        let all_stand_still = self.dvr.pause().await;
+        let checked = check_disks().await;
+        checked.inspect_err(|_| self.go_on())?;
+        if !all_stand_still {
             log::warn!(
                 "upgrade: the disk is too slow: recordings that wait for it are not handed over, \
                  and their files are finished as after a crash"
             );
         }
+        Ok(())
     }
 
     /// Ends the connections that cannot be handed over, in good order.
@@ -277,6 +288,20 @@ impl Server {
         self.hooks.go_on();
         self.dvr.go_on();
         self.safepoint.set_phase(phase);
+    }
+}
+
+/// Checks that the kernel lets all threads go.
+///
+/// # Errors
+/// One waits for a disk, and everybody would stand still for as long as it does.
+async fn check_disks() -> Result<(), String> {
+    match stuck_thread(DISK_LIMIT).await {
+        None => Ok(()),
+        Some(thread) => Err(format!(
+            "a disk does not answer, which the thread {thread} waits for: nobody could go on \
+             before it does; try again then"
+        )),
     }
 }
 

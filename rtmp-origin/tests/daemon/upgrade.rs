@@ -1,12 +1,14 @@
 //! SIGUSR2: what a viewer and a server that is forwarded to see of an upgrade.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use http_flv::tag::{TagKind, file_header, write_tag};
+use netbed::local::free_address;
 use netbed::{TIME_LIMIT, wait_for};
 use nix::sys::signal::Signal;
 use rtmp_proto::session::{ConnectSettings, ServerEvent, ServerSession};
@@ -19,7 +21,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::hooks::openssl;
 use crate::peer::{Peer, read_some};
-use crate::{Origin, read};
+use crate::{Origin, read, text};
 
 /// Pictures of half a megabyte: more than the sockets on the way to a server take.
 const PICTURES: u32 = 60;
@@ -257,4 +259,92 @@ fn a_slate_goes_on_at_its_next_picture_or_with_another_file() {
     }
     let log = read(&origin.path("origin.log"));
     assert_eq!(log.matches("the slate goes on air").count(), 1, "{log}");
+}
+
+/// A web server that answers each hook when it is told to; what it is asked.
+fn held_site() -> (SocketAddr, mpsc::Receiver<String>, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, events) = mpsc::channel();
+    let (answer, may_answer) = mpsc::channel();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let mut request = Vec::new();
+            // The event's last character ends the request.
+            while request.last() != Some(&b'}') {
+                assert!(read_some(&mut socket, &mut request) > 0, "a whole request");
+            }
+            // An error means that the test has ended.
+            if told.send(text(&request)).is_err() || may_answer.recv().is_err() {
+                return;
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0";
+            socket.write_all(answer).unwrap();
+        }
+    });
+    (address, events, answer)
+}
+
+#[test]
+fn players_over_http_that_hooks_are_asked_about_play_after_an_upgrade() {
+    let (site, asked, answer) = held_site();
+    let http = free_address();
+    let origin = Origin::start(&[
+        "--log-file",
+        "origin.log",
+        "--min-latency",
+        "on",
+        "--set",
+        &format!("http_server {{ enabled on; listen {http}; }}"),
+        "--set",
+        &format!(
+            "vhost __defaultVhost__ {{ play_wait_timeout 3600000; http_remux {{ enabled on; }} \
+             http_hooks {{ enabled on; on_play http://{site}/; on_stop http://{site}/; }} }}"
+        ),
+    ]);
+    let ask = || {
+        let mut player = TcpStream::connect(http).unwrap();
+        player.set_read_timeout(Some(TIME_LIMIT)).unwrap();
+        player
+            .write_all(b"GET /live/livestream.flv HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        player
+    };
+    let is_asked = || {
+        let event = asked.recv_timeout(TIME_LIMIT).expect("a hook");
+        assert!(event.contains("on_play"), "{event}");
+    };
+    let mut players = vec![ask()];
+    is_asked();
+    origin.process.signal(Signal::SIGUSR2);
+    wait_for("the upgrade to begin", || {
+        read(&origin.path("origin.log")).contains("upgrade: rehearsing")
+    });
+    // Most of them find that requests are waited for, and wait themselves.
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(50));
+        players.push(ask());
+    }
+    for number in 0..players.len() {
+        if number > 0 {
+            is_asked();
+        }
+        answer.send(()).unwrap();
+    }
+    wait_for("the upgrade", || {
+        read(&origin.path("origin.log")).contains("goes on in place of")
+    });
+    let mut publisher = Peer::publish(origin.address, "livestream").unwrap();
+    publisher.send_picture(0, true, 7).unwrap();
+    publisher.send_picture(40, false, 7).unwrap();
+    for player in &mut players {
+        let mut got = Vec::new();
+        while !got.windows(3).any(|bytes| bytes == b"FLV") {
+            assert!(read_some(player, &mut got) > 0, "{}", text(&got));
+        }
+    }
+    assert!(asked.try_recv().is_err(), "nobody has stopped");
+    let log = read(&origin.path("origin.log"));
+    assert!(!log.contains("were not handed over"), "{log}");
 }

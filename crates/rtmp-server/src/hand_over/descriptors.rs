@@ -70,9 +70,12 @@ impl Inherited {
             if by_number.len() <= place {
                 by_number.resize_with(place + 1, || None);
             }
-            // SAFETY: it is open, and nobody else in this process has it, as the caller
-            // promises.
-            by_number[place] = Some(unsafe { OwnedFd::from_raw_fd(number) });
+            // One that two have written down is one nevertheless: it must not be closed here.
+            if by_number[place].is_none() {
+                // SAFETY: it is open, and nobody else in this process has it, as the caller
+                // promises.
+                by_number[place] = Some(unsafe { OwnedFd::from_raw_fd(number) });
+            }
         }
         Self { by_number }
     }
@@ -116,6 +119,7 @@ mod tests {
         let (mut one, other) = UnixStream::pair().unwrap();
         let mut handed_over = HandedOver::default();
         let number = hand_over(&other, &mut handed_over);
+        assert_eq!(hand_over(&other, &mut handed_over), number);
         handed_over.set_inheritable(true).unwrap();
         assert!(!is_closed_by_exec(number));
         handed_over.set_inheritable(false).unwrap();

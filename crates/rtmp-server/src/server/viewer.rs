@@ -14,10 +14,6 @@ use crate::stream::fanout::{Dialogue, PlayerPart, Request};
 
 /// A playing connection, without its socket.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each RTMP player an allocation"
-)]
 pub(super) enum Viewer {
     /// An RTMP player.
     Rtmp(PlayerDialogue),

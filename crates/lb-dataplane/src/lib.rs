@@ -90,7 +90,8 @@ pub struct Dataplane {
     registry: Registry,
     desired: DesiredState,
     pins: Option<Pins>,
-    /// `None` once the program is attached.
+    /// `None` once the program is attached, or could not take the place of another data plane:
+    /// then this one is of no more use.
     unattached: Option<Unattached>,
     origin: Origin,
     _trace: Option<Trace>,

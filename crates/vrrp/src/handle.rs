@@ -23,8 +23,8 @@ pub struct Vrrp {
     task: JoinHandle<()>,
 }
 
-/// What virtual routers need of the kernel before they start: sockets, and the interfaces as
-/// they are and become.
+/// What virtual routers need of the kernel before they start: netlink sockets, and the
+/// interfaces as they are and become.
 #[derive(Debug)]
 pub struct Prepared {
     watcher: Watcher,

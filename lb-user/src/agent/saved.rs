@@ -327,6 +327,15 @@ impl SavedFile {
         }
     }
 
+    /// Has the file be as it was before this agent wrote it, when `saved` was read.
+    pub fn restore(&mut self, saved: Saved) {
+        if saved == Saved::default() {
+            self.forget(false);
+        } else {
+            self.write(saved);
+        }
+    }
+
     fn try_write(&self, saved: &Saved) -> io::Result<()> {
         let new = self.path.with_extension("json.new");
         let mut options = OpenOptions::new();

@@ -115,9 +115,9 @@ impl Agent {
         let enforcer = match Enforcer::load(&for_dataplane, tables.told().clone()).await {
             Ok(enforcer) => enforcer,
             Err(error) => {
-                // What an earlier agent has left may still forward by them.
-                if saved.addresses.is_empty() && saved.routes.is_empty() {
+                if has_no_statics(&saved) {
                     routers.clear_statics().await;
+                    saved_file.restore(saved);
                 }
                 return Err(error.into());
             }
@@ -138,9 +138,15 @@ impl Agent {
             Ok(()) => Ok(agent),
             Err(error) => {
                 // What was there before goes on.
-                if *agent.enforcer.origin() == Origin::New {
+                let is_first = match agent.enforcer.origin() {
+                    Origin::New => true,
+                    Origin::Unpinned { .. } => has_no_statics(&saved),
+                    Origin::Adopted | Origin::Replaced { .. } => false,
+                };
+                if is_first {
                     agent.enforcer.remove();
                     agent.routers.clear_statics().await;
+                    agent.saved.restore(saved);
                 }
                 Err(error)
             }
@@ -179,8 +185,13 @@ impl Agent {
             return Ok(());
         }
         let deadline = Instant::now() + NEIGHBOR_TIMEOUT;
+        let wanted = self.checks.state().addresses();
         let mut found = Hops::new();
         while let Some(hops) = self.checks.next_hops(deadline).await? {
+            if !wanted.keys().all(|address| hops.contains_key(address)) {
+                // Of the file's servers alone, which were looked for during the load.
+                continue;
+            }
             found = hops;
             if found.values().all(Hop::is_ready) {
                 break;
@@ -206,6 +217,12 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// True if no earlier agent has left static addresses or routes, by which its data plane may
+/// still forward.
+fn has_no_statics(saved: &Saved) -> bool {
+    saved.addresses.is_empty() && saved.routes.is_empty()
 }
 
 /// Checks what can be checked before anything is set up; returns the options of the

@@ -119,8 +119,14 @@ impl Statics {
             let interface = interfaces.get(&held.interface);
             interface.is_some_and(|interface| !interface.addresses.contains(&held.address))
         };
+        // What could not be added the last time is named once it has been: it may never be.
+        let is_known = |held: &VirtualAddress| {
+            let key = key(held);
+            let known = [&self.ours, &self.missing, &self.of_others];
+            known.iter().any(|known| known.contains(&key))
+        };
         let wanted = self.wanted.addresses.iter();
-        let new = wanted.filter(|held| !self.ours.contains(&key(held)) && can_be_added(held));
+        let new = wanted.filter(|held| !is_known(held) && can_be_added(held));
         self.foreseen = new.cloned().collect();
         !self.foreseen.is_empty()
     }

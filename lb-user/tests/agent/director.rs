@@ -142,16 +142,22 @@ impl<'a> Director<'a> {
         words.next().map(str::to_owned)
     }
 
+    /// The names of its files, in order.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).expect("readable");
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("readable").file_name();
+        let mut names: Vec<_> = entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn check_that_nothing_is_left(&self) {
         assert_eq!(self.program(), None, "{}", self.interface());
         assert!(!self.interface().contains(VIP), "{}", self.interface());
         assert!(!self.pins().exists(), "something is pinned");
-        let left = fs::read_dir(self.directory.path()).expect("readable");
-        let mut left: Vec<_> = left
-            .map(|entry| entry.expect("readable").file_name())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["keepalived.conf", "log"]);
+        assert_eq!(self.files(), ["keepalived.conf", "log"]);
     }
 }
 

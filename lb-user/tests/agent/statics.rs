@@ -105,6 +105,25 @@ fn what_a_killed_agent_has_set_goes_with_the_next_whose_file_has_it_no_more() {
     assert_eq!(there(), [[false, false]; 2], "{}", director.log());
 }
 
+#[test]
+#[ignore = "needs root"]
+fn starts_that_fail_leave_nothing_however_many_there_are() {
+    let network = Network::new();
+    let first = Director::new(&network, &both_servers());
+    let _agent = first.start(&[]);
+    wait_for("the first agent", || first.list());
+    // The first one's pins are refused to another.
+    let second = Director::new(
+        &network,
+        &with("static_ipaddress {\n10.8.0.1/24 dev eth2\n}\n"),
+    );
+    for _ in 0..2 {
+        assert!(!second.start(&[]).wait().expect("it ends").success());
+        assert!(!has(&network, "10.8.0.1/24", "")[0], "{}", second.log());
+        assert_eq!(second.files(), ["keepalived.conf", "log"]);
+    }
+}
+
 /// A service whose address is announced on `lo`, with one server.
 fn announced() -> String {
     format!(

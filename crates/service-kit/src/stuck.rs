@@ -9,7 +9,8 @@ use tokio::time::sleep;
 /// Interval at which threads are looked at again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A thread that waits for a device, such as a disk (`D` in proc_pid_status(5)).
+/// A thread that waits for a device, such as a disk (`D` in proc_pid_status(5)), or for the
+/// program behind a file system of FUSE, which shows in the place where it waits alone.
 #[derive(Debug, PartialEq, Eq)]
 struct Waiting {
     name: String,
@@ -46,18 +47,25 @@ fn waiting_threads() -> Vec<Waiting> {
 
 /// The thread at this place of `/proc`, if it waits.
 fn waiting(thread: &Path) -> Option<Waiting> {
-    Waiting::parse(&fs::read_to_string(thread.join("status")).ok()?)
+    let read = |name| fs::read_to_string(thread.join(name));
+    // proc_pid_wchan(5); a kernel may not tell.
+    let place = read("wchan").unwrap_or_default();
+    Waiting::parse(&read("status").ok()?, &place)
 }
 
 impl Waiting {
-    fn parse(status: &str) -> Option<Self> {
+    /// `status` and `wchan` of a thread.
+    fn parse(status: &str, place: &str) -> Option<Self> {
         let value = |name: &str| {
             let mut lines = status.lines();
             let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             value.map(str::trim)
         };
         let number = |name| value(name)?.parse().ok();
-        value("State")?.starts_with('D').then_some(Self {
+        // A request to FUSE can be interrupted until it is read, and by a kill no more then.
+        let is_fuse = place == "request_wait_answer" || place.contains("fuse");
+        let waits = value("State")?.starts_with('D') || is_fuse;
+        waits.then_some(Self {
             name: value("Name")?.to_owned(),
             id: number("Pid")?,
             switches: [
@@ -85,9 +93,11 @@ mod tests {
             id: 4712,
             switches: [22, 7],
         };
-        assert_eq!(Waiting::parse(&status("D (disk sleep)")), Some(expected));
-        for state in ["S (sleeping)", "R (running)"] {
-            assert_eq!(Waiting::parse(&status(state)), None, "{state}");
+        let parse = |state: &str, place| Waiting::parse(&status(state), place);
+        assert_eq!(parse("D (disk sleep)", "io_schedule"), Some(expected));
+        assert!(parse("S (sleeping)", "request_wait_answer").is_some());
+        for (state, place) in [("S (sleeping)", "futex_wait_queue"), ("R (running)", "0")] {
+            assert_eq!(parse(state, place), None, "{state}");
         }
     }
 
@@ -96,6 +106,6 @@ mod tests {
         let status = fs::read_to_string("/proc/thread-self/status").expect("a thread");
         let state = status.lines().find(|line| line.starts_with("State:"));
         let waits = status.replace(state.expect("a state"), "State:\tD (disk sleep)");
-        assert!(Waiting::parse(&waits).is_some(), "{status}");
+        assert!(Waiting::parse(&waits, "0").is_some(), "{status}");
     }
 }

@@ -149,6 +149,8 @@ fn jobs(config: &Config) -> BTreeMap<JobId, IngestJob> {
 
 /// Fetches the streams that the configuration names, whatever it becomes.
 pub(super) async fn run(server: Arc<Server>) {
+    // Whoever asked for a stream before an upgrade has taken it over would make another one.
+    server.safepoint.running().await;
     let mut config = server.config.subscribe();
     loop {
         let current = config.borrow_and_update().clone();

@@ -94,8 +94,9 @@ impl Server {
         checked.inspect_err(|_| self.go_on())?;
         if !all_stand_still {
             log::warn!(
-                "upgrade: the disk is too slow: recordings that wait for it are not handed over, \
-                 and their files are finished as after a crash"
+                "upgrade: the disk is too slow: recordings that wait for it, and those of the \
+                 same threads, are not handed over, and their files are finished as after a \
+                 crash"
             );
         }
         Ok(())

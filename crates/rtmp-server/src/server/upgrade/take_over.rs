@@ -101,6 +101,8 @@ impl Server {
         for TakenStream { stream, .. } in &streams {
             stream.excuse_silence(now);
         }
+        // Before pulls go on, which may publish at once.
+        let former: Vec<_> = streams.iter().map(|it| it.stream.publisher_ids()).collect();
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
         let http = server.take_http(part.http, &mut taken, &mut inherited);
         let pulls = PullParts {
@@ -110,11 +112,12 @@ impl Server {
         };
         server.take_pulls(&pulls, &streams, &mut taken, &mut inherited);
         let mut slates = take_slates(part.slates, &mut taken);
-        for it @ TakenStream { stream, .. } in &streams {
+        for (it, former) in streams.iter().zip(former) {
+            let stream = &it.stream;
             let resumed = taken.publications.iter();
             let resumed = resumed.filter(|(id, _)| *id == stream.id());
             let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
-            stream.end_publishers_but(&resumed);
+            stream.end_publishers(former, &resumed);
             if it.part.has_slate_task {
                 slate::resume(&server, it, slates.remove(&stream.id()));
             }

@@ -160,6 +160,8 @@ impl PullTask {
                 // it, has gone: the connection lingers then.
                 input = Leg::next_event(&mut legs) => vec![input],
                 _ = config.changed() => {
+                    // Nothing that may have been written down ends before an upgrade.
+                    self.server.safepoint.pass().await;
                     let config = config.borrow_and_update().clone();
                     if self.take_settings(&config) {
                         let key = self.stream.key();

@@ -54,10 +54,15 @@ impl Stream {
         })
     }
 
-    /// The publishers that are not among `resumed` have ended: nobody goes on with them.
-    pub(crate) fn end_publishers_but(self: &Arc<Self>, resumed: &[u64]) {
-        let known = lock(&self.publishers).ids();
-        for id in known.into_iter().filter(|id| !resumed.contains(id)) {
+    /// The ids of its publishers.
+    pub(crate) fn publisher_ids(&self) -> Vec<u64> {
+        lock(&self.publishers).ids()
+    }
+
+    /// Those of its `former` publishers that are not among `resumed` have ended: nobody goes on
+    /// with them.
+    pub(crate) fn end_publishers(self: &Arc<Self>, former: Vec<u64>, resumed: &[u64]) {
+        for id in former.into_iter().filter(|id| !resumed.contains(id)) {
             drop(Publication {
                 stream: self.clone(),
                 id,

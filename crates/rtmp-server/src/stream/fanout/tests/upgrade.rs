@@ -81,7 +81,7 @@ fn upgrade(
     let players = players.collect();
     runtime.block_on(server.fanout.adopt(players));
     let publication = stream.resume_publication(&publication_part).unwrap();
-    stream.end_publishers_but(&[publication.id()]);
+    stream.end_publishers(stream.publisher_ids(), &[publication.id()]);
     assert!(stream.is_published());
     (server, publication)
 }

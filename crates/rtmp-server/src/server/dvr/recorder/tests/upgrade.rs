@@ -67,7 +67,7 @@ impl Scene {
             }
         };
         let publication = stream.resume_publication(&publication_part).unwrap();
-        stream.end_publishers_but(&[publication.id()]);
+        stream.end_publishers(stream.publisher_ids(), &[publication.id()]);
         self.publication = Some(publication);
         std::mem::forget(std::mem::replace(&mut self.registry, registry));
         std::mem::forget(std::mem::replace(&mut self.stream, stream));

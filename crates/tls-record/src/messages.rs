@@ -65,7 +65,7 @@ impl ServerMessages {
     }
 }
 
-/// The bodies of `messages`, which are those of [`Said::Tickets`].
+/// The bodies of `messages`, which are those of [`Content::Tickets`](crate::Content::Tickets).
 pub fn tickets(mut messages: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let message = split(messages).ok()??;

@@ -348,3 +348,31 @@ fn players_over_http_that_hooks_are_asked_about_play_after_an_upgrade() {
     let log = read(&origin.path("origin.log"));
     assert!(!log.contains("were not handed over"), "{log}");
 }
+
+#[test]
+fn a_viewer_of_a_fetched_file_has_it_after_an_upgrade_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let film = directory.path().join("film.flv");
+    write_slate(&film, 1);
+    let ingest = format!(
+        "vhost __defaultVhost__ {{ min_latency on; play_wait_timeout 3600000; ingest film {{ \
+         enabled on; input {{ type file; url {}; }} \
+         engine {{ output rtmp://127.0.0.1:[port]/live/livestream; }} }} }}",
+        film.display()
+    );
+    let origin = Origin::start(&["--log-file", "origin.log", "--set", &ingest]);
+    let mut viewer = Peer::play(origin.address, "livestream");
+    let mut has_picture = || viewer.next_video().expect("the stream goes on");
+    has_picture();
+    for number in 1..=3 {
+        upgrade(&origin, number);
+        wait_for("the file to be fetched again", || {
+            let log = read(&origin.path("origin.log"));
+            log.matches("ingest film: publish").count() > number
+        });
+        // More than the sockets may hold from before.
+        for _ in 0..5 {
+            has_picture();
+        }
+    }
+}

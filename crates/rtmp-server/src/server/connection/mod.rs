@@ -195,7 +195,7 @@ impl Connection {
             // Replies go out in one write, even those before an error. The first
             // error counts: that a client who has gone could not be told of it
             // does not matter.
-            let flushed = self.flush(processed.is_err()).await;
+            let flushed = self.flush().await;
             processed?;
             flushed?;
             match std::mem::take(&mut self.role) {

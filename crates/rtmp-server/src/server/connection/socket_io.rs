@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::Connection;
 use super::close::CloseReason;
@@ -22,8 +22,8 @@ pub(super) const COMMAND_READ_SIZE: usize = 4 * 1024;
 
 impl Connection {
     /// Sends what is to be sent to the client, and to the origin that its stream
-    /// is forwarded to. With `ends` the connection is not to go on, nor in another program.
-    pub(super) async fn flush(&mut self, ends: bool) -> Result<(), CloseReason> {
+    /// is forwarded to.
+    pub(super) async fn flush(&mut self) -> Result<(), CloseReason> {
         if matches!(self.role, ConnectionRole::Playing(_)) {
             // The replies to an accepted play go out with the stream's headers.
             return Ok(());
@@ -42,30 +42,17 @@ impl Connection {
             let bytes = &self.client.meter.bytes;
             bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         }
-        let mut deadline = tokio::time::Instant::now() + limit;
-        while let ConnectionRole::Publishing(Publishing {
+        if let ConnectionRole::Publishing(Publishing {
             target: PublishTarget::Origin(origin),
             ..
         }) = &mut self.role
         {
             let sent = {
-                let mut sending = pin!(timeout_at(deadline, origin.flush()));
-                match ends {
-                    true => Some(self.participant.away(sending.as_mut()).await),
-                    false => tokio::select! {
-                        biased;
-                        () = self.participant.frozen() => None,
-                        sent = sending => Some(sent),
-                    },
-                }
+                let mut sending = pin!(timeout(limit, origin.flush()));
+                self.participant.away(sending.as_mut()).await
             };
-            if let Some(sent) = sent {
-                let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
-                return sent.map_err(|error| self.on_origin_lost(error));
-            }
-            // What the origin has not taken is handed over.
-            Box::pin(self.park()).await;
-            deadline = tokio::time::Instant::now() + limit;
+            let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
+            return sent.map_err(|error| self.on_origin_lost(error));
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ fn steps(file: &Path, kind: &str) -> Result<HashSet<i64>> {
     let text = String::from_utf8(output.stdout)?;
     let seconds = text.lines().map(|line| line.trim_end_matches(',').parse());
     let seconds: Vec<f64> = seconds.collect::<Result<_, _>>().context(text.clone())?;
-    ensure!(seconds.len() > 50, "{kind}: {text}");
+    ensure!(seconds.len() > 10, "{kind}: {text}");
     let steps = seconds.windows(2).map(|pair| pair[1] - pair[0]);
     Ok(steps.map(|step| (step * 1_000.0).round() as i64).collect())
 }

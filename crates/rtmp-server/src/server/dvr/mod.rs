@@ -205,7 +205,7 @@ pub(super) fn sweep(server: &Arc<Server>) {
     }
 }
 
-/// Goes on with the recordings of a stream that this process has had before. Those that are
+/// Goes on with the recordings of a stream, which are `parts`, that this process has had before. Those that are
 /// not to be, or whose settings have changed, are stopped by the next [`sweep`].
 pub(super) fn take_over(
     server: &Arc<Server>,
@@ -214,7 +214,7 @@ pub(super) fn take_over(
     inherited: &mut Inherited,
 ) {
     let stream = &taken.stream;
-    for part in parts.iter().filter(|it| it.stream_id() == stream.id()) {
+    for part in parts {
         if let Err(error) = resume(server, taken, part, inherited) {
             let key = stream.key();
             log::warn!("{key}: its recording {error}: another file begins");

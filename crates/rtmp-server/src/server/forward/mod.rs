@@ -109,7 +109,7 @@ pub(super) fn begin(server: &Arc<Server>, stream: &Arc<Stream>, vhost: &Vhost) {
     }
 }
 
-/// Goes on with the forwards of a stream that this process has had before. Those that the
+/// Goes on with the forwards of a stream, which are `parts`, that this process has had before. Those that the
 /// configuration no longer has end in good order.
 pub(super) fn take_over(
     server: &Arc<Server>,
@@ -120,7 +120,7 @@ pub(super) fn take_over(
     inherited: &mut Inherited,
 ) {
     let mut forwards = StreamForwards::new(server, stream);
-    for part in parts.iter().filter(|it| it.stream_id() == stream.id()) {
+    for part in parts {
         forwards.resume(part, *is_new_log, inherited);
     }
     if !forwards.targets.is_empty() {

@@ -17,7 +17,7 @@ mod take_over;
 pub(crate) use crate::stream::LOG_LAYOUT;
 pub(crate) use freeze::{FrozenServer, Purpose};
 pub(crate) use parts::ServerPart;
-pub(in crate::server) use parts::{ClientsPart, EventsPart, TaskParts};
+pub(in crate::server) use parts::{ByStream, ClientsPart, EventsPart, TaskParts};
 pub(in crate::server) use safepoint::{Participant, Phase, RequestInProgress, Safepoint};
 
 /// The form of a [`ServerPart`] as a whole. Fields may come and go within it; a program that

@@ -22,8 +22,8 @@ use crate::server::load::LoadPart;
 use crate::server::loop_guard::LoopGuard;
 use crate::server::slate::SlatePart;
 use crate::server::upstream::PullPart;
-use crate::stream::RegistryPart;
 use crate::stream::fanout::PlayerPart;
+use crate::stream::{RegistryPart, Stream};
 
 /// What tasks have written down that stand still.
 #[derive(Debug, Default)]
@@ -90,6 +90,27 @@ pub(in crate::server) struct ClientsPart {
     pub(in crate::server) last_id: u64,
     pub(in crate::server) gone: ClientTotals,
     pub(in crate::server) clients: Vec<ClientPart>,
+}
+
+/// What is handed over of streams, by their ids: each stream is asked for while everybody stands
+/// still.
+#[derive(Debug)]
+pub(in crate::server) struct ByStream<T>(HashMap<u64, Vec<T>>);
+
+impl<T> ByStream<T> {
+    /// `parts`, each of which is of the stream with the id `id(part)`.
+    pub(in crate::server) fn new(parts: Vec<T>, id: impl Fn(&T) -> u64) -> Self {
+        let mut by_stream = HashMap::<_, Vec<T>>::new();
+        for part in parts {
+            by_stream.entry(id(&part)).or_default().push(part);
+        }
+        Self(by_stream)
+    }
+
+    /// Those of `stream`.
+    pub(in crate::server) fn of(&self, stream: &Stream) -> &[T] {
+        self.0.get(&stream.id()).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// What is counted for metrics.

@@ -7,16 +7,18 @@ use std::time::Instant;
 
 use service_kit::process::end_former_children;
 
-use super::parts::{ClientsPart, CountersPart};
+use super::parts::{ByStream, ClientsPart, CountersPart};
 use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
 use crate::hand_over::{HandOverError, Inherited, Steps};
 use crate::server::admission::Admitted;
 use crate::server::connection::{Connection, ConnectionPart};
+use crate::server::dvr::RecorderPart;
+use crate::server::forward::ForwardPart;
 use crate::server::hls::SessionUse;
 use crate::server::http::{self, HttpPart};
 use crate::server::slate::{self, Showing, SlatePart};
-use crate::server::upstream::{self, PullParts};
+use crate::server::upstream::{self, PullPart, PullParts};
 use crate::server::viewer::Viewer;
 use crate::server::{Identity, Server, dvr, forward, stream_settings};
 use crate::stream::fanout::{Adopting, Delivery, PlayerPart};
@@ -106,23 +108,25 @@ impl Server {
         let connections = server.take_connections(part.connections, &mut taken, &mut inherited);
         let http = server.take_http(part.http, &mut taken, &mut inherited);
         let pulls = PullParts {
-            single: part.pulls,
-            legs: part.legs,
+            single: ByStream::new(part.pulls, PullPart::stream_id),
+            legs: ByStream::new(part.legs, PullPart::stream_id),
             merged: part.merged,
         };
         server.take_pulls(&pulls, &streams, &mut taken, &mut inherited);
         let mut slates = take_slates(part.slates, &mut taken);
+        let publications = ByStream::new(std::mem::take(&mut taken.publications), |it| it.0);
+        let forwards = ByStream::new(part.forwards, ForwardPart::stream_id);
+        let recordings = ByStream::new(part.recordings, RecorderPart::stream_id);
         for (it, former) in streams.iter().zip(former) {
             let stream = &it.stream;
-            let resumed = taken.publications.iter();
-            let resumed = resumed.filter(|(id, _)| *id == stream.id());
+            let resumed = publications.of(stream).iter();
             let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
             stream.end_publishers(former, &resumed);
             if it.part.has_slate_task {
                 slate::resume(&server, it, slates.remove(&stream.id()));
             }
-            forward::take_over(&server, it, &part.forwards, &mut inherited);
-            dvr::take_over(&server, it, &part.recordings, &mut inherited);
+            forward::take_over(&server, it, forwards.of(stream), &mut inherited);
+            dvr::take_over(&server, it, recordings.of(stream), &mut inherited);
         }
         // A file that nobody goes on with is not locked when others look for such.
         drop(inherited);

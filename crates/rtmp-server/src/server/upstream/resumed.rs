@@ -8,14 +8,15 @@ use super::origin_pull::{PullPart, ResumedPull};
 use crate::config::Upstream;
 use crate::hand_over::Inherited;
 use crate::server::counters::MergedPullsPart;
+use crate::server::upgrade::ByStream;
 use crate::stream::{MergedRelay, Stream};
 
 /// All pulls that a process hands over.
 pub(in crate::server) struct PullParts {
     /// Those of streams that have one connection each.
-    pub(in crate::server) single: Vec<PullPart>,
+    pub(in crate::server) single: ByStream<PullPart>,
     /// Those of streams that have several.
-    pub(in crate::server) legs: Vec<PullPart>,
+    pub(in crate::server) legs: ByStream<PullPart>,
     /// What is known of these.
     pub(in crate::server) merged: MergedPullsPart,
 }
@@ -58,7 +59,7 @@ impl Resumed {
                 false => return resumed,
             },
         };
-        for part in parts.iter().filter(|part| part.stream_id() == stream.id()) {
+        for part in parts.of(stream) {
             resumed.take_connection(part, stream, settings, inherited);
         }
         if let Some(merged) = &resumed.merged {

@@ -50,7 +50,7 @@ impl RecorderPart {
     }
 
     /// Id of the stream.
-    pub(in crate::server::dvr) fn stream_id(&self) -> u64 {
+    pub(in crate::server) fn stream_id(&self) -> u64 {
         self.stream
     }
 

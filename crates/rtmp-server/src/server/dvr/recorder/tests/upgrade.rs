@@ -181,14 +181,20 @@ fn with_logs_of_another_form_the_file_goes_on_at_a_keyframe() {
     assert_eq!(times, [0, 1, 2, 3, 4, 5, 8, 9]);
 }
 
-#[test]
-fn a_recorder_of_another_form_leaves_its_file_to_the_keeper() {
+/// A recording of four pictures, with the name of its file, and the one that this will have.
+fn with_a_file() -> (Scene, PathBuf, PathBuf) {
     let mut scene = Scene::new(|_| {});
     scene.publish(headers(1));
     scene.publish(frames(0..4));
     scene.turn();
     let unfinished = PathBuf::from(scene.progress().file.unwrap());
     let path = unfinished.with_extension("");
+    (scene, unfinished, path)
+}
+
+#[test]
+fn a_recorder_of_another_form_leaves_its_file_to_the_keeper() {
+    let (mut scene, unfinished, path) = with_a_file();
     let left_alone = recover(&unfinished, &path).unwrap();
     assert_eq!(left_alone, Recovered::LeftAlone, "it is locked");
     let error = scene.upgrade_to(|_| {}, RecorderPart::of_another_layout);
@@ -201,12 +207,7 @@ fn a_recorder_of_another_form_leaves_its_file_to_the_keeper() {
 
 #[test]
 fn a_file_keeps_its_lock_while_the_program_changes() {
-    let mut scene = Scene::new(|_| {});
-    scene.publish(headers(1));
-    scene.publish(frames(0..4));
-    scene.turn();
-    let unfinished = PathBuf::from(scene.progress().file.unwrap());
-    let path = unfinished.with_extension("");
+    let (mut scene, unfinished, path) = with_a_file();
     scene.upgrade();
     assert_eq!(recover(&unfinished, &path).unwrap(), Recovered::LeftAlone);
     scene.end();

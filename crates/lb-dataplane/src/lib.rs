@@ -67,9 +67,9 @@ pub use traffic::Traffic;
 use conntrack::IdResolver;
 use interfaces::Interfaces;
 use lb_model::{DesiredState, Forwarding, NextHop, Service};
+use load::{Pins, Unattached};
 use maps::{FlowTables, ServiceTableMaps};
 use owners::Owners;
-use pins::{PinDirectory, PinnedSet};
 use protection::ProtectionMaps;
 use registry::Registry;
 use service_table::ServiceTable;
@@ -95,28 +95,6 @@ pub struct Dataplane {
     unattached: Option<Unattached>,
     origin: Origin,
     _trace: Option<Trace>,
-}
-
-/// The place where the data plane is pinned.
-struct Pins {
-    directory: PinDirectory,
-    set: PinnedSet,
-}
-
-/// The program is attached after the first state, so that no packet is handled by the state
-/// before that, and nobody has to wait for such packets.
-enum Unattached {
-    /// There is nothing else.
-    New,
-    /// An earlier agent's data plane serves until then.
-    Beside(Replaced),
-}
-
-/// A pinned set of maps that still serves, and is to be replaced.
-struct Replaced {
-    set: PinnedSet,
-    /// True if its connections and templates can be read.
-    is_readable: bool,
 }
 
 /// The data plane that [`Dataplane::load`] found.

@@ -10,9 +10,31 @@ use super::protection::ProtectionMaps;
 use super::registry::Registry;
 use super::trace::Trace;
 use super::{
-    Attachment, Dataplane, DesiredState, Error, Options, Origin, Pins, Replaced, Unattached,
-    attach, program, remove_leftovers, unreadable, unwritable,
+    Attachment, Dataplane, DesiredState, Error, Options, Origin, attach, program, remove_leftovers,
+    unreadable, unwritable,
 };
+
+/// The place where the data plane is pinned.
+pub(super) struct Pins {
+    pub(super) directory: PinDirectory,
+    pub(super) set: PinnedSet,
+}
+
+/// The program is attached after the first state, so that no packet is handled by the state
+/// before that, and nobody has to wait for such packets.
+pub(super) enum Unattached {
+    /// There is nothing else.
+    New,
+    /// An earlier agent's data plane serves until then.
+    Beside(Replaced),
+}
+
+/// A pinned set of maps that still serves, and is to be replaced.
+pub(super) struct Replaced {
+    set: PinnedSet,
+    /// True if its connections and templates can be read.
+    is_readable: bool,
+}
 
 impl Dataplane {
     /// Loads the program for the interfaces of `options`.

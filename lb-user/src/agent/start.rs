@@ -181,11 +181,11 @@ impl Agent {
     /// Waits until every server's MAC address is found, within reason. Those
     /// that an earlier agent knew hold until then.
     async fn wait_for_neighbors(&mut self, known: &Hops) -> anyhow::Result<()> {
-        if self.checks.state().addresses().is_empty() {
+        let wanted = self.checks.state().addresses();
+        if wanted.is_empty() {
             return Ok(());
         }
         let deadline = Instant::now() + NEIGHBOR_TIMEOUT;
-        let wanted = self.checks.state().addresses();
         let mut found = Hops::new();
         while let Some(hops) = self.checks.next_hops(deadline).await? {
             if !wanted.keys().all(|address| hops.contains_key(address)) {

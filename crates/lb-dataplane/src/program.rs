@@ -13,6 +13,9 @@ use aya::programs::{ProgramError, TestRunOptions, TestRunResult, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use aya_obj::{Map, Object};
+use landlock::{
+    AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus,
+};
 use lb_abi::{
     Address, DirectoryEntry, Flow, FlowKey, FragmentKey, FragmentTarget, HandshakeCounters,
     LAYOUT_VERSION, Layout, Load, MEMORY_VERSION, PeerKey, Protection, REASONS, Server,
@@ -50,13 +53,14 @@ pub(crate) fn load(
         });
     }
     raise_locked_memory_limit();
+    let Preparation { loader, object } = prepared()?;
     if let Some(set) = set {
-        make_maps(tables, set)?;
+        make_maps(tables, set, &object)?;
     }
     let geometry = geometry(tables);
     let tick_ns = tick_ns();
     let trace = trace::Setting::new(trace);
-    let mut loader: EbpfLoader<'_> = new_loader();
+    let mut loader: EbpfLoader<'_> = loader;
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(maps::GEOMETRY, &geometry, true)
@@ -75,11 +79,11 @@ pub(crate) fn load(
     Ok(ebpf)
 }
 
-/// Makes the maps that `set` lacks, where the loader finds them. The loader would do it as
-/// well, but one after the other, and only after [`warm_up`] has ended; the kernel takes some
-/// 30 ms for clearing their memory. These have no types of their own (BTF), which nobody asks
-/// for but `bpftool map dump`.
-fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
+/// Makes the maps of `object` that `set` lacks, where the loader finds them. The loader would do
+/// it as well, but one after the other; the kernel takes some 40 ms of a processor for clearing
+/// their memory. These have no types of their own (BTF), which nobody asks for but
+/// `bpftool map dump`.
+fn make_maps(tables: &TableSizes, set: &PinnedSet, object: &Object) -> Result<(), Error> {
     let all = shapes(tables).into_iter();
     let mut missing: Vec<_> = all.filter(|(name, _)| !set.map(name).exists()).collect();
     if missing.is_empty() {
@@ -87,7 +91,6 @@ fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
     }
     // The largest first, so that none is left over when all others are made.
     missing.sort_by_key(|(_, shape)| Reverse(shape.bytes()));
-    let parsed = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
     let missing = Mutex::new(missing.into_iter());
     let next = || {
         missing
@@ -97,7 +100,7 @@ fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
     };
     let make_rest = || -> Result<(), MapError> {
         while let Some((name, shape)) = next() {
-            make_map(&parsed, name, shape, set)?;
+            make_map(object, name, shape, set)?;
         }
         Ok(())
     };
@@ -112,61 +115,99 @@ fn make_maps(tables: &TableSizes, set: &PinnedSet) -> Result<(), Error> {
     .map_err(|error| load_error(error.into()))
 }
 
-/// Makes one map of the object, and pins it.
+/// Makes one map of `object`, and pins it.
 fn make_map(
-    parsed: &Object,
+    object: &Object,
     name: &'static str,
     shape: Shape,
     set: &PinnedSet,
 ) -> Result<(), MapError> {
-    let Some(object) = parsed.maps.get(name) else {
+    let Some(declared) = object.maps.get(name) else {
         return Ok(());
     };
-    let object = Map::new_from_params(
-        object.map_type(),
-        object.key_size(),
-        object.value_size(),
+    let map = Map::new_from_params(
+        declared.map_type(),
+        declared.key_size(),
+        declared.value_size(),
         shape.entries,
-        object.map_flags(),
+        declared.map_flags(),
     );
-    let map = MapData::create(object, name, None)?;
+    let map = MapData::create(map, name, None)?;
     map.pin(set.map(name)).map_err(|error| MapError::PinError {
         name: Some(name.to_owned()),
         error,
     })
 }
 
-/// Makes a loader in a thread of its own, which takes as long as all that a program does before
-/// it loads its data plane: every loader (of aya) reads the kernel's type information, 5 MB.
-/// [`Dataplane::load`] finds it made.
+/// What loading needs that depends on no configuration.
+struct Preparation {
+    loader: EbpfLoader<'static>,
+    /// The embedded object.
+    object: Object,
+}
+
+/// Prepares a load in a thread of its own, while the caller does what has to be done before.
+/// [`Dataplane::load`] finds it done.
 ///
 /// [`Dataplane::load`]: crate::Dataplane::load
 pub fn warm_up() {
-    let maker = thread::Builder::new().name("loader".to_owned());
-    // Without the thread `load` makes one itself.
-    if let Ok(maker) = maker.spawn(make_loader) {
-        *MAKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(maker);
+    let preparing = spawn_prepare();
+    *PREPARING.lock().unwrap_or_else(PoisonError::into_inner) = preparing;
+}
+
+type Preparing = JoinHandle<Result<Preparation, Error>>;
+
+static PREPARING: Mutex<Option<Preparing>> = Mutex::new(None);
+
+/// What [`warm_up`] has prepared, or the same made now.
+fn prepared() -> Result<Preparation, Error> {
+    let begun = PREPARING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    match begun.or_else(spawn_prepare) {
+        Some(thread) => thread.join().expect("it does not panic"),
+        // There can be no thread.
+        None => prepare(),
     }
 }
 
-static MAKER: Mutex<Option<JoinHandle<EbpfLoader<'static>>>> = Mutex::new(None);
-
-/// A loader without the kernel's types: the program refers to none of them, and freeing them
-/// takes a while, too.
-fn make_loader() -> EbpfLoader<'static> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    // Tries out what the kernel can do, which `load` would else.
-    aya::features();
-    loader
+fn spawn_prepare() -> Option<Preparing> {
+    let thread = thread::Builder::new().name("loader".to_owned());
+    let thread = thread.spawn(|| {
+        // What the kernel can do, which is kept for all threads; reads files, too.
+        aya::features();
+        if let Err(error) = deny_reading() {
+            log::debug!("the kernel's types will be read: {error}");
+        }
+        prepare()
+    });
+    thread.ok()
 }
 
-/// A loader as [`warm_up`] has made it, or a new one.
-fn new_loader() -> EbpfLoader<'static> {
-    let maker = MAKER.lock().unwrap_or_else(PoisonError::into_inner).take();
-    maker
-        .and_then(|maker| maker.join().ok())
-        .unwrap_or_else(make_loader)
+fn prepare() -> Result<Preparation, Error> {
+    let mut loader = EbpfLoader::new();
+    // The program refers to none of the kernel's types (BTF).
+    loader.btf(None);
+    let object = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
+    Ok(Preparation { loader, object })
+}
+
+/// Takes the right to read files from the calling thread, for good; other threads keep it.
+///
+/// aya 0.14 makes no loader without reading the kernel's types, 5 MB, which takes some 28 ms of
+/// a processor that makes maps meanwhile. It goes on without them where they cannot be read.
+///
+/// # Errors
+/// The kernel has no Landlock (landlock(7)), or does not use it.
+fn deny_reading() -> Result<(), RulesetError> {
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::ReadFile)?
+        .create()?
+        .restrict_self()?;
+    debug_assert_eq!(status.ruleset, RulesetStatus::FullyEnforced);
+    Ok(())
 }
 
 /// Nanoseconds from one timer tick to the next: the resolution of the coarse

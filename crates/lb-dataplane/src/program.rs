@@ -12,7 +12,7 @@ use aya::maps::{MapData, MapError};
 use aya::programs::{ProgramError, TestRunOptions, TestRunResult, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use aya_obj::{Map, Object};
+use aya_obj::{Map, Object, ParseError};
 use landlock::{
     AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus,
 };
@@ -53,14 +53,15 @@ pub(crate) fn load(
         });
     }
     raise_locked_memory_limit();
-    let Preparation { loader, object } = prepared()?;
+    let object = PARSED.take().map_err(|error| load_error(error.into()))?;
     if let Some(set) = set {
         make_maps(tables, set, &object)?;
     }
+    drop(object);
     let geometry = geometry(tables);
     let tick_ns = tick_ns();
     let trace = trace::Setting::new(trace);
-    let mut loader: EbpfLoader<'_> = loader;
+    let mut loader: EbpfLoader<'_> = LOADER.take();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(maps::GEOMETRY, &geometry, true)
@@ -139,58 +140,53 @@ fn make_map(
     })
 }
 
-/// What loading needs that depends on no configuration.
-struct Preparation {
-    loader: EbpfLoader<'static>,
-    /// The embedded object.
-    object: Object,
-}
-
-/// Prepares a load in a thread of its own, while the caller does what has to be done before.
-/// [`Dataplane::load`] finds it done.
+/// Begins what loading needs that depends on no configuration, in threads of its own, while the
+/// caller does what has to be done before. [`Dataplane::load`] finds it done.
 ///
 /// [`Dataplane::load`]: crate::Dataplane::load
 pub fn warm_up() {
-    let preparing = spawn_prepare();
-    *PREPARING.lock().unwrap_or_else(PoisonError::into_inner) = preparing;
+    PARSED.begin();
+    LOADER.begin();
 }
 
-type Preparing = JoinHandle<Result<Preparation, Error>>;
+/// The embedded object.
+static PARSED: Prepared<Result<Object, ParseError>> = Prepared::new(|| Object::parse(OBJECT));
 
-static PREPARING: Mutex<Option<Preparing>> = Mutex::new(None);
-
-/// What [`warm_up`] has prepared, or the same made now.
-fn prepared() -> Result<Preparation, Error> {
-    let begun = PREPARING
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    match begun.or_else(spawn_prepare) {
-        Some(thread) => thread.join().expect("it does not panic"),
-        // There can be no thread.
-        None => prepare(),
+static LOADER: Prepared<EbpfLoader<'static>> = Prepared::new(|| {
+    // What the kernel can do, which is kept for all threads; reads files, too.
+    aya::features();
+    if let Err(error) = deny_reading() {
+        log::debug!("the kernel's types will be read: {error}");
     }
-}
-
-fn spawn_prepare() -> Option<Preparing> {
-    let thread = thread::Builder::new().name("loader".to_owned());
-    let thread = thread.spawn(|| {
-        // What the kernel can do, which is kept for all threads; reads files, too.
-        aya::features();
-        if let Err(error) = deny_reading() {
-            log::debug!("the kernel's types will be read: {error}");
-        }
-        prepare()
-    });
-    thread.ok()
-}
-
-fn prepare() -> Result<Preparation, Error> {
     let mut loader = EbpfLoader::new();
     // The program refers to none of the kernel's types (BTF).
     loader.btf(None);
-    let object = Object::parse(OBJECT).map_err(|error| load_error(error.into()))?;
-    Ok(Preparation { loader, object })
+    loader
+});
+
+/// What a thread of its own makes, before it is needed or when it is.
+struct Prepared<T: 'static> {
+    make: fn() -> T,
+    begun: Mutex<Option<JoinHandle<T>>>,
+}
+
+impl<T: Send> Prepared<T> {
+    const fn new(make: fn() -> T) -> Self {
+        let begun = Mutex::new(None);
+        Self { make, begun }
+    }
+
+    fn begin(&self) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.get_or_insert_with(|| thread::spawn(self.make));
+    }
+
+    fn take(&self) -> T {
+        self.begin();
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = begun.take().expect("begun above");
+        thread.join().expect("it does not panic")
+    }
 }
 
 /// Takes the right to read files from the calling thread, for good; other threads keep it.
@@ -460,5 +456,17 @@ mod tests {
             !object.has_btf_relocations(),
             "a loader without the kernel's types would leave the relocations out"
         );
+    }
+
+    #[test]
+    fn a_thread_that_denies_itself_to_read_leaves_others_alone() {
+        let read = || std::fs::read("/proc/self/status").map_err(|error| error.kind());
+        let denied = thread::spawn(move || {
+            deny_reading().expect("the kernel has Landlock");
+            read()
+        });
+        let denied = denied.join().expect("it does not panic");
+        assert_eq!(denied, Err(io::ErrorKind::PermissionDenied));
+        assert!(read().is_ok());
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn check_handshake(
         return Ok(());
     };
     if !packet.is_syn() {
-        note_answer(packet, settings, now_ns);
+        note_answer(packet, now_ns);
         return Ok(());
     }
     if is_proven(packet, now_ns) || packet.is_martian() {
@@ -139,8 +139,8 @@ pub(crate) fn challenge_fast<N: ParseNetwork>(
 
 /// Takes note of a source whose reset answers a challenge.
 #[inline(never)]
-fn note_answer(packet: &Packet, settings: &Protection, now_ns: u64) {
-    if answers(packet, settings) {
+fn note_answer(packet: &Packet, now_ns: u64) {
+    if answers(packet) {
         let proven_until_ns = now_ns + PROVEN_NS;
         // Should the kernel refuse, the client's next SYN is challenged once more.
         let _ = PROVEN.insert(&source_of(packet), &proven_until_ns, 0);
@@ -149,7 +149,7 @@ fn note_answer(packet: &Packet, settings: &Protection, now_ns: u64) {
 
 #[inline(never)]
 fn challenge(frame: &Frame, packet: &Packet, settings: &Protection) -> Reason {
-    let hash = hash(packet, settings.keys[(settings.active_key & 1) as usize]);
+    let hash = cookie(packet, settings.active_key);
     let number = challenge_number(packet.sequence, hash);
     reply::challenge(frame, packet, number, (hash >> 32) as u32)
 }
@@ -169,9 +169,22 @@ fn find_proven(source: &Address, now_ns: u64) -> bool {
 
 /// True if the packet, a reset, answers a challenge.
 #[inline(always)]
-fn answers(packet: &Packet, settings: &Protection) -> bool {
-    let answers = |key| answers_challenge(packet.sequence, hash(packet, key));
-    answers(settings.keys[0]) || answers(settings.keys[1])
+fn answers(packet: &Packet) -> bool {
+    let answers = |key| answers_challenge(packet.sequence, cookie(packet, key));
+    answers(0) || answers(1)
+}
+
+/// The hash of a packet with the key of this index.
+///
+/// Global, as [`slow_path`](crate::slow_path): this is long.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cookie(packet: *const Packet, key: u32) -> u64 {
+    // SAFETY: all callers pass what a reference refers to.
+    let (Some(settings), Some(packet)) = (PROTECTION.get(0), unsafe { packet.as_ref() }) else {
+        return 0;
+    };
+    hash(packet, settings.keys[(key & 1) as usize])
 }
 
 #[inline(always)]
@@ -194,10 +207,10 @@ pub(crate) fn reason_without_connection(
     service: &Service,
 ) -> Reason {
     if packet.is_bare_reset()
-        && let Some(settings) = settings(ProtectionFlags::VALIDATES)
+        && settings(ProtectionFlags::VALIDATES).is_some()
         && interface::is_addressed_to(frame, index, service)
     {
-        return if answers(packet, settings) {
+        return if answers(packet) {
             Reason::SourceProven
         } else {
             Reason::WrongCookie

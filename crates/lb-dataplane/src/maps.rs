@@ -157,18 +157,16 @@ struct DoubleBuffered<V: Pod> {
 
 impl<V: Pod + Default + PartialEq> DoubleBuffered<V> {
     fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
-        let map = array(ebpf, name)?;
-        let length = map.len() as usize / 2;
         Ok(Self {
-            map,
+            map: array(ebpf, name)?,
             name,
-            copies: std::array::from_fn(|_| KnownValues::new(length, new)),
+            copies: std::array::from_fn(|_| KnownValues::new(new)),
         })
     }
 
     /// True if a generation is known to start with `values`.
     fn holds(&self, generation: usize, values: &[V]) -> bool {
-        self.copies[generation].values.starts_with(values)
+        self.copies[generation].starts_with(values)
     }
 
     /// Makes a generation start with `values`.
@@ -188,7 +186,7 @@ struct Copied<V: Pod> {
 impl<V: Pod + Default + PartialEq> Copied<V> {
     fn take(ebpf: &mut Ebpf, name: &'static str, new: bool) -> Result<Self, Error> {
         let map = array(ebpf, name)?;
-        let copy = KnownValues::new(map.len() as usize, new);
+        let copy = KnownValues::new(new);
         Ok(Self { map, name, copy })
     }
 
@@ -201,17 +199,27 @@ impl<V: Pod + Default + PartialEq> Copied<V> {
 /// only differences are written.
 struct KnownValues<V> {
     values: Vec<V>,
+    /// Whatever lies behind these is zero; else it is not known.
+    is_zero_behind: bool,
 }
 
 impl<V: Pod + Default + PartialEq> KnownValues<V> {
-    fn new(length: usize, zeroed: bool) -> Self {
+    /// `zeroed`: all is zero; else nothing is known.
+    fn new(zeroed: bool) -> Self {
         Self {
-            values: if zeroed {
-                vec![V::default(); length]
-            } else {
-                Vec::new()
-            },
+            values: Vec::new(),
+            is_zero_behind: zeroed,
         }
+    }
+
+    fn get(&self, index: usize) -> Option<V> {
+        let value = self.values.get(index).copied();
+        value.or_else(|| self.is_zero_behind.then(V::default))
+    }
+
+    fn starts_with(&self, values: &[V]) -> bool {
+        let mut values = values.iter().enumerate();
+        values.all(|(index, value)| self.get(index).as_ref() == Some(value))
     }
 
     fn write(
@@ -223,16 +231,15 @@ impl<V: Pod + Default + PartialEq> KnownValues<V> {
     ) -> Result<usize, Error> {
         let mut written = 0;
         for (index, value) in values.iter().enumerate() {
-            let known = self.values.get_mut(index);
-            if known.as_ref().is_some_and(|known| *known == value) {
+            if self.get(index).as_ref() == Some(value) {
                 continue;
             }
             write(name, map.set((base + index) as u32, *value, 0))?;
-            match known {
-                Some(known) => *known = *value,
-                // What is known is known without gaps.
-                None => self.values.push(*value),
-            }
+            // What is known is known without gaps: where nothing is known behind, all before
+            // has been written.
+            let length = self.values.len().max(index + 1);
+            self.values.resize(length, V::default());
+            self.values[index] = *value;
             written += 1;
         }
         Ok(written)

@@ -1,6 +1,9 @@
-//! The threads that recorders run on: a slow disk delays recordings, and nobody else.
+//! The threads that recorders run on: a slow disk delays recordings to it, and nobody else.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -10,11 +13,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::recorder::{Recorder, RecorderPart, Turn};
+use crate::config::dvr_naming::base_directory;
 use crate::hand_over::HandedOver;
 use crate::stream::lock;
 
-/// Number of threads; those that have nothing to do are not started.
-const THREADS: usize = 4;
+/// Number of threads for the recordings below one directory, which may be a disk of its own;
+/// those that have nothing to do are not started.
+const THREADS: u64 = 4;
 /// Interval at which recorders look for news: so much is lost at most if the server is
 /// killed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,9 +52,9 @@ pub(super) struct Paused {
     go_on: Vec<Sender<Infallible>>,
 }
 
-/// The threads of a server's recorders.
+/// The threads of a server's recorders, by directory and number.
 #[derive(Debug, Default)]
-pub(super) struct Threads([Mutex<Option<Sender<Job>>>; THREADS]);
+pub(super) struct Threads(Mutex<HashMap<(PathBuf, u64), Sender<Job>>>);
 
 impl Threads {
     /// Runs `recorder` until its publication ends; those of one stream on one thread.
@@ -57,11 +62,12 @@ impl Threads {
     /// # Errors
     /// There is no thread for it.
     pub(super) fn run(&self, recorder: Recorder) -> std::io::Result<()> {
-        let number = recorder.stream().id() % THREADS as u64;
-        let mut thread = lock(&self.0[usize::try_from(number).unwrap_or(0)]);
-        let sender = match &*thread {
-            Some(sender) => sender,
-            None => {
+        let directory = base_directory(&recorder.recording().settings.path);
+        let number = recorder.stream().id() % THREADS;
+        let mut threads = lock(&self.0);
+        let sender = match threads.entry((directory, number)) {
+            Entry::Occupied(sender) => sender.into_mut(),
+            Entry::Vacant(place) => {
                 let (sender, receiver) = channel();
                 let runtime = tokio::runtime::Handle::current();
                 let name = format!("dvr-{number}");
@@ -70,7 +76,7 @@ impl Threads {
                     let _context = runtime.enter();
                     run(&receiver);
                 })?;
-                thread.insert(sender)
+                place.insert(sender)
             }
         };
         let sent = sender.send(Job::Record(Box::new(recorder)));
@@ -83,15 +89,13 @@ impl Threads {
         let until = tokio::time::Instant::now() + limit;
         let mut paused = Paused::default();
         let mut answers = Vec::new();
-        for thread in &self.0 {
-            if let Some(sender) = &*lock(thread) {
-                let (written, answer) = oneshot::channel();
-                let (goes_on, go_on) = channel();
-                // An error means that there is no thread, and no recorder.
-                if sender.send(Job::Pause { written, go_on }).is_ok() {
-                    answers.push(answer);
-                    paused.go_on.push(goes_on);
-                }
+        for sender in lock(&self.0).values() {
+            let (written, answer) = oneshot::channel();
+            let (goes_on, go_on) = channel();
+            // An error means that there is no thread, and no recorder.
+            if sender.send(Job::Pause { written, go_on }).is_ok() {
+                answers.push(answer);
+                paused.go_on.push(goes_on);
             }
         }
         for answer in answers {
@@ -106,13 +110,11 @@ impl Threads {
     /// Has all files finished, and waits for it.
     pub(super) async fn finish(&self) {
         let mut finished = Vec::new();
-        for thread in &self.0 {
-            if let Some(sender) = &*lock(thread) {
-                let (done, finishes) = oneshot::channel();
-                // An error means that there is no thread, and no recorder.
-                if sender.send(Job::Finish(done)).is_ok() {
-                    finished.push(finishes);
-                }
+        for sender in lock(&self.0).values() {
+            let (done, finishes) = oneshot::channel();
+            // An error means that there is no thread, and no recorder.
+            if sender.send(Job::Finish(done)).is_ok() {
+                finished.push(finishes);
             }
         }
         for finishes in finished {

@@ -237,25 +237,54 @@ impl Owner for SlowOwner {
     }
 }
 
+/// A recorder whose disk is slow when the first file has begun, until `go_on` is told.
+struct SlowScene {
+    scene: Scene,
+    /// Told when it begins to wait.
+    is_waiting: mpsc::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+}
+
+impl SlowScene {
+    /// It publishes four pictures.
+    fn on(threads: &Threads) -> Self {
+        let mut scene = Scene::new(|_| {});
+        let (waits, is_waiting) = mpsc::channel();
+        let (go_on, told) = mpsc::channel();
+        let owner = SlowOwner {
+            owner: TestOwner(scene.told.clone()),
+            waits,
+            go_on: told,
+        };
+        scene.run_on(threads, Box::new(owner));
+        scene.publish(headers(1));
+        scene.publish(frames(0..4));
+        is_waiting.recv_timeout(netbed::TIME_LIMIT).unwrap();
+        Self {
+            scene,
+            is_waiting,
+            go_on,
+        }
+    }
+}
+
+impl Scene {
+    /// Has a thread record the stream as well.
+    fn run_on(&self, threads: &Threads, owner: Box<dyn Owner>) {
+        let recording = self.recorder.recording.clone();
+        let recorder = Recorder::new(self.stream.clone(), recording, true, owner);
+        threads.run(recorder).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_recorder_whose_disk_is_slow_is_left_out_and_goes_on() {
-    let mut scene = Scene::new(|_| {});
-    let recorder = |scene: &Scene, owner| {
-        let recording = scene.recorder.recording.clone();
-        Recorder::new(scene.stream.clone(), recording, true, owner)
-    };
-    let (waits, is_waiting) = mpsc::channel();
-    let (go_on, told) = mpsc::channel();
-    let owner = SlowOwner {
-        owner: TestOwner(scene.told.clone()),
-        waits,
-        go_on: told,
-    };
     let threads = Threads::default();
-    threads.run(recorder(&scene, Box::new(owner))).unwrap();
-    scene.publish(headers(1));
-    scene.publish(frames(0..4));
-    is_waiting.recv_timeout(netbed::TIME_LIMIT).unwrap();
+    let SlowScene {
+        mut scene,
+        go_on,
+        is_waiting: _is_waiting,
+    } = SlowScene::on(&threads);
     let paused = threads.pause(Duration::from_millis(50)).await;
     assert!(paused.is_late && paused.written.parts.is_empty());
     // The upgrade has failed meanwhile, or not.
@@ -270,4 +299,20 @@ async fn a_recorder_whose_disk_is_slow_is_left_out_and_goes_on() {
     drop(paused);
     netbed::wait_for("the end of the file", || !lock(&scene.told).is_empty());
     assert_eq!(pictures(&scene.files()[0]).len(), 4);
+}
+
+#[tokio::test]
+async fn a_slow_disk_does_not_delay_recordings_to_another() {
+    let threads = Threads::default();
+    let slow = SlowScene::on(&threads);
+    let mut other = Scene::new(|_| {});
+    // They would share a thread, were it not for their directories.
+    assert_eq!(slow.scene.stream.id(), other.stream.id());
+    other.run_on(&threads, Box::new(TestOwner(other.told.clone())));
+    other.publish(headers(1));
+    other.publish(frames(0..4));
+    other.publication.take();
+    netbed::wait_for("the end of the file", || !lock(&other.told).is_empty());
+    assert_eq!(pictures(&other.files()[0]).len(), 4);
+    slow.go_on.send(()).unwrap();
 }

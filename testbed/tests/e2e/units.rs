@@ -228,12 +228,14 @@ fn systemd_and_the_servers_agree_on_what_they_do() {
 
             let log = format!("/var/lib/{service}/objs/{name}.log");
             machine.run(&format!(
-                "mv {log} {log}.1 && systemctl kill -s USR1 {service}"
+                "mv {log} {log}.1 && systemctl kill --kill-whom=main -s USR1 {service}"
             ))?;
             wait_for("the log to be opened anew", || {
                 Ok(machine.output(&format!("test -s {log}"))?.status.success())
             })?;
-            machine.run(&format!("systemctl kill -s QUIT {service}"))?;
+            machine.run(&format!(
+                "systemctl kill --kill-whom=main -s QUIT {service}"
+            ))?;
             wait_for("the server to have drained", || {
                 Ok(machine.property(&service, "ActiveState")? == "inactive")
             })?;

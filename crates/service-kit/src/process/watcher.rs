@@ -8,7 +8,8 @@ use tokio::process::{Child, Command};
 use super::starts::starting;
 
 /// Waits for the end of its standard input, which is the daemon's, and kills the group `$0`.
-const SCRIPT: &str = "trap '' HUP INT TERM; while read -r _; do :; done; kill -s KILL -- \"-$0\"";
+const SCRIPT: &str =
+    "trap '' HUP INT QUIT TERM USR1 USR2; while read -r _; do :; done; kill -s KILL -- \"-$0\"";
 
 /// A shell that kills a process group when this process ends without having dropped it.
 ///

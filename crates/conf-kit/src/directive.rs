@@ -1,5 +1,6 @@
 //! The tree of directives that every grammar is read into, and their arguments.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -50,11 +51,15 @@ impl Directive {
         Diagnostic::error(&self.location, message)
     }
 
-    /// The mistake that the arguments are not what was `expected`.
+    /// The mistake that the arguments are not what was `expected`. Of a URL the message shows
+    /// the scheme alone: a password, a token or a stream's key may stand in it.
     pub fn expects(&self, expected: &str) -> Diagnostic {
         let found = match self.arguments.as_slice() {
             [] => "nothing".to_owned(),
-            words => format!("`{}`", text::shortened(&words.join(" "))),
+            words => {
+                let words: Vec<_> = words.iter().map(|word| without_secrets(word)).collect();
+                format!("`{}`", text::shortened(&words.join(" ")))
+            }
         };
         self.error(format!(
             "`{}` expects {expected}, found {found}",
@@ -164,5 +169,13 @@ impl Directive {
         choice
             .map(|(_, value)| *value)
             .ok_or_else(|| self.expects(expected))
+    }
+}
+
+/// `word` as a message may show it.
+fn without_secrets(word: &str) -> Cow<'_, str> {
+    match word.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://…").into(),
+        None => word.into(),
     }
 }

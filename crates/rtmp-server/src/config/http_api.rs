@@ -182,9 +182,11 @@ const AUTH: &[Setting<AuthBlock>] = &[
     }),
     Setting::new("username", username),
     Setting::new("password", |auth, directive| {
-        directive
-            .argument("a password")?
-            .clone_into(&mut auth.password);
+        // The message shows none of the words.
+        let [password] = directive.arguments.as_slice() else {
+            return Err(directive.error("`password` expects one word, a password"));
+        };
+        password.clone_into(&mut auth.password);
         Ok(())
     }),
 ];

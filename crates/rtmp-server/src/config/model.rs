@@ -387,7 +387,11 @@ pub struct HookUrl {
 
 /// Writes a path without its query, which may have a secret.
 fn serialize_path<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    path.split('?').next().serialize(serializer)
+    without_query(path).serialize(serializer)
+}
+
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 impl HookUrl {
@@ -430,10 +434,16 @@ impl HookUrl {
     }
 }
 
+/// Without its query, which may have a secret.
 impl fmt::Display for HookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.path)
+        write!(
+            f,
+            "{scheme}://{}{}",
+            self.authority,
+            without_query(&self.path)
+        )
     }
 }
 
@@ -461,12 +471,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hooks_url_is_taken_apart() {
+    fn a_hooks_url_is_taken_apart_and_shown_without_its_query() {
         for (url, host, whole) in [
-            ("http://a:8085/api/v1?x=y", "a", "http://a:8085/api/v1?x=y"),
+            ("http://a:8085/api/v1?x=y", "a", "http://a:8085/api/v1"),
             ("http://a", "a", "http://a:80/"),
             ("https://a/b", "a", "https://a:443/b"),
-            ("https://a:8443?x", "a", "https://a:8443/?x"),
+            ("https://a:8443?x", "a", "https://a:8443/"),
             ("http://[::1]:80/", "::1", "http://[::1]:80/"),
             ("https://[::1]/", "::1", "https://[::1]:443/"),
         ] {

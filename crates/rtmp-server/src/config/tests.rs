@@ -432,7 +432,7 @@ fn hooks_are_read_and_only_when_enabled() {
     assert_eq!(
         mistakes(text, Role::Origin),
         "x.conf:1: `on_play` expects one or several URLs like `http://host:8085/path` or \
-         `https://host/path`, found `ftp://a/`"
+         `https://host/path`, found `ftp://…`"
     );
 }
 

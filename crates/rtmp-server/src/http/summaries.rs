@@ -27,9 +27,7 @@ pub(super) fn report(api: &Api) -> Value {
     let (process, system) = (ProcessFigures::read(), SystemFigures::read());
     let totals = server.clients().totals();
     let now_ms = unix_ms();
-    let argv: Vec<_> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let arguments = std::env::args_os().map(|it| it.to_string_lossy().into_owned());
     let cwd = std::env::current_dir().unwrap_or_default();
     json!({
         "ok": true,
@@ -38,7 +36,7 @@ pub(super) fn report(api: &Api) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "ppid": process.parent,
-            "argv": argv.join(" "),
+            "argv": shown(arguments),
             "cwd": cwd.to_string_lossy(),
             "mem_kbyte": process.resident_bytes / 1024,
             "mem_percent": part(process.resident_bytes / 1024, system.memory_kb),
@@ -87,6 +85,28 @@ pub(super) fn report(api: &Api) -> Value {
     })
 }
 
+/// The command line. Of what `--set` gives only the directive's name: its words may be
+/// secrets.
+fn shown(arguments: impl Iterator<Item = String>) -> String {
+    const SET: &str = "--set";
+    let name = |directive: &str| {
+        let end = directive.find(|it: char| it.is_whitespace() || it == '{');
+        directive[..end.unwrap_or(directive.len())].to_owned()
+    };
+    let mut is_set = false;
+    let arguments: Vec<_> = arguments
+        .map(|argument| {
+            let is_value = std::mem::replace(&mut is_set, argument == SET);
+            match argument.strip_prefix("--set=") {
+                _ if is_value => name(argument.trim_start()),
+                Some(directive) => format!("{SET}={}", name(directive.trim_start())),
+                None => argument,
+            }
+        })
+        .collect();
+    arguments.join(" ")
+}
+
 /// Name of a role.
 pub(super) fn role(role: Role) -> &'static str {
     match role {
@@ -99,5 +119,27 @@ fn part(of: u64, all: u64) -> f64 {
     match all {
         0 => 0.0,
         _ => of as f64 / all as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_shows_no_words_of_directives() {
+        let given = [
+            "rtmp-origin",
+            "--set",
+            "signed_urls { enabled on; play { key a s3cret; } }",
+            "--listen",
+            "1935",
+            "--set=forward{ destination rtmp://h/app/k3y; }",
+            "--set",
+        ];
+        assert_eq!(
+            shown(given.into_iter().map(str::to_owned)),
+            "rtmp-origin --set signed_urls --listen 1935 --set=forward --set"
+        );
     }
 }

@@ -11,6 +11,7 @@ use service_kit::{Credentials, is_of_own_site};
 
 use super::Api;
 use super::call::jsonp_method;
+use super::raw::is_order;
 
 /// What a browser is told that asks for a page of another site (`SrsHttpCorsMux`).
 const CORS: [(HeaderName, HeaderValue); 4] = [
@@ -51,10 +52,12 @@ pub(super) async fn guard(
     }
     let auth = settings.and_then(|it| it.auth.as_ref());
     // A browser asks (CORS) before it sends a `DELETE`, and sends no password then that it
-    // knows itself. A form's `POST` it sends at once, with the password.
-    let is_unsafe = !request.method().is_safe();
-    let is_unasked = request.method() == Method::POST && auth.is_some();
-    if (is_unasked || is_unsafe && !crossdomain) && !is_of_own_site(request.headers()) {
+    // knows itself. A form's `POST`, and a `GET`, it sends at once, with the password.
+    let by_get = is_order(request.uri());
+    let is_unsafe = by_get || !request.method().is_safe();
+    let is_unasked = by_get || request.method() == Method::POST;
+    let is_refused = is_unasked && auth.is_some() || is_unsafe && !crossdomain;
+    if is_refused && !is_of_own_site(request.headers()) {
         return (StatusCode::FORBIDDEN, "not from other sites\n").into_response();
     }
     if crossdomain && let Some(method) = jsonp_method(request.uri()) {

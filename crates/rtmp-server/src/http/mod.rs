@@ -106,7 +106,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/forwards/", get(forwards))
         .route("/api/v1/ingests", get(ingests))
         .route("/api/v1/ingests/", get(ingests))
-        .route("/api/v1/raw", get(raw::answer))
+        .route(raw::PATH, get(raw::answer))
         .route("/metrics", get(metrics))
         .route("/", get(page::html))
         .route("/page/{name}", get(page::file))

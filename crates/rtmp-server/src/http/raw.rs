@@ -1,9 +1,11 @@
 //! `raw_api`: shows how the API is set, has the configuration read again, and streams
 //! recorded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::http::Uri;
 use axum::response::Response;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,6 +29,17 @@ fn http_server(config: &Config) -> Value {
             "listen": https.map_or(&[][..], |it| &it.listen),
         },
     })
+}
+
+/// Where the settings of the API are.
+pub(super) const PATH: &str = "/api/v1/raw";
+
+/// True for a request that changes something, though it comes by `GET`.
+pub(super) fn is_order(uri: &Uri) -> bool {
+    // What cannot be read is refused.
+    let query = Query::<HashMap<String, String>>::try_from_uri(uri);
+    let rpc = query.ok().and_then(|Query(mut query)| query.remove("rpc"));
+    uri.path() == PATH && matches!(rpc.as_deref(), Some("reload" | "update"))
 }
 
 /// Answers `/api/v1/raw?rpc=raw`, `rpc=reload` and `rpc=update`.

@@ -356,8 +356,15 @@ async fn with_auth_or_without_crossdomain_no_order_is_taken_from_another_site() 
             let headers = format!("{password}{foreign}\r\n");
             let answer = api.ask_with("POST", path, &headers).await;
             assert_eq!(answer.status, 403, "{settings} {foreign}");
+            for order in ["reload", "update"] {
+                let path = format!("/api/v1/raw?rpc={order}");
+                let answer = api.ask_with("GET", &path, &headers).await;
+                assert_eq!(answer.status, 403, "{settings} {foreign} {order}");
+            }
         }
         let own = format!("{password}Sec-Fetch-Site: same-origin\r\n");
+        let order = "/api/v1/raw?rpc=reload";
+        assert_eq!(api.ask_with("GET", order, &own).await.code(), (200, 1061));
         assert_eq!(api.ask_with("POST", path, &own).await.code(), (200, 2048));
         assert_eq!(
             api.ask_with("POST", path, password).await.code(),

@@ -39,6 +39,7 @@ addWords({
   "connections.of": ["Connections of {0}", "{0} 的连接"],
   "no.clients": ["None.", "无。"], "more.clients": ["The first {0} are shown.", "仅显示前 {0} 个。"],
   "type.play": ["plays", "播放"], "type.wait": ["waits", "等待"], "type.publish": ["publishes", "推流"],
+  "type.standby": ["stands by", "备用推流"], "type.idle": ["idle", "空闲"],
   "relay": ["edge", "边缘"], "relays": ["Edges, and what they carry", "边缘节点及其承载的流"],
   "slowest": ["Slowest viewers", "最慢的观众"], "slowest.ask": ["Look now", "立即查看"],
   "slowest.note": ["Asks the kernel about the connections of those furthest behind, and tells what holds them up: the network, the player or this server.", "查询落后最多的观众的 TCP 状态，判断瓶颈在网络、播放器还是本服务器。"],

@@ -63,7 +63,10 @@ fn source(scheme: &str, address: &SocketAddr, host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rtmp_proto::session::StreamKey;
+
     use super::*;
+    use crate::server::Activity;
 
     #[test]
     fn a_source_has_the_name_that_the_page_has_or_the_listeners_own() {
@@ -78,6 +81,28 @@ mod tests {
         ] {
             let address = listen.parse().unwrap();
             assert_eq!(source("http", &address, host), expected, "{listen} {host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_has_words_for_what_clients_do() {
+        let script = page::SERVER.file("server.js").unwrap().into_body();
+        let script = axum::body::to_bytes(script, usize::MAX).await.unwrap();
+        let script = String::from_utf8_lossy(&script);
+        let key = Arc::new(StreamKey {
+            vhost: "v".to_owned(),
+            app: "live".to_owned(),
+            stream: "s".to_owned(),
+        });
+        for activity in [
+            Activity::Idle,
+            Activity::Publishing(key.clone()),
+            Activity::StandingBy(key.clone()),
+            Activity::Waiting(key.clone()),
+            Activity::Playing(key),
+        ] {
+            let word = format!("\"type.{}\": [", activity.name());
+            assert!(script.contains(&word), "{word}");
         }
     }
 }

@@ -76,6 +76,7 @@ impl Server {
                             tokio::spawn(accept_tls(server, client, socket, tls::Port::Rtmps));
                         }
                         Protocol::Https => {
+                            client.set_protocol(ClientProtocol::Http);
                             tokio::spawn(accept_tls(server, client, socket, tls::Port::Https));
                         }
                     }

@@ -271,6 +271,10 @@ async fn players_are_among_the_slowest_and_their_bytes_are_the_connections() {
         .filter(|it| it.tls().is_some())
         .min_by_key(|it| it.id);
     let connection = connection.unwrap();
+    // The connection that carries it plays nothing itself.
+    let path = format!("/api/v1/clients/{}", connection.id);
+    let carrier = &api.get(&path).await["client"];
+    assert_eq!(carrier["protocol"], "http", "{carrier}");
     let sent = connection.meter.bytes.load(Ordering::Relaxed);
     assert!(sent > 100_000, "{sent}");
     let summaries = api.get("/api/v1/summaries").await;

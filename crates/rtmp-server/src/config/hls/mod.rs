@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::model::Vhost;
 use super::setting::{Setting, apply, settings};
+use super::units::{milliseconds, seconds};
 use super::value::switch;
 
 /// Directory of the files where `hls_path` and `dir` are not given, as in SRS.
@@ -19,8 +20,10 @@ pub struct Hls {
     /// True if the vhost's streams are served as HLS.
     pub enabled: bool,
     /// Length that a segment has at least, but for those that a publication's end cuts.
+    #[serde(serialize_with = "seconds")]
     pub fragment: Duration,
     /// Length of the stream that a playlist lists.
+    #[serde(serialize_with = "seconds")]
     pub window: Duration,
     /// Segments of a stream whose keyframes stay away end `aof_ratio` times `fragment` after
     /// their beginning.
@@ -32,6 +35,7 @@ pub struct Hls {
     /// True if segments are published in parts (LL-HLS).
     pub low_latency: bool,
     /// Length of a part.
+    #[serde(serialize_with = "milliseconds")]
     pub part: Duration,
     /// True if each viewer has a session, by the parameter `hls_ctx`.
     pub ctx: bool,
@@ -44,6 +48,7 @@ pub struct Hls {
     /// Bytes that are read of the answer to `on_hls_notify`.
     pub nb_notify: u32,
     /// The files of a stream that has ended are removed after this time; zero: never.
+    #[serde(serialize_with = "seconds")]
     pub dispose: Duration,
     /// Paths of the playlists over HTTP.
     pub location: PlaylistPath,

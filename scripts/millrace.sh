@@ -307,8 +307,12 @@ install_files() {
             say "would write $configured/$file:"
             sed 's/^/    /' "$1/$file"
         else
-            # At once, whoever reads it.
+            # At once, whoever reads it; and whoever may, still may.
             { cp -p "$1/$file" "$configured/$file.new" &&
+                { [ ! -e "$configured/$file" ] || {
+                    chown --reference="$configured/$file" "$configured/$file.new" &&
+                        chmod --reference="$configured/$file" "$configured/$file.new"
+                }; } &&
                 cp -p "$1/$file" "$state/written/$file" &&
                 mv "$configured/$file.new" "$configured/$file"; } ||
                 fail "cannot write $configured/$file"

@@ -69,6 +69,9 @@ fn an_upgrade_of_the_packages_disturbs_no_viewer() {
             assert_eq!(machine.property(&service, "MainPID")?, first);
             assert_eq!(running(machine, &service)?, format!("/usr/bin/{service}"));
             machine.run(&format!("grep -q edited /etc/millrace/{name}.conf"))?;
+            // Passwords and keys may stand in it.
+            let mode = format!("stat -c %a:%U:%G /etc/millrace/{name}.conf");
+            machine.run(&format!("test $({mode}) = 640:root:millrace"))?;
         }
         viewer.wait_for_more(25)?.ensure_rising()?;
         edge.run("systemctl restart rtmp-edge")?;

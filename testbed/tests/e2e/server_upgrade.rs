@@ -4,6 +4,7 @@
 mod counters;
 mod forwards;
 mod hooks;
+mod programs;
 mod recordings;
 mod tls;
 mod upstream;

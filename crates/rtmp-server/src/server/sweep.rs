@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::trim::{self, Trim};
-use super::{Server, dvr, forward};
+use super::{Server, dvr, forward, programs};
 
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Removes streams whose publisher does not return, returns freed memory to the system,
+/// Removes streams whose publisher does not return, begins what is to be and is not there, returns freed memory to the system,
 /// and measures rates for quotas.
 pub(super) async fn sweep(server: Arc<Server>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
@@ -24,6 +24,7 @@ pub(super) async fn sweep(server: Arc<Server>) {
         server.hooks.sweep(Instant::now());
         dvr::sweep(&server);
         forward::sweep(&server);
+        programs::published::sweep(&server);
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             let server = server.clone();

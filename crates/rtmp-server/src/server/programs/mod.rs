@@ -54,6 +54,8 @@ pub(crate) struct Programs {
     /// The streams that programs make of others, with their numbers: those are not
     /// transcoded again.
     outputs: Mutex<HashMap<StreamKey, usize>>,
+    /// Those that programs have made which an upgrade has ended.
+    former_outputs: Mutex<HashSet<StreamKey>>,
     /// Totals, for reports.
     pub(crate) totals: ProgramTotals,
 }
@@ -81,6 +83,7 @@ impl Programs {
             tasks: TaskTracker::new(),
             watched: Mutex::default(),
             outputs: Mutex::default(),
+            former_outputs: Mutex::default(),
             totals: ProgramTotals::default(),
         })
     }
@@ -97,6 +100,18 @@ impl Programs {
             true => HashSet::new(),
             false => connections::of_groups(&groups),
         }
+    }
+
+    /// The streams that programs make, for the program that the process becomes.
+    pub(super) fn outputs(&self) -> Vec<StreamKey> {
+        let mut outputs = lock(&self.former_outputs).clone();
+        outputs.extend(lock(&self.outputs).keys().cloned());
+        outputs.into_iter().collect()
+    }
+
+    /// Programs have made `outputs` before this process began anew.
+    pub(super) fn take_over(&self, outputs: Vec<StreamKey>) {
+        lock(&self.former_outputs).extend(outputs);
     }
 
     /// Ends all programs. None is started any more.

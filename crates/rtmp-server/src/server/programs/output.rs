@@ -83,7 +83,13 @@ impl Drop for Output<'_> {
 
 /// True if a program makes the stream `key`.
 pub(super) fn is_output(programs: &Programs, key: &StreamKey) -> bool {
-    lock(&programs.outputs).contains_key(key)
+    lock(&programs.outputs).contains_key(key) || lock(&programs.former_outputs).contains(key)
+}
+
+/// Forgets the streams that programs have made before an upgrade, but those that are still
+/// published: the ends of their connections may not have been noticed yet.
+pub(super) fn forget_former(programs: &Programs, is_published: impl Fn(&StreamKey) -> bool) {
+    lock(&programs.former_outputs).retain(is_published);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::output::{Output, is_output, leads_here};
+use super::output::{Output, forget_former, is_output, leads_here};
 use super::{Unobserved, fill_in_time, of_stream, supervise};
 use crate::config::{Config, Engine, ExecProgram, Transcode, Vhost, named_stream, port};
 use crate::server::Server;
@@ -104,6 +104,12 @@ impl Wanted {
     }
 }
 
+/// True if streams of `vhost` may have programs. An edge runs none: its origin does.
+fn has_programs(vhost: &Vhost) -> bool {
+    let is_used = !vhost.transcodes.is_empty() || !vhost.exec.publish.is_empty();
+    is_used && vhost.upstream.is_none()
+}
+
 /// Runs the programs of `stream` until nobody publishes it. To be called when a publication
 /// has begun, and whether that is on air.
 pub(in crate::server) fn begin(
@@ -114,9 +120,7 @@ pub(in crate::server) fn begin(
     parameters: &Parameters,
     is_on_air: bool,
 ) {
-    let is_used = !vhost.transcodes.is_empty() || !vhost.exec.publish.is_empty();
-    // An edge runs nothing: its origin does.
-    if !is_used || vhost.upstream.is_some() {
+    if !has_programs(vhost) {
         return;
     }
     let publisher = Publisher::new(client, parameters);
@@ -141,6 +145,33 @@ pub(in crate::server) fn begin(
         publisher,
     };
     server.programs.tasks.spawn(task.run());
+}
+
+/// Runs the programs that are to run and have no task: this process has had them before an
+/// upgrade, or a reload has told of the first ones of a vhost.
+pub(in crate::server) fn sweep(server: &Arc<Server>) {
+    let (config, programs) = (server.config(), &server.programs);
+    let has_any = config.vhosts.values().any(|it| has_programs(it));
+    if !has_any || programs.stop.is_cancelled() {
+        return;
+    }
+    forget_former(programs, |key| {
+        let stream = server.registry.find(key);
+        stream.is_some_and(|stream| stream.has_encoder())
+    });
+    for stream in &server.registry.list() {
+        let key = stream.key();
+        let vhost = config.vhost(&key.vhost).filter(|it| has_programs(it));
+        let is_watched = || lock(&programs.watched).contains_key(&stream.id());
+        if let Some(vhost) = vhost
+            && stream.has_encoder()
+            && !is_watched()
+            // Who has just begun to publish begins them itself.
+            && let Some(client) = server.clients.publisher(key)
+        {
+            begin(server, stream, vhost, &client, &stream.parameters(), true);
+        }
+    }
 }
 
 /// Another publisher of `stream` has gone on air: what its programs know of it changes.

@@ -247,6 +247,7 @@ impl Server {
             events: self.events.part(),
             dvr_orders: self.dvr.orders(),
             recordings,
+            program_outputs: self.programs.outputs(),
             descriptors: handed_over.numbers().to_vec(),
         };
         Ok((part, handed_over))

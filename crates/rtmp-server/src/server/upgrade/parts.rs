@@ -80,6 +80,9 @@ pub(crate) struct ServerPart {
     pub(super) dvr_orders: Vec<(StreamKey, bool)>,
     #[serde(default)]
     pub(super) recordings: Vec<RecorderPart>,
+    /// Streams that programs make, which are begun anew.
+    #[serde(default)]
+    pub(super) program_outputs: Vec<StreamKey>,
     /// Descriptors that it has.
     pub(super) descriptors: Vec<RawFd>,
 }

@@ -49,7 +49,7 @@ impl Server {
         mut inherited: Inherited,
         steps: &mut Steps,
     ) -> io::Result<Arc<Self>> {
-        // Programs of `ingest`, `transcode` and `exec`, which are started again.
+        // Programs of `ingest`, `transcode` and `exec`: the sweep starts them again.
         end_former_children();
         let identity = Identity {
             id: part.id,
@@ -62,6 +62,7 @@ impl Server {
         for (key, record) in part.dvr_orders {
             server.dvr.order(key, record);
         }
+        server.programs.take_over(part.program_outputs);
         server.take_counters(part.counters);
         // None is posted before it is known who publishes.
         server.hooks.hold();

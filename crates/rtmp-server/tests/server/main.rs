@@ -26,6 +26,7 @@ mod names;
 mod origin;
 mod permission;
 mod players;
+mod programs;
 mod prometheus;
 mod publications;
 mod quotas;

@@ -33,7 +33,7 @@ fn edge(origin: &TestServer) -> TestServer {
 }
 
 /// A first publisher of `s` with a keyframe, and a standby that has sent one.
-async fn two_publishers(origin: &TestServer, standby: &[Message]) -> [Client; 2] {
+pub(crate) async fn two_publishers(origin: &TestServer, standby: &[Message]) -> [Client; 2] {
     let mut first = origin.publisher("s").await;
     first.publish(&headers()).await;
     first.publish(&[keyframe(0), picture(40)]).await;
@@ -44,7 +44,7 @@ async fn two_publishers(origin: &TestServer, standby: &[Message]) -> [Client; 2]
 }
 
 /// What a standby of the same headers has sent.
-fn same() -> Vec<Message> {
+pub(crate) fn same() -> Vec<Message> {
     let group = [keyframe(500_000), picture(500_040)];
     headers().into_iter().chain(group).collect()
 }

@@ -1,5 +1,6 @@
 //! The programs of a published stream (`transcode`, `exec`): they run while it is published.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -8,8 +9,8 @@ use jiff::Timestamp;
 use rtmp_proto::session::{Parameters, StreamKey};
 use service_kit::process::Program;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::output::{Output, forget_former, is_output, leads_here};
 use super::{Unobserved, fill_in_time, of_stream, supervise};
@@ -19,7 +20,7 @@ use crate::server::client::{Client, ClientUrls};
 use crate::stream::{Stream, StreamState, lock};
 
 /// What the variables of `exec` say of a publisher.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Publisher {
     parameters: Parameters,
     tc_url: String,
@@ -41,13 +42,27 @@ impl Publisher {
 }
 
 /// A program that is to run, and what its variables stand for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Wanted {
     facts: Arc<Facts>,
     work: Work,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// The programs of one stream that are kept running.
+#[derive(Default)]
+struct Running(Vec<RunningProgram>);
+
+struct RunningProgram {
+    wanted: Wanted,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A template which with a publisher's own words would say something else.
+#[derive(Debug, PartialEq, Eq)]
+struct Unsafe(String);
+
+#[derive(Debug, Clone)]
 enum Work {
     /// An engine of a `transcode`, with the path of its ffmpeg.
     Transcode(String, Box<Engine>),
@@ -62,18 +77,23 @@ impl Wanted {
         }
     }
 
-    /// The program, for a start at `now`.
-    fn program(&self, now: Timestamp) -> Option<Program> {
+    /// The program, for a start at `now`; `None`: the variables of the time are left.
+    fn program(&self, now: Option<Timestamp>) -> Result<Program, Unsafe> {
         match &self.work {
             Work::Transcode(path, engine) => self.facts.transcode(path, engine, now),
             Work::Exec(exec) => self.facts.exec(exec, now),
         }
     }
 
+    /// True if `other` runs in the same way, whoever publishes and whenever it starts.
+    fn is_same(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.program(None) == other.program(None)
+    }
+
     /// The URL that a `transcode` publishes at.
     fn output(&self, now: Timestamp) -> Option<String> {
         match self.work {
-            Work::Transcode(..) => self.program(now)?.arguments.pop(),
+            Work::Transcode(..) => self.program(Some(now)).ok()?.arguments.pop(),
             Work::Exec(_) => None,
         }
     }
@@ -86,7 +106,13 @@ impl Wanted {
         let is_here = leads_here(&output, &listen).await;
         let made = Mutex::new(None);
         let make = |now| {
-            let program = self.program(now)?;
+            let unsafe_in = |Unsafe(template)| {
+                log::warn!(
+                    "{key}: no program is run, since what its publisher says of it is not safe \
+                     in `{template}`"
+                );
+            };
+            let program = self.program(Some(now)).map_err(unsafe_in).ok()?;
             let output = program.arguments.last().filter(|_| is_here);
             if let Some(output) = output.and_then(|url| named_stream(url)) {
                 let output = resolved(&server.config(), output);
@@ -101,6 +127,41 @@ impl Wanted {
         };
         let name = format!("{key}: {}", self.name());
         supervise(server.clone(), name, &make, &Unobserved, stop).await;
+    }
+}
+
+impl Running {
+    /// Ends those that are no longer among `wanted`, and begins those that are new there.
+    async fn follow(&mut self, server: &Arc<Server>, mut wanted: Vec<Wanted>) {
+        let mut gone = Self::default();
+        for running in std::mem::take(&mut self.0) {
+            match wanted.iter().position(|it| it.is_same(&running.wanted)) {
+                Some(place) => {
+                    wanted.remove(place);
+                    self.0.push(running);
+                }
+                None => gone.0.push(running),
+            }
+        }
+        // One that takes another's place may write what that wrote.
+        gone.end().await;
+        for wanted in wanted {
+            let stop = CancellationToken::new();
+            let run = wanted.clone().run(server.clone(), stop.clone());
+            let task = server.programs.tasks.spawn(run);
+            self.0.push(RunningProgram { wanted, stop, task });
+        }
+    }
+
+    /// Ends all of them.
+    async fn end(self) {
+        for running in &self.0 {
+            running.stop.cancel();
+        }
+        for running in self.0 {
+            // One that has panicked has ended, too.
+            let _ = running.task.await;
+        }
     }
 }
 
@@ -221,26 +282,23 @@ impl Task {
         !is_stopping && !self.stream.has_ended() && self.stream.has_encoder()
     }
 
-    /// Runs what the configuration in force names until it names something else, or nobody
-    /// publishes.
+    /// Runs what the configuration in force names until nobody publishes.
     async fn run_programs(&mut self) {
         let server = self.server.clone();
         let mut config = server.config.subscribe();
         let mut publisher = self.publisher.subscribe();
-        publisher.borrow_and_update();
         // Once: whatever makes it may end before its publication does.
         let is_made = is_output(&server.programs, self.stream.key());
-        let wanted = self.wanted(&config.borrow_and_update().clone(), is_made);
         if is_made {
             let key = self.stream.key();
             log::info!("{key}: is not transcoded, since it is what another became");
         }
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        for wanted in &wanted {
-            tasks.spawn(wanted.clone().run(server.clone(), stop.clone()));
-        }
+        let mut running = Running::default();
         while self.is_needed() {
+            publisher.borrow_and_update();
+            let current = config.borrow_and_update().clone();
+            let wanted = self.wanted(&current, is_made);
+            running.follow(&server, wanted).await;
             tokio::select! {
                 // An error cannot be: the sender is the stream's, which we hold.
                 _ = self.state.changed() => {}
@@ -249,15 +307,8 @@ impl Task {
                 _ = config.changed() => {}
                 _ = publisher.changed() => {}
             }
-            publisher.borrow_and_update();
-            let config = config.borrow_and_update().clone();
-            if self.is_needed() && self.wanted(&config, is_made) != wanted {
-                break;
-            }
         }
-        stop.cancel();
-        tasks.close();
-        tasks.wait().await;
+        running.end().await;
     }
 
     /// The programs that `config` names for the stream; one that a program makes
@@ -316,7 +367,7 @@ fn host(config: &Config) -> String {
 }
 
 /// What variables stand for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Facts {
     key: StreamKey,
     port: String,
@@ -334,7 +385,7 @@ impl Facts {
 
     /// `template` with its variables filled in, `[engine]` as `engine`. A stream whose name
     /// could do harm there gets no program.
-    fn fill(&self, template: &str, engine: &str, now: Timestamp) -> Option<String> {
+    fn fill(&self, template: &str, engine: &str, now: Option<Timestamp>) -> Result<String, Unsafe> {
         let url = self.url();
         let parameters = &self.publisher.parameters.0;
         let parameters = match &**parameters {
@@ -353,20 +404,21 @@ impl Facts {
             ("[swfUrl]", &*self.publisher.swf_url),
             ("[pageUrl]", &*self.publisher.page_url),
         ];
-        let filled = of_stream(&fill_in_time(template, now), &variables);
-        if filled.is_none() {
-            log::warn!(
-                "{}: no program is run, since what its publisher says of it is not safe in \
-                 `{template}`",
-                self.key
-            );
-        }
-        filled
+        let timed = match now {
+            Some(now) => Cow::Owned(fill_in_time(template, now)),
+            None => Cow::Borrowed(template),
+        };
+        of_stream(&timed, &variables).ok_or_else(|| Unsafe(template.to_owned()))
     }
 
-    fn transcode(&self, path: &str, engine: &Engine, now: Timestamp) -> Option<Program> {
+    fn transcode(
+        &self,
+        path: &str,
+        engine: &Engine,
+        now: Option<Timestamp>,
+    ) -> Result<Program, Unsafe> {
         let output = self.fill(&engine.output, &engine.name, now)?;
-        Some(Program {
+        Ok(Program {
             path: path.to_owned(),
             arguments: engine.arguments(&[], &self.url(), &output),
             stdout: None,
@@ -374,15 +426,15 @@ impl Facts {
         })
     }
 
-    fn exec(&self, exec: &ExecProgram, now: Timestamp) -> Option<Program> {
+    fn exec(&self, exec: &ExecProgram, now: Option<Timestamp>) -> Result<Program, Unsafe> {
         let fill = |template: &String| self.fill(template, "", now);
-        let file = |name: &Option<String>| match name {
-            Some(name) => fill(name).map(|name| Some(PathBuf::from(name))),
-            None => Some(None),
+        let file = |name: &Option<String>| {
+            let name = name.as_ref().map(fill).transpose()?;
+            Ok(name.map(PathBuf::from))
         };
-        Some(Program {
+        Ok(Program {
             path: exec.path.clone(),
-            arguments: exec.arguments.iter().map(fill).collect::<Option<_>>()?,
+            arguments: exec.arguments.iter().map(fill).collect::<Result<_, _>>()?,
             stdout: file(&exec.stdout)?,
             stderr: file(&exec.stderr)?,
         })
@@ -426,12 +478,23 @@ mod tests {
     fn each_start_has_its_own_time_and_each_publisher_its_own_words() {
         let program = |seconds| {
             let now = Timestamp::from_second(seconds).unwrap();
-            wanted("t=1").program(now).unwrap()
+            wanted("t=1").program(Some(now)).unwrap()
         };
         assert_eq!(program(1).arguments, ["1000.flv", "?t=1"]);
         assert_eq!(program(2).arguments, ["2000.flv", "?t=1"]);
         assert_eq!(program(2).stdout, Some(PathBuf::from("./a-2000")));
-        assert_eq!(wanted("t=1"), wanted("t=1"), "a start changes nothing");
-        assert_ne!(wanted("t=1"), wanted("t=2"));
+        assert!(wanted("t=1").is_same(&wanted("t=1")));
+        assert!(!wanted("t=1").is_same(&wanted("t=2")));
+    }
+
+    #[test]
+    fn words_that_no_argument_has_change_no_program() {
+        let of_page = |page_url: &str| {
+            let mut wanted = wanted("t=1");
+            let facts = Arc::get_mut(&mut wanted.facts).unwrap();
+            facts.publisher.page_url = page_url.to_owned();
+            wanted
+        };
+        assert!(of_page("http://one/").is_same(&of_page("http://two/")));
     }
 }

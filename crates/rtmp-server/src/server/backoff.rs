@@ -11,6 +11,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// An attempt that has gone well for so long has succeeded: the next pause is the first.
 const SUCCESS: Duration = Duration::from_secs(30);
 
+/// The pause after an attempt that has done its work, however soon.
+const REST: Duration = Duration::from_secs(1);
+
 /// An attempt that has gone well for so long fails anew, even if for the same reason.
 const NEWS: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,13 @@ impl Backoff {
         self.next(lasted).mul_f64(1.0 - 0.2 * fastrand::f64())
     }
 
+    /// The pause after an attempt that has done its work: failures are counted from the
+    /// beginning again.
+    pub(super) fn rest(&mut self) -> Duration {
+        *self = Self::default();
+        REST
+    }
+
     /// The level at which an attempt is logged that has failed for `reason` after `lasted`:
     /// what fails for days again and again in the same way does not fill the log.
     pub(super) fn level(&mut self, reason: &str, lasted: Duration) -> Level {
@@ -62,6 +72,18 @@ mod tests {
         assert_eq!(level("a", 1), Level::Debug);
         assert_eq!(level("b", 1), Level::Warn);
         assert_eq!(level("b", 5), Level::Warn);
+    }
+
+    #[test]
+    fn what_has_done_its_work_is_begun_anew_soon_and_has_not_failed() {
+        let mut backoff = Backoff::default();
+        let begun = |backoff: &mut Backoff| backoff.next(Duration::ZERO).as_secs();
+        assert_eq!([1, 2, 4].map(|_| begun(&mut backoff)), [1, 2, 4]);
+        assert_eq!(backoff.level("a", Duration::ZERO), Level::Warn);
+        let rests = [(); 5].map(|()| backoff.rest().as_secs());
+        assert_eq!(rests, [1; 5], "never none, and not a longer one");
+        assert_eq!(begun(&mut backoff), 1);
+        assert_eq!(backoff.level("a", Duration::ZERO), Level::Warn, "news");
     }
 
     #[test]

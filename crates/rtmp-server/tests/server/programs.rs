@@ -17,6 +17,13 @@ fn noting(directory: &Path, name: &str, argument: &str) -> String {
     format!("publish sh -c 'echo $$; exec sleep 1000' {argument} > {file};")
 }
 
+/// Has a program note its process in the file `name` of `directory`, and exit with `status`.
+fn ending(directory: &Path, name: &str, status: u8) -> String {
+    let file = directory.join(name);
+    let file = file.display();
+    format!("publish sh -c 'echo $$; exit {status}' > {file};")
+}
+
 fn vhost(programs: &[String]) -> String {
     let programs = programs.concat();
     format!("vhost __defaultVhost__ {{ exec {{ enabled on; {programs} }} }}")
@@ -81,4 +88,18 @@ async fn a_reload_begins_and_ends_programs_and_leaves_the_others() {
     assert!(!runs(&one[0]));
     assert_eq!(noted(directory, "two"), former);
     assert!(runs(&former[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pauses_grow_for_programs_that_fail_and_not_for_those_that_have_done_their_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let programs = [("done", 0), ("failed", 1)];
+    let text = vhost(&programs.map(|(name, status)| ending(directory, name, status)));
+    let origin = TestServer::start(Role::Origin, &text);
+    let _publisher = origin.publisher("s").await;
+    until(|| noted(directory, "done").len() >= 7).await;
+    // At the same pauses there would be as many.
+    let failed = noted(directory, "failed").len();
+    assert!((1..6).contains(&failed), "{failed}");
 }

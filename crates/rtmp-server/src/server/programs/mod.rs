@@ -175,8 +175,8 @@ pub(super) struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// Keeps a program running until `stop`: it is started again whenever it
-/// ends, after pauses that grow if it ends soon. `name` begins its log lines. `make` makes the
+/// Keeps a program running until `stop`: it is started again whenever it ends; after a short
+/// pause if it has done its work, otherwise after pauses that grow if it ends soon. `name` begins its log lines. `make` makes the
 /// program for each start, at its time; `None`: it is not run.
 pub(super) async fn supervise(
     server: Arc<Server>,
@@ -221,7 +221,10 @@ pub(super) async fn supervise(
             }
         };
         let lasted = begun.elapsed();
-        let pause = backoff.pause(lasted);
+        let pause = match failure {
+            Some(_) => backoff.pause(lasted),
+            None => backoff.rest(),
+        };
         let seconds = pause.as_secs_f64();
         if let Some(why) = failure {
             programs.totals.failures.fetch_add(1, Ordering::Relaxed);

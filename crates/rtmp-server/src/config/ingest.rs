@@ -1,7 +1,7 @@
 //! `ingest NAME { … }`: streams that the server fetches by itself, as in SRS
 //! (`srs_app_ingest.cpp`), with RTSP, FLV files and RTMP read natively.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use conf_kit::{Diagnostic, Diagnostics, Directive};
@@ -147,7 +147,8 @@ impl Ingest {
             return Vec::new();
         }
         let of_its_own = Engine::copying(&format!(
-            "rtmp://127.0.0.1:[port]/live/{}?vhost=[vhost]",
+            "rtmp://{}:[port]/live/{}?vhost=[vhost]",
+            host(listen),
             match &*self.name {
                 "" => "livestream",
                 name => name,
@@ -177,6 +178,10 @@ impl Ingest {
         };
         let output = with_place(output, vhost, listen);
         let key = local_stream(&output, listen);
+        let output = match key {
+            Some(_) => at_listener(output, listen),
+            None => output,
+        };
         let is_plain = !engine.transcodes() || self.engines.is_empty();
         let native = self.input.native().filter(|_| is_plain && key.is_some());
         let work = native.unwrap_or_else(|| IngestWork::Ffmpeg {
@@ -209,6 +214,39 @@ fn with_place(url: &str, vhost: &str, listen: &[SocketAddr]) -> String {
     url.trim_end_matches('?').to_owned()
 }
 
+/// `url`, which names a stream of the server that listens at `listen`; where it does not at
+/// this loopback address, with one at which it does.
+fn at_listener(url: String, listen: &[SocketAddr]) -> String {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let Some(origin) = Origin::parse(authority) else {
+        return url;
+    };
+    let ip = match origin.host() {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    let port = origin.authority.rsplit_once(':');
+    let port = port.and_then(|(_, port)| port.parse().ok());
+    let at_port = || listen.iter().filter(|it| Some(it.port()) == port);
+    if at_port().any(|it| it.ip().is_unspecified() || Some(it.ip()) == ip) {
+        return url;
+    }
+    match at_port().next() {
+        Some(address) => url.replacen(authority, &address.to_string(), 1),
+        None => url,
+    }
+}
+
+/// The address at which a server that listens at `listen` takes RTMP from itself, as in a URL.
+pub(crate) fn host(listen: &[SocketAddr]) -> String {
+    match listen.first().map(SocketAddr::ip) {
+        Some(IpAddr::V4(ip)) if !ip.is_unspecified() => ip.to_string(),
+        Some(IpAddr::V6(ip)) if !ip.is_unspecified() => format!("[{ip}]"),
+        _ => Ipv4Addr::LOCALHOST.to_string(),
+    }
+}
+
 /// `[port]`: the first that a server listens at.
 #[must_use]
 pub fn port(listen: &[SocketAddr]) -> String {
@@ -230,7 +268,7 @@ pub fn local_stream(url: &str, listen: &[SocketAddr]) -> Option<StreamKey> {
     let host = origin.host();
     let is_loopback = host == "localhost"
         || host
-            .parse::<std::net::IpAddr>()
+            .parse::<IpAddr>()
             .is_ok_and(|ip| ip.is_loopback() || listen.iter().any(|it| it.ip() == ip));
     if !is_loopback || !listen.iter().any(|it| it.port() == port) {
         return None;

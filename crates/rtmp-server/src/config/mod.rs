@@ -47,11 +47,11 @@ use http_api::HttpApiBlock;
 pub use http_api::{HttpApi, RawApi};
 use http_flv::HttpServerBlock;
 pub use http_flv::{HttpRemux, HttpServer, Mount};
-pub(crate) use ingest::named_stream;
 pub use ingest::{
     Ingest, IngestInput, IngestJob, IngestWork, InputKind, RtpTransport, local_stream, port,
     rtmp_source,
 };
+pub(crate) use ingest::{host, named_stream};
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,

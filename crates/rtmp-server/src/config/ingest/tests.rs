@@ -312,3 +312,43 @@ fn mistakes_say_what_is_expected() {
         assert!(!found.contains("secret"), "{found}");
     }
 }
+
+#[test]
+fn ffmpeg_publishes_where_the_server_listens() {
+    let output = |engine: &str, listen: &str| {
+        let vhost = vhost(&format!(
+            "vhost a {{ ingest clip {{ enabled on; input {{ type file; url a.mp4; }} {engine} }} }}"
+        ));
+        let listen: Vec<SocketAddr> = listen.split(' ').map(|it| it.parse().unwrap()).collect();
+        let job = vhost.ingests[0].jobs(&vhost.name, &listen).remove(0);
+        match job.work {
+            IngestWork::Ffmpeg { output, .. } => output,
+            other => panic!("no ffmpeg: {other:?}"),
+        }
+    };
+    for (listen, host) in [
+        ("0.0.0.0:1935", "127.0.0.1:1935"),
+        ("[::]:1935", "127.0.0.1:1935"),
+        ("192.0.2.1:1935", "192.0.2.1:1935"),
+        ("127.0.0.2:1935", "127.0.0.2:1935"),
+        ("[2001:db8::1]:1935", "[2001:db8::1]:1935"),
+    ] {
+        let expected = format!("rtmp://{host}/live/clip?vhost=a");
+        assert_eq!(output("", listen), expected, "{listen}");
+        let of_srs =
+            "engine { enabled off; output rtmp://127.0.0.1:[port]/live/clip?vhost=[vhost]; }";
+        assert_eq!(output(of_srs, listen), expected, "{listen}");
+    }
+    let two = "192.0.2.1:1935 127.0.0.1:1936";
+    for (named, expected) in [
+        ("localhost:1936", "localhost:1936"),
+        ("127.0.0.1:1936", "127.0.0.1:1936"),
+        ("127.0.0.1:1935", "192.0.2.1:1935"),
+        // Another server's.
+        ("127.0.0.1:1937", "127.0.0.1:1937"),
+        ("198.51.100.1:1935", "198.51.100.1:1935"),
+    ] {
+        let engine = format!("engine {{ enabled off; output rtmp://{named}/live/b; }}");
+        assert_eq!(output(&engine, two), format!("rtmp://{expected}/live/b"));
+    }
+}

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, forget_former, is_output, leads_here};
 use super::{Unobserved, fill_in_time, of_stream, supervise};
-use crate::config::{Config, Engine, ExecProgram, Transcode, Vhost, named_stream, port};
+use crate::config::{Config, Engine, ExecProgram, Transcode, Vhost, host, named_stream, port};
 use crate::server::Server;
 use crate::server::client::{Client, ClientUrls};
 use crate::stream::{Stream, StreamState, lock};
@@ -321,7 +321,7 @@ impl Task {
         let facts = Arc::new(Facts {
             key: (**key).clone(),
             port: port(&config.listen),
-            host: host(config),
+            host: host(&config.listen),
             publisher: self.publisher.borrow().clone(),
         });
         let transcodes = vhost.transcodes.iter();
@@ -353,17 +353,6 @@ fn resolved(config: &Config, mut key: StreamKey) -> StreamKey {
         key.vhost.clone_from(&vhost.name);
     }
     key
-}
-
-/// The address at which the server takes RTMP from itself.
-fn host(config: &Config) -> String {
-    match config.listen.first().map(std::net::SocketAddr::ip) {
-        Some(ip) if !ip.is_unspecified() => match ip {
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        },
-        _ => "127.0.0.1".to_owned(),
-    }
 }
 
 /// What variables stand for.

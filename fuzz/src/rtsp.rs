@@ -63,9 +63,11 @@ pub fn rtp_packets(data: &[u8]) {
             let messages = match item {
                 Ok(CodecItem::VideoFrame(frame)) => tracks.picture(&frame, packets.parameters()),
                 Ok(CodecItem::AudioFrame(frame)) => tracks.sound(&frame, packets.parameters()),
-                Ok(_) => Vec::new(),
+                Ok(_) => Ok(Vec::new()),
                 Err(_) => return,
             };
+            // No jump: the times are within nine seconds.
+            let messages = messages.expect("one stream");
             for message in messages {
                 if message.message_type == MessageType::DATA_AMF0 {
                     continue;

@@ -148,7 +148,14 @@ pub const CAMERA_H264: &str = "( videotestsrc is-live=true ! \
      rtph264pay name=pay0 pt=96 mtu=600 \
      audiotestsrc is-live=true ! voaacenc ! rtpmp4gpay name=pay1 pt=97 )";
 
-/// The same in H.265, with sound in G.711.
+/// Pictures that are not shown in the order in which they are decoded, without sound.
+pub const CAMERA_B_FRAMES: &str = "( videotestsrc is-live=true ! \
+     video/x-raw,width=320,height=180,framerate=25/1 ! \
+     x264enc speed-preset=ultrafast bframes=2 b-adapt=false key-int-max=25 ! \
+     video/x-h264,profile=main ! \
+     rtph264pay name=pay0 pt=96 )";
+
+/// [`CAMERA_H264`] in H.265, with sound in G.711.
 pub const CAMERA_H265: &str = "( videotestsrc is-live=true ! \
      video/x-raw,width=320,height=180,framerate=25/1 ! \
      x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! \

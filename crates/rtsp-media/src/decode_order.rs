@@ -24,7 +24,8 @@ pub(super) struct DecodeOrder {
 
 impl DecodeOrder {
     /// The time at which the next picture is decoded, which is shown at `shown_ms`. It never
-    /// falls, as long as `shown_ms` does not by much.
+    /// falls, as long as `shown_ms` does not by much, and is never negative: the timestamps of
+    /// messages would begin just before they wrap.
     pub(super) fn decoded_at(&mut self, shown_ms: i64) -> i64 {
         let latest = self.shown.last().copied().unwrap_or(shown_ms);
         if (latest - shown_ms).abs() > MAX_STEP_MS {
@@ -40,7 +41,7 @@ impl DecodeOrder {
         }
         let place = self.shown.len().saturating_sub(1 + self.depth);
         let decoded = self.shown[place];
-        let decoded = self.last.map_or(decoded, |last| last.max(decoded));
+        let decoded = decoded.max(self.last.unwrap_or(0));
         self.last = Some(decoded);
         decoded
     }
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn pictures_in_their_order_are_decoded_when_they_are_shown() {
-        assert_eq!(decoded(&[-5, 40, 80, 120]), [-5, 40, 80, 120]);
+        assert_eq!(decoded(&[5, 40, 80, 120]), [5, 40, 80, 120]);
     }
 
     #[test]
@@ -86,6 +87,11 @@ mod tests {
             .skip(5)
             .any(|(at, shown)| at > shown);
         assert!(!late, "{decoded:?} {shown:?}");
+    }
+
+    #[test]
+    fn no_picture_is_decoded_before_the_play_begins() {
+        assert_eq!(decoded(&[-80, -200, -40, 40, 80]), [0, 0, 0, 0, 40]);
     }
 
     #[test]

@@ -231,6 +231,8 @@ impl SoundTrack {
 
     /// The messages of a frame.
     pub fn frame(&mut self, ms: i64, data: &[u8]) -> Vec<Message> {
+        // A negative one would be just before the wrap.
+        let ms = ms.max(0);
         let mut messages = Vec::new();
         if self.needs_header() {
             if self.header.is_empty() {

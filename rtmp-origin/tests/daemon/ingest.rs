@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use netbed::local::{CAMERA_H264, CAMERA_H265, ChildGuard, camera, ffmpeg, free_address, push};
+use netbed::local::{
+    CAMERA_B_FRAMES, CAMERA_H264, CAMERA_H265, ChildGuard, camera, ffmpeg, free_address, push,
+};
 use netbed::wait_for;
 use nix::sys::signal::Signal;
 
@@ -180,6 +182,38 @@ fn a_camera_that_dies_or_falls_silent_is_asked_again() {
     camera.signal(Signal::SIGCONT);
     origin.wait_for_state("running");
     assert_plays(&origin.url("camera"), &["video"]);
+}
+
+#[test]
+fn a_camera_that_reorders_pictures_is_played() {
+    let address = free_address();
+    let _camera = start_camera(address, CAMERA_B_FRAMES, 0);
+    let origin = Fetching::start(&of_camera(address, ""));
+    // The camera may have been asked before it listened.
+    origin.wait_for_log("ingest camera: publish", 1);
+    let (complaints, pictures) = decode(&origin.url("camera"));
+    assert_eq!(complaints, "");
+    assert!(pictures > 30, "{pictures} pictures");
+    let output = ffmpeg()
+        .args(["-i", &origin.url("camera")])
+        .args("-c copy -frames:v 100 -copyts -f framecrc -".split(' '))
+        .output()
+        .expect("ffmpeg is needed for this test");
+    let lines = text(&output.stdout);
+    // Each line: the stream, the time when it is decoded, that when it is shown, and so on.
+    let times: Vec<(i64, i64)> = lines
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let mut fields = line.split(',').skip(1).map(|it| it.trim().parse().unwrap());
+            (fields.next().unwrap(), fields.next().unwrap())
+        })
+        .collect();
+    assert!(times.len() > 50, "{lines}");
+    assert!(times.is_sorted_by_key(|it| it.0), "{lines}");
+    assert!(!times.is_sorted_by_key(|it| it.1), "{lines}");
+    let log = origin.log();
+    assert_eq!(log.matches("ingest camera: publish").count(), 1, "{log}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) enum IngestError {
     /// What the RTSP client says.
     #[error("{0}")]
     Rtsp(String),
+    #[error("{0}: it begins anew")]
+    Jumped(#[from] rtsp_media::Jump),
     #[error("it has no pictures in H.264 or H.265 and no sound in AAC: it has {0}")]
     NothingToTake(String),
     #[error("{0}")]

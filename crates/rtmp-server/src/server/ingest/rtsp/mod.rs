@@ -4,7 +4,6 @@
 //! into the stream as [`rtsp_media`] makes messages of it.
 
 use std::convert::Infallible;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,10 +29,6 @@ use crate::redact::redacted;
 use crate::server::Server;
 use crate::stream::MediaMessage;
 
-/// A picture further than this ahead of the one before is none of the same stream: its
-/// server has begun anew, and so do we.
-const MAX_JUMP_SECONDS: NonZeroU32 = NonZeroU32::new(30).expect("it is not 0");
-
 /// Asks for the stream, and publishes it.
 pub(super) async fn publish(
     server: &Arc<Server>,
@@ -49,9 +44,9 @@ pub(super) async fn publish(
             .transport(transport(input.transport));
         step(input, session.setup(number, options)).await?;
     }
-    let options = PlayOptions::default()
-        .initial_timestamp(InitialTimestampPolicy::Permissive)
-        .enforce_timestamps_with_max_jump_secs(MAX_JUMP_SECONDS);
+    // `retina` would take each picture that is shown before the one before it for a jump:
+    // `Tracks` looks for jumps.
+    let options = PlayOptions::default().initial_timestamp(InitialTimestampPolicy::Permissive);
     let playing = step(input, session.play(options)).await?;
     let media = playing.demuxed().map_err(|error| failed(&error))?;
     let mut reading = Reading {
@@ -185,13 +180,13 @@ impl Reading {
                 self.heard = Instant::now();
                 report.count_lost(frame.loss().into());
                 let parameters = self.media.streams()[frame.stream_id()].parameters();
-                self.tracks.picture(frame, parameters)
+                self.tracks.picture(frame, parameters)?
             }
             CodecItem::AudioFrame(frame) => {
                 self.heard = Instant::now();
                 report.count_lost(frame.loss().into());
                 let parameters = self.media.streams()[frame.stream_id()].parameters();
-                self.tracks.sound(frame, parameters)
+                self.tracks.sound(frame, parameters)?
             }
             CodecItem::Rtcp(packet) => {
                 self.align(packet, report);

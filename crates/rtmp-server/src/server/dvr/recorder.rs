@@ -169,10 +169,6 @@ impl Recorder {
             TagRead::Tags(tags) => self.take(&tags)?,
             TagRead::Publication => {
                 self.finish_file();
-                if self.stream.shows_slate() {
-                    // What follows is the slate, which is not recorded.
-                    return Ok(false);
-                }
                 self.cutter.begin_publication();
             }
             TagRead::Join(headers) => {

@@ -51,7 +51,11 @@ impl Stream {
         candidate: Candidate,
         now: Instant,
     ) -> Result<Publication, Busy> {
-        self.begin(candidate, now, Source::Encoder, Duration::ZERO)
+        let source = match candidate.rank {
+            Rank::Slate => Source::Slate,
+            _ => Source::Encoder,
+        };
+        self.begin(candidate, now, source, Duration::ZERO)
     }
 
     /// Becomes the stream's publisher on behalf of an origin, which sends its

@@ -34,6 +34,10 @@ pub(crate) struct TagReader {
     position: Position,
     /// Offset at which the publication that it reads begins.
     publication: u64,
+    /// That publication is one which it leaves out: a slate's.
+    is_left_out: bool,
+    /// It leaves out what a slate publishes.
+    skips_slates: bool,
 }
 
 /// A reader of FLV tags for the program that the process becomes.
@@ -41,6 +45,8 @@ pub(crate) struct TagReader {
 pub(crate) struct TagReaderPart {
     position: Position,
     publication: u64,
+    #[serde(default)]
+    is_left_out: bool,
 }
 
 /// What a reader gets.
@@ -64,13 +70,16 @@ pub(crate) enum TagRead {
 
 impl TagReader {
     /// A reader of the FLV tags of `stream` that begins with what comes next if `from_now`, and else at the
-    /// newest place where a player can begin.
+    /// newest place where a player can begin. What a slate publishes is left out.
     ///
     /// # Errors
     /// No descriptor or no memory left.
     pub(crate) fn new(stream: &Arc<Stream>, from_now: bool) -> io::Result<Self> {
         let log = stream.flv_log(FlvFraming::Bare)?.log;
-        let (end, publication) = end_and_publication(&log);
+        let (end, publication, is_left_out) = {
+            let index = log.index();
+            (index.end(), index.publication(), index.is_of_slate())
+        };
         let position = match from_now {
             true => Position::At(end),
             false => Position::JoinFrom(publication),
@@ -79,6 +88,8 @@ impl TagReader {
             log,
             position,
             publication,
+            is_left_out,
+            skips_slates: true,
         })
     }
 
@@ -88,6 +99,7 @@ impl TagReader {
         (!self.log.is_abandoned()).then_some(TagReaderPart {
             position: self.position,
             publication: self.publication,
+            is_left_out: self.is_left_out,
         })
     }
 
@@ -100,16 +112,20 @@ impl TagReader {
             log: log.ok()?.log,
             position: part.position,
             publication: part.publication,
+            is_left_out: part.is_left_out,
+            skips_slates: true,
         })
     }
 
     /// A reader of `log` that begins at the newest place where a player can begin.
     fn joining(log: Arc<Log>) -> Self {
-        let (_, publication) = end_and_publication(&log);
+        let publication = log.index().publication();
         Self {
             log,
             position: Position::JoinFrom(publication),
             publication,
+            is_left_out: false,
+            skips_slates: false,
         }
     }
 
@@ -118,6 +134,14 @@ impl TagReader {
     /// # Errors
     /// The log cannot be read.
     pub(crate) fn read(&mut self, max_bytes: u64) -> io::Result<TagRead> {
+        if self.is_left_out {
+            let publication = self.log.index().publication();
+            if publication <= self.publication {
+                return Ok(self.nothing());
+            }
+            self.position = Position::At(publication);
+            return Ok(self.begin(publication));
+        }
         let log = &self.log;
         let offset = match self.position {
             Position::At(offset) => offset,
@@ -126,8 +150,7 @@ impl TagReader {
                     return Ok(self.nothing());
                 };
                 if publication > self.publication {
-                    self.publication = publication;
-                    return Ok(TagRead::Publication);
+                    return Ok(self.begin(publication));
                 }
                 self.position = Position::At(join.offset);
                 let headers = join.headers.since(0).map(|header| {
@@ -148,15 +171,23 @@ impl TagReader {
         Ok(match log.tags(offset, self.publication, max_bytes)? {
             Found::Nothing => self.nothing(),
             Found::Tags(tags) => TagRead::Tags(tags),
-            Found::Publication(publication) => {
-                self.publication = publication;
-                TagRead::Publication
-            }
+            Found::Publication(publication) => self.begin(publication),
             Found::Gone => {
                 self.position = Position::JoinFrom(offset);
                 TagRead::Lost
             }
         })
+    }
+
+    /// It comes to the publication that begins at `publication`, the log's present one or one
+    /// that has ended since.
+    fn begin(&mut self, publication: u64) -> TagRead {
+        self.publication = publication;
+        let index = self.log.index();
+        let is_present = index.publication() == publication;
+        self.is_left_out = self.skips_slates && is_present && index.is_of_slate();
+        drop(index);
+        TagRead::Publication
     }
 
     fn nothing(&self) -> TagRead {
@@ -170,10 +201,4 @@ impl TagReader {
     pub(crate) fn advance(&mut self, tag: &LogTag) {
         self.position = Position::At(tag.end);
     }
-}
-
-/// The end of `log`, and the offset at which its present publication begins.
-fn end_and_publication(log: &Log) -> (u64, u64) {
-    let index = log.index();
-    (index.end(), index.publication())
 }

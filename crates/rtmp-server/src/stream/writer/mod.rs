@@ -32,6 +32,8 @@ use tracks::Tracks;
 pub enum Source {
     /// An encoder: each of its connections is a publication.
     Encoder,
+    /// A slate.
+    Slate,
     /// An origin that says where a publication begins, and has waited for the
     /// first keyframe itself: a server of ours.
     OriginWithPublicationMarks,
@@ -54,7 +56,7 @@ pub enum Source {
 ///
 /// any phase ─ a publisher comes, or its origin says that another publication
 /// begins ─▶ Beginning
-/// any phase ─ a standby of the same headers takes over ─▶ Flowing
+/// any phase ─ a standby of the same headers takes over, not from a slate ─▶ Flowing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
@@ -116,7 +118,7 @@ impl Writer {
     /// with the publication that was there.
     pub(super) fn publisher_begins(&mut self, source: Source, replay: Duration) {
         self.source = source;
-        let may_resume = source != Source::Encoder;
+        let may_resume = !matches!(source, Source::Encoder | Source::Slate);
         self.begin(replay, may_resume);
     }
 
@@ -127,16 +129,18 @@ impl Writer {
 
     /// A publisher goes on air that has waited beside the last one. Its group begins with
     /// `headers` in force, and has frames of `codecs`. Where those are the ones in force
-    /// here, the publication goes on, without headers; else another one begins.
+    /// here, the publication goes on, without headers; else another one begins, and so it does
+    /// after a slate: recordings are without that.
     pub(super) fn publisher_takes_over(
         &mut self,
         source: Source,
         headers: Headers,
         mut codecs: impl Iterator<Item = TrackCodec>,
     ) {
-        self.source = source;
+        let former = std::mem::replace(&mut self.source, source);
         self.timeline.publisher_takes_over();
-        let goes_on = self.staging.is_log_written()
+        let goes_on = former != Source::Slate
+            && self.staging.is_log_written()
             && headers.have_configurations_of(self.staging.headers())
             && !codecs.any(|codec| self.tracks.are_recoded(codec));
         self.phase = if goes_on {
@@ -282,7 +286,8 @@ impl Writer {
     /// only what it looks like, so headers come back with frames that need them.
     fn begin_publication(&mut self, unmarked: bool) {
         let newest = self.timeline.newest();
-        let mut former = self.staging.begin_publication();
+        let of_slate = self.source == Source::Slate;
+        let mut former = self.staging.begin_publication(of_slate);
         former.clear_metadata();
         let dormant = if unmarked { former } else { Headers::default() };
         self.tracks = Tracks::new(newest, dormant);
@@ -311,7 +316,9 @@ impl Writer {
             _ => return Some(EntryKind::Audio),
         };
         let timeout = match self.source {
-            Source::Encoder | Source::OriginWithoutPublicationMarks => batch.keyframe_timeout,
+            Source::Encoder | Source::Slate | Source::OriginWithoutPublicationMarks => {
+                batch.keyframe_timeout
+            }
             Source::OriginWithPublicationMarks => Duration::ZERO,
         };
         match self.pictures.take(picture, track, batch.now, timeout) {

@@ -17,8 +17,10 @@ const MAX_ENCODED_KEPT: usize = 64 * 1024;
 /// A change of the index that follows once the batch has been written.
 #[derive(Debug)]
 enum Staged {
-    /// Another publication begins.
-    Publication,
+    /// Another publication begins, which may be a slate's.
+    Publication {
+        of_slate: bool,
+    },
     Headers(Arc<Headers>),
     /// A video decoder's configuration of this time: pictures will come.
     VideoAnnounced(u64),
@@ -97,9 +99,9 @@ impl Staging {
     }
 
     /// Another publication begins with the next message; returns the headers
-    /// of the one before.
-    pub(super) fn begin_publication(&mut self) -> Headers {
-        self.staged.push(Staged::Publication);
+    /// of the one before. `of_slate`: it is a slate's.
+    pub(super) fn begin_publication(&mut self, of_slate: bool) -> Headers {
+        self.staged.push(Staged::Publication { of_slate });
         if let Some(hls) = &mut self.hls {
             hls.begin_publication();
         }
@@ -177,7 +179,7 @@ impl Staging {
         index.set_now(now_ms);
         for staged in self.staged.drain(..) {
             match staged {
-                Staged::Publication => index.begin_publication(),
+                Staged::Publication { of_slate } => index.begin_publication(of_slate),
                 Staged::Headers(headers) => index.set_headers(headers),
                 Staged::VideoAnnounced(timestamp) => index.announce_video(timestamp),
                 Staged::PictureWithheld => index.withhold_picture(),
@@ -228,7 +230,7 @@ impl Staging {
         let mut position = self.end;
         for staged in &self.staged {
             match staged {
-                Staged::Publication => index.begin_publication(),
+                Staged::Publication { of_slate } => index.begin_publication(*of_slate),
                 Staged::Headers(headers) => {
                     let (known, end) = (index.headers(), index.end());
                     let placed = headers.placed(|header| match header.offset == position {

@@ -41,6 +41,7 @@ impl Index {
             given_up: place(self.given_up),
             pictures: self.pictures,
             publication: place(self.publication),
+            of_slate: self.of_slate,
             headers: Arc::new(self.headers.placed(|header| place(header.offset))),
             joins: self.joins.placed(place),
             low_water: vec![u64::MAX; self.low_water.len()].into(),

@@ -56,6 +56,9 @@ pub(crate) struct Index {
     pictures: u64,
     /// Offset at which the present publication begins.
     publication: u64,
+    /// The present publication is a slate's.
+    #[serde(default)]
+    of_slate: bool,
     headers: Arc<Headers>,
     joins: JoinPoints,
     /// Per reader the lowest offset that it may still read; `u64::MAX` while it
@@ -79,6 +82,7 @@ impl Index {
             given_up: 0,
             pictures: 0,
             publication: 0,
+            of_slate: false,
             headers: Arc::default(),
             joins: JoinPoints::default(),
             low_water: vec![u64::MAX; readers].into(),
@@ -134,9 +138,10 @@ impl Index {
     }
 
     /// Another publication begins here: nobody joins in the one before, and
-    /// its headers are void.
-    pub(crate) fn begin_publication(&mut self) {
+    /// its headers are void. `of_slate`: it is a slate's.
+    pub(crate) fn begin_publication(&mut self, of_slate: bool) {
         self.publication = self.end;
+        self.of_slate = of_slate;
         self.headers = Arc::default();
         self.joins.restart();
     }
@@ -179,6 +184,12 @@ impl Index {
     #[must_use]
     pub(in crate::stream) fn publication(&self) -> u64 {
         self.publication
+    }
+
+    /// True if the present publication is a slate's.
+    #[must_use]
+    pub(in crate::stream) fn is_of_slate(&self) -> bool {
+        self.of_slate
     }
 
     /// As many readers as this log has now will read it, in place of those that have: it is

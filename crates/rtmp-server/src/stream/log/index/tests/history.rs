@@ -44,7 +44,7 @@ fn it_has_no_messages_of_before_a_change_of_headers_or_publication() {
     let history = index.history(60_000);
     assert_eq!(history.from, 50 * LENGTH);
     assert_eq!(history.headers.len(), 1);
-    index.begin_publication();
+    index.begin_publication(false);
     index.set_headers(headers(90 * LENGTH));
     let empty = index.history(60_000);
     assert_eq!((empty.from, empty.times.len()), (index.end(), 0));

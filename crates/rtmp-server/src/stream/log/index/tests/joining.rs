@@ -92,7 +92,7 @@ fn so_it_is_for_all_where_the_group_since_the_keyframe_is_too_long() {
 fn another_publication_leaves_nowhere_to_join() {
     let mut index = index(60_000);
     pictures(&mut index, 0..3, 3);
-    index.begin_publication();
+    index.begin_publication(false);
     let view = index.view(0, u64::MAX);
     assert_eq!((view.join, view.publication), (None, 3 * LENGTH));
     index.push(EntryKind::Audio, 130, LENGTH);
@@ -122,7 +122,7 @@ fn a_group_of_pictures_ends_with_its_publication() {
     let mut index = index(60_000);
     pictures(&mut index, 0..21, 10);
     assert_eq!(index.group(), Duration::from_millis(400));
-    index.begin_publication();
+    index.begin_publication(false);
     index.push(EntryKind::Keyframe, 90_000, LENGTH);
     assert_eq!(index.group(), Duration::ZERO);
 }

@@ -284,7 +284,7 @@ proptest! {
                 3 => index.push(EntryKind::Always, time, length),
                 4 => index.push(EntryKind::Unflagged, time, length),
                 5 => index.push(EntryKind::Data, time + 300, length),
-                _ => index.begin_publication(),
+                _ => index.begin_publication(false),
             }
             for &(_, worker, back) in looks.iter().filter(|look| look.0 == number) {
                 let floor = index.trim();

@@ -9,8 +9,8 @@ use super::{Server, dvr, forward, programs};
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Removes streams whose publisher does not return, begins what is to be and is not there, returns freed memory to the system,
-/// and measures rates for quotas.
+/// Removes streams whose publisher does not return, begins what is to be and is not there,
+/// returns freed memory to the system, and measures rates for quotas.
 pub(super) async fn sweep(server: Arc<Server>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     let mut trim = Trim::default();

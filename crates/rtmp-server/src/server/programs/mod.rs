@@ -176,8 +176,9 @@ pub(super) struct Unobserved;
 impl Observer for Unobserved {}
 
 /// Keeps a program running until `stop`: it is started again whenever it ends; after a short
-/// pause if it has done its work, otherwise after pauses that grow if it ends soon. `name` begins its log lines. `make` makes the
-/// program for each start, at its time; `None`: it is not run.
+/// pause if it has done its work, otherwise after pauses that grow if it ends soon. `name`
+/// begins its log lines. `make` makes the program for each start, at its time; `None`: it is
+/// not run.
 pub(super) async fn supervise(
     server: Arc<Server>,
     name: String,

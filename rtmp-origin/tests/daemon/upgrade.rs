@@ -350,6 +350,56 @@ fn players_over_http_that_hooks_are_asked_about_play_after_an_upgrade() {
 }
 
 #[test]
+fn a_fetched_stream_whose_source_is_gone_has_ended_after_an_upgrade() {
+    let (site, events, answer) = held_site();
+    for _ in 0..100 {
+        answer.send(()).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [film, slate] = ["film.flv", "slate.flv"].map(|name| directory.path().join(name));
+    write_slate(&slate, 2);
+    // It is on air until the upgrade, though its file is gone before: its next turn is an hour
+    // away.
+    let mut file = file_header(false, true).to_vec();
+    write_tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, 1], &mut file);
+    for (first, time_ms) in [(0x17, 0), (0x27, 40), (0x27, 3_600_000)] {
+        write_tag(
+            TagKind::Video,
+            time_ms,
+            &[first, 1, 0, 0, 0, 0, 1],
+            &mut file,
+        );
+    }
+    std::fs::write(&film, file).unwrap();
+    let vhost = format!(
+        "vhost __defaultVhost__ {{ min_latency on; play_wait_timeout 3600000; \
+         publish_return_timeout 3600000; publish {{ slate {}; slate_after 100; }} \
+         http_hooks {{ enabled on; on_publish http://{site}/; on_unpublish http://{site}/; }} \
+         ingest film {{ enabled on; input {{ type file; url {}; }} \
+         engine {{ output rtmp://127.0.0.1:[port]/live/livestream; }} }} }}",
+        slate.display(),
+        film.display()
+    );
+    let origin = Origin::start(&["--log-file", "origin.log", "--set", &vhost]);
+    let mut viewer = Peer::play(origin.address, "livestream");
+    let mut last_ms = 0;
+    while last_ms == 0 {
+        last_ms = viewer.next_video().expect("the film").timestamp;
+    }
+    let told = || events.recv_timeout(TIME_LIMIT).expect("a hook");
+    assert!(told().contains("on_publish"));
+    std::fs::remove_file(&film).unwrap();
+    upgrade(&origin, 1);
+    assert!(told().contains("on_unpublish"));
+    for number in 0..3 {
+        assert_eq!(next_of_slate(&mut viewer, &mut last_ms), (number, 2));
+    }
+    let log = read(&origin.path("origin.log"));
+    assert!(log.contains("cannot be read"), "{log}");
+    assert!(!log.contains("were not handed over"), "{log}");
+}
+
+#[test]
 fn a_viewer_of_a_fetched_file_has_it_after_an_upgrade_too() {
     let directory = tempfile::tempdir().unwrap();
     let film = directory.path().join("film.flv");
@@ -375,4 +425,6 @@ fn a_viewer_of_a_fetched_file_has_it_after_an_upgrade_too() {
             has_picture();
         }
     }
+    let log = read(&origin.path("origin.log"));
+    assert!(!log.contains("were not handed over"), "{log}");
 }

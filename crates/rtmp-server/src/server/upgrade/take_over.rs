@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rtmp_proto::session::{Parameters, StreamKey};
 use service_kit::process::end_former_children;
 
 use super::parts::{ByStream, ClientsPart, CountersPart};
@@ -12,11 +13,14 @@ use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
 use crate::hand_over::{HandOverError, Inherited, Steps};
 use crate::server::admission::Admitted;
+use crate::server::client::{Activity, Client, ClientProtocol};
 use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::dvr::RecorderPart;
 use crate::server::forward::ForwardPart;
 use crate::server::hls::SessionUse;
+use crate::server::hooks::StreamEvent;
 use crate::server::http::{self, HttpPart};
+use crate::server::player::ConnectInfo;
 use crate::server::slate::{self, Showing, SlatePart};
 use crate::server::upstream::{self, PullPart, PullParts};
 use crate::server::viewer::Viewer;
@@ -78,7 +82,7 @@ impl Server {
             server.load.take_over(load);
         }
         let config = server.config();
-        let settings = |key: &rtmp_proto::session::StreamKey| {
+        let settings = |key: &StreamKey| {
             config
                 .vhost(&key.vhost)
                 .map(|vhost| stream_settings(&config, vhost))
@@ -122,9 +126,12 @@ impl Server {
             let stream = &it.stream;
             let resumed = publications.of(stream).iter();
             let resumed: Vec<_> = resumed.map(|(_, publication)| *publication).collect();
+            let has_ended = former.iter().any(|id| !resumed.contains(id));
             stream.end_publishers(former, &resumed);
             if it.part.has_slate_task {
                 slate::resume(&server, it, slates.remove(&stream.id()));
+            } else if has_ended {
+                slate::arm(&server, stream);
             }
             forward::take_over(&server, it, forwards.of(stream), &mut inherited);
             dvr::take_over(&server, it, recordings.of(stream), &mut inherited);
@@ -301,20 +308,53 @@ impl Server {
         }
     }
 
-    /// Forgets the clients that nobody goes on with.
+    /// Forgets the clients that nobody goes on with. Those that the server itself is, whose
+    /// sources it fetches anew, are none that were to be handed over.
     fn forget_others(&self, taken: &Taken) {
         let known: std::collections::HashSet<_> = taken.clients.iter().copied().collect();
         let mut clients = self.clients.list();
         clients.retain(|client| !known.contains(&client.id));
+        let mut lost = 0;
         for client in &clients {
-            self.clients.remove(client.id, true);
+            let is_lost = client.protocol() != ClientProtocol::Ingest;
+            lost += usize::from(is_lost);
+            self.tell_unpublished(client);
+            self.clients.remove(client.id, is_lost);
         }
-        if !clients.is_empty() {
-            log::warn!(
-                "upgrade: {} connections were not handed over, and have ended",
-                clients.len()
-            );
+        if lost > 0 {
+            log::warn!("upgrade: {lost} connections were not handed over, and have ended");
         }
+    }
+
+    /// Tells hooks that what `client` has published, if it has, has ended: whoever comes back
+    /// publishes anew.
+    fn tell_unpublished(&self, client: &Client) {
+        let (Activity::Publishing(key) | Activity::StandingBy(key)) = client.activity() else {
+            return;
+        };
+        let config = self.config();
+        let vhost = config.vhost(&key.vhost);
+        let Some((stream, vhost)) = self.registry.find(&key).zip(vhost) else {
+            return;
+        };
+        let parameters = match client.protocol() {
+            ClientProtocol::Ingest => Parameters::default(),
+            _ => stream.parameters(),
+        };
+        let urls = client.urls();
+        let event = StreamEvent {
+            action: "on_unpublish",
+            client,
+            connect_info: &ConnectInfo {
+                app: key.app.clone(),
+                tc_url: urls.map(|it| it.tc_url.clone()).unwrap_or_default(),
+                ..ConnectInfo::default()
+            },
+            parameters: &parameters,
+            stream: &stream,
+            ends_publication: vhost.upstream.is_none(),
+        };
+        self.hooks.notify(&vhost.http_hooks.on_unpublish, &event);
     }
 }
 

@@ -217,18 +217,14 @@ fn with_place(url: &str, vhost: &str, listen: &[SocketAddr]) -> String {
 /// `url`, which names a stream of the server that listens at `listen`; where it does not at
 /// this loopback address, with one at which it does.
 fn at_listener(url: String, listen: &[SocketAddr]) -> String {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let Some(origin) = Origin::parse(authority) else {
+    let Some((authority, origin, port)) = server_of(&url) else {
         return url;
     };
     let ip = match origin.host() {
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         host => host.parse().ok(),
     };
-    let port = origin.authority.rsplit_once(':');
-    let port = port.and_then(|(_, port)| port.parse().ok());
-    let at_port = || listen.iter().filter(|it| Some(it.port()) == port);
+    let at_port = || listen.iter().filter(|it| it.port() == port);
     if at_port().any(|it| it.ip().is_unspecified() || Some(it.ip()) == ip) {
         return url;
     }
@@ -258,13 +254,7 @@ pub fn port(listen: &[SocketAddr]) -> String {
 /// for, which may fall to the default one.
 #[must_use]
 pub fn local_stream(url: &str, listen: &[SocketAddr]) -> Option<StreamKey> {
-    let (_, rest) = url
-        .split_once("://")
-        .filter(|(scheme, _)| *scheme == "rtmp")?;
-    let authority = rest.split(['/', '?']).next()?;
-    let origin = Origin::parse(authority)?;
-    let (_, port) = origin.authority.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
+    let (_, origin, port) = server_of(url)?;
     let host = origin.host();
     let is_loopback = host == "localhost"
         || host
@@ -274,6 +264,15 @@ pub fn local_stream(url: &str, listen: &[SocketAddr]) -> Option<StreamKey> {
         return None;
     }
     stream_of(url).map(|(key, _)| key)
+}
+
+/// The server that an `rtmp://` URL names: as it is written, as it is read, and its port.
+fn server_of(url: &str) -> Option<(&str, Origin, u16)> {
+    let authority = url.strip_prefix("rtmp://")?.split(['/', '?']).next()?;
+    let origin = Origin::parse(authority)?;
+    let (_, port) = origin.authority.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    Some((authority, origin, port))
 }
 
 /// The stream that an `rtmp://` URL names, whoever serves it.

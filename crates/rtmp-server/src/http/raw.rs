@@ -36,10 +36,13 @@ pub(super) const PATH: &str = "/api/v1/raw";
 
 /// True for a request that changes something, though it comes by `GET`.
 pub(super) fn is_order(uri: &Uri) -> bool {
+    if uri.path() != PATH {
+        return false;
+    }
     // What cannot be read is refused.
     let query = Query::<HashMap<String, String>>::try_from_uri(uri);
     let rpc = query.ok().and_then(|Query(mut query)| query.remove("rpc"));
-    uri.path() == PATH && matches!(rpc.as_deref(), Some("reload" | "update"))
+    matches!(rpc.as_deref(), Some("reload" | "update"))
 }
 
 /// Answers `/api/v1/raw?rpc=raw`, `rpc=reload` and `rpc=update`.

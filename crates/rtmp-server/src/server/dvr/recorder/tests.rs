@@ -2,6 +2,7 @@
 
 mod day;
 mod disk;
+mod slate;
 mod upgrade;
 
 use std::fs;
@@ -17,9 +18,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{Dvr, DvrPlan};
 use crate::server::dvr::recording::{Progress, Settings};
-use crate::stream::{
-    Candidate, MediaMessage, Publication, Rank, Registry, StreamSettings, Wakers, lock,
-};
+use crate::stream::{MediaMessage, Publication, Registry, StreamSettings, Wakers, lock};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Distance of pictures, ms.
@@ -147,12 +146,6 @@ impl Scene {
             config.plan = DvrPlan::Segment;
             config.duration = length;
         })
-    }
-
-    /// Another publisher comes.
-    fn come(&self, rank: Rank) -> Option<Publication> {
-        let candidate = Candidate { rank, client: None };
-        Some(self.stream.publish_as(candidate, self.now).unwrap())
     }
 
     fn publish(&mut self, messages: Vec<Message>) {
@@ -434,60 +427,6 @@ fn each_publication_has_files_of_its_own() {
     files
         .iter()
         .for_each(|tags| assert_begins_as_a_file_does(tags));
-}
-
-/// An encoder whose configuration is `configuration` comes while a slate is on air whose
-/// configuration is 1. `from_now`: its recorder begins with it, not some time later.
-fn assert_records_no_slate(configuration: u8, from_now: bool) {
-    let mut scene = Scene::new(|_| {});
-    scene.publish(headers(1));
-    scene.publish(frames(0..4));
-    scene.end();
-    scene.publication = scene.come(Rank::Slate);
-    scene.publish(headers(1));
-    scene.publish(frames(0..6));
-    let encoder = scene.come(Rank::Primary);
-    let recording = scene.recorder.recording.clone();
-    let owner = Box::new(TestOwner(scene.told.clone()));
-    scene.recorder = Recorder::new(scene.stream.clone(), recording, from_now, owner);
-    // The encoder has sent nothing yet.
-    scene.publish(frames(6..10));
-    assert_eq!(scene.turn(), Turn::Idle);
-    scene.publish(frames(10..13));
-    assert_eq!(scene.turn(), Turn::Idle);
-    assert_eq!(scene.progress().file, None);
-    let slate = std::mem::replace(&mut scene.publication, encoder);
-    scene.publish(headers(configuration));
-    scene.publish(frames(8..11));
-    drop(slate);
-    scene.end();
-    let files = scene.files();
-    let counts: Vec<_> = files.iter().map(|tags| pictures(tags).len()).collect();
-    assert_eq!(counts, [4, 3], "{configuration} {from_now}");
-    assert_begins_as_a_file_does(&files[1]);
-}
-
-#[test]
-fn a_slate_is_in_no_recording() {
-    for configuration in [1, 2] {
-        assert_records_no_slate(configuration, true);
-        assert_records_no_slate(configuration, false);
-    }
-}
-
-#[test]
-fn a_recorder_that_is_behind_leaves_a_slate_out() {
-    let mut scene = Scene::new(|_| {});
-    scene.publish(headers(1));
-    scene.publish(frames(0..4));
-    scene.publication = None;
-    scene.publication = scene.come(Rank::Slate);
-    scene.publish(headers(1));
-    scene.publish(frames(0..6));
-    scene.end();
-    let files = scene.files();
-    let counts: Vec<_> = files.iter().map(|tags| pictures(tags).len()).collect();
-    assert_eq!(counts, [4]);
 }
 
 #[test]

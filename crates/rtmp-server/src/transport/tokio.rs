@@ -181,6 +181,32 @@ impl Transport {
         }
     }
 
+    /// Sends what is `queued`, and removes it from there. It may be dropped unfinished, and
+    /// called again. `sent` gets the numbers of bytes that are removed.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn send_queued(
+        &mut self,
+        queued: &mut Vec<u8>,
+        sent: impl Fn(usize),
+    ) -> io::Result<()> {
+        while !queued.is_empty() {
+            let count = poll_fn(|context| self.poll_write(context, queued)).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            queued.drain(..count);
+            sent(count);
+        }
+        self.flush().await
+    }
+
+    /// True if records of TLS wait for the socket to take them.
+    pub(crate) fn has_unsent(&self) -> bool {
+        matches!(&self.encryption, Encryption::User(session) if session.has_unsent())
+    }
+
     /// Sends what waits.
     ///
     /// # Errors

@@ -1,11 +1,17 @@
-//! The same for an edge's connections to its origins: by TLS, and to two at once.
+//! The same for an edge's connections to its origins: by TLS, to two at once, and to one that
+//! takes nothing.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use netbed::local::ChildGuard;
 use netbed::wait_for;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use testbed::program;
 
 use super::tls::{TlsServer, make_certificate};
 use super::{LOW_LATENCY, Players, Scratch, Server};
@@ -180,4 +186,56 @@ fn pulls_from_two_origins_at_once_notice_nothing_of_upgrades() -> Result<()> {
         players.finish()?;
     }
     Ok(())
+}
+
+#[test]
+fn a_publish_that_the_origin_does_not_take_notices_nothing_of_upgrades() -> Result<()> {
+    let scratch = Scratch::new("upstream-slow")?;
+    let directory = &scratch.0;
+    // Players may be behind for as long as the origin stands still.
+    let patient = "vhost __defaultVhost__ { queue_length 120; }";
+    let origin = Server::start("rtmp-origin", directory, LOW_LATENCY, &["--set", patient])?;
+    let upstream = origin.rtmp.to_string();
+    let arguments = ["--origin", &*upstream, "--set", patient];
+    let edge = Server::start("rtmp-edge", directory, LOW_LATENCY, &arguments)?;
+    let url = format!("rtmp://{}/live/s", edge.rtmp);
+    // Apart from the players, which have lost what they have not had when they end.
+    let publish = [
+        "-n",
+        "0",
+        "-t",
+        "0",
+        "--publish",
+        "generated",
+        "--bitrate",
+        "20M",
+    ];
+    let mut encoder = Command::new(program("rtmp-load")?);
+    encoder.args(publish).arg(&url).stdout(Stdio::null());
+    let _encoder = ChildGuard::spawn(encoder.stderr(Stdio::null()));
+    let players = Players::start(directory, 0, &url, &[])?;
+    edge.wait_for_line("play live/s", 5)?;
+
+    // What the publisher has sent, or the last player has had, in bytes.
+    let bytes = |publish: bool, what: &str| -> Result<u64> {
+        let answer = edge.api("/api/v1/clients?count=1000")?;
+        let clients = answer["clients"].as_array().context("clients")?;
+        let client = clients.iter().rfind(|it| it["publish"] == publish);
+        let bytes = client.and_then(|it| it[what].as_u64());
+        bytes.with_context(|| format!("no {what}: {answer}\n{}", edge.log()))
+    };
+    origin.process.signal(Signal::SIGSTOP);
+    wait_for("the edge to wait for its origin", || {
+        let before = bytes(true, "recv_bytes")?;
+        sleep(Duration::from_secs(1));
+        Ok(bytes(true, "recv_bytes")? == before)
+    })?;
+    let upgraded = upgrade(&[&edge]);
+    origin.process.signal(Signal::SIGCONT);
+    upgraded?;
+    let sent = bytes(true, "recv_bytes")?;
+    wait_for("players to have what the edge had then", || {
+        Ok(bytes(false, "send_bytes")? > sent)
+    })?;
+    players.finish()
 }

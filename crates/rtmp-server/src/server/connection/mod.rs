@@ -88,8 +88,8 @@ pub(super) struct Connection {
     accepted: Instant,
     /// Time of its last input. Here, since tasks are to be small.
     last_input: Instant,
-    /// Reason to close it at once: its fan-out worker has ended it, and the peer
-    /// is still to be told.
+    /// Reason to close it, while the peer is still to be told: at once, if its fan-out worker
+    /// has ended it.
     close_reason: Option<CloseReason>,
     /// A request that has been read and not answered. Nothing is read until it
     /// has been: what follows depends on the answer.
@@ -180,7 +180,6 @@ impl Connection {
                     // program.
                     self.pending_request = Some(request);
                     Box::pin(self.wait_for_upgrade()).await;
-                    self.last_input = Instant::now();
                     continue;
                 }
                 // Boxed: requests to web servers and origins make a large
@@ -194,9 +193,12 @@ impl Connection {
             let processed = processed.and_then(|()| self.account_memory());
             // Replies go out in one write, even those before an error. The first
             // error counts: that a client who has gone could not be told of it
-            // does not matter.
+            // does not matter. Kept meanwhile: a connection that ends is not handed over.
+            self.close_reason = processed.err();
             let flushed = self.flush().await;
-            processed?;
+            if let Some(reason) = self.close_reason.take() {
+                return Err(reason);
+            }
             flushed?;
             match std::mem::take(&mut self.role) {
                 ConnectionRole::Playing(play) => return Ok(play),
@@ -220,10 +222,7 @@ impl Connection {
                     self.refresh_vhost();
                     self.announce_drain();
                     if self.participant.is_frozen() {
-                        // Boxed, as an upgrade is rare.
-                        Box::pin(self.park()).await;
-                        // Nobody has listened meanwhile.
-                        self.last_input = Instant::now();
+                        self.stand_still().await;
                     }
                 }
                 ConnectionEvent::Timeout => return Err(self.on_timeout(self.last_input)),
@@ -237,11 +236,21 @@ impl Connection {
     }
 
     /// Waits while requests have to, and stands still if everybody has to.
-    async fn wait_for_upgrade(&self) {
+    async fn wait_for_upgrade(&mut self) {
         self.participant.settling().await;
         if self.participant.is_frozen() {
             self.park().await;
         }
+        // Nobody has listened meanwhile.
+        self.last_input = Instant::now();
+    }
+
+    /// Stands still until everybody goes on.
+    async fn stand_still(&mut self) {
+        // Boxed, as an upgrade is rare.
+        Box::pin(self.park()).await;
+        // Nobody has listened meanwhile.
+        self.last_input = Instant::now();
     }
 
     /// Waits for the first event.

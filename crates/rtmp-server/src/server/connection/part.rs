@@ -187,7 +187,7 @@ impl Connection {
     /// server goes on.
     pub(super) async fn park(&self) {
         let write = |parts: &mut TaskParts| {
-            if !self.session.is_portable() {
+            if self.close_reason.is_some() || !self.session.is_portable() {
                 return Ok(());
             }
             let socket = self.socket.part(&mut parts.handed_over);

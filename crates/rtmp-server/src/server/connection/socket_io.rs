@@ -22,7 +22,7 @@ pub(super) const COMMAND_READ_SIZE: usize = 4 * 1024;
 
 impl Connection {
     /// Sends what is to be sent to the client, and to the origin that its stream
-    /// is forwarded to.
+    /// is forwarded to. Meanwhile it stands still whenever everybody has to.
     pub(super) async fn flush(&mut self) -> Result<(), CloseReason> {
         if matches!(self.role, ConnectionRole::Playing(_)) {
             // The replies to an accepted play go out with the stream's headers.
@@ -34,25 +34,45 @@ impl Connection {
             Some(send) if send <= idle => (send, "send_timeout"),
             _ => (idle, "idle_timeout"),
         };
-        if !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
-            let mut sending = pin!(timeout(limit, self.socket.write_all(&out)));
-            let sent = self.participant.away(sending.as_mut()).await;
-            sent.map_err(|_| CloseReason::Stalled(directive))??;
-            let bytes = &self.client.meter.bytes;
-            bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        while !self.out.is_empty() || self.socket.has_unsent() {
+            let sent = {
+                let Self {
+                    participant,
+                    client,
+                    socket,
+                    out,
+                    ..
+                } = self;
+                let count = |sent| {
+                    let bytes = &client.meter.bytes;
+                    bytes.fetch_add(sent as u64, Ordering::Relaxed);
+                };
+                let mut sending = pin!(timeout(limit, socket.send_queued(out, count)));
+                participant.unless_frozen(sending.as_mut()).await
+            };
+            match sent {
+                Some(sent) => sent.map_err(|_| CloseReason::Stalled(directive))??,
+                None => self.stand_still().await,
+            }
         }
-        if let ConnectionRole::Publishing(Publishing {
+        // Freed: most connections have sent all that they will.
+        self.out = Vec::new();
+        while let ConnectionRole::Publishing(Publishing {
             target: PublishTarget::Origin(origin),
             ..
         }) = &mut self.role
         {
             let sent = {
                 let mut sending = pin!(timeout(limit, origin.flush()));
-                self.participant.away(sending.as_mut()).await
+                self.participant.unless_frozen(sending.as_mut()).await
             };
-            let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
-            return sent.map_err(|error| self.on_origin_lost(error));
+            match sent {
+                Some(sent) => {
+                    let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
+                    return sent.map_err(|error| self.on_origin_lost(error));
+                }
+                None => self.stand_still().await,
+            }
         }
         Ok(())
     }

@@ -230,6 +230,22 @@ impl Participant {
         }
     }
 
+    /// Waits for `future`; `None` once everybody has to stand still.
+    pub(in crate::server) async fn unless_frozen<T>(
+        &self,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        // What is done at once need not be left out.
+        if let Poll::Ready(output) = poll_once(&mut future).await {
+            return Some(output);
+        }
+        tokio::select! {
+            biased;
+            () = self.frozen() => None,
+            output = future => Some(output),
+        }
+    }
+
     /// Waits for `future`, which may take any time, and is not waited for meanwhile: if it
     /// takes too long, the connection ends.
     pub(in crate::server) async fn away<T>(
@@ -237,8 +253,7 @@ impl Participant {
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> T {
         // What is done at once need not be left out.
-        let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
-        if let Poll::Ready(output) = first.await {
+        if let Poll::Ready(output) = poll_once(&mut future).await {
             return output;
         }
         let _standing = Standing::new(self);
@@ -255,6 +270,11 @@ impl Participant {
     pub(in crate::server) async fn settling(&self) {
         self.0.leave(Phase::Settling).await;
     }
+}
+
+/// What `future` has at once.
+async fn poll_once<T>(future: &mut Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 impl Drop for Participant {

@@ -350,6 +350,41 @@ fn players_over_http_that_hooks_are_asked_about_play_after_an_upgrade() {
 }
 
 #[test]
+fn hooks_hear_of_a_connection_that_is_about_to_end_at_an_upgrade() {
+    let (site, events, answer) = held_site();
+    for _ in 0..3 {
+        answer.send(()).unwrap();
+    }
+    let api = free_address();
+    let vhost = format!(
+        "vhost __defaultVhost__ {{ http_hooks {{ enabled on; on_publish http://{site}/; \
+         on_unpublish http://{site}/; on_close http://{site}/; }} }}"
+    );
+    let origin = Origin::start(&[
+        "--log-file",
+        "origin.log",
+        "--http-api",
+        &api.to_string(),
+        "--set",
+        &vhost,
+    ]);
+    // It does not close its end, which is waited for.
+    let publisher = Peer::publish(origin.address, "livestream").unwrap();
+    let mut dismissal = TcpStream::connect(api).unwrap();
+    dismissal
+        .write_all(b"DELETE /api/v1/clients/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let told = || events.recv_timeout(TIME_LIMIT).expect("a hook");
+    assert!(told().contains("on_publish"));
+    assert!(told().contains("on_unpublish"));
+    upgrade(&origin, 1);
+    assert!(told().contains("on_close"));
+    let log = read(&origin.path("origin.log"));
+    assert!(!log.contains("were not handed over"), "{log}");
+    drop(publisher);
+}
+
+#[test]
 fn a_fetched_stream_whose_source_is_gone_has_ended_after_an_upgrade() {
     let (site, events, answer) = held_site();
     for _ in 0..100 {
@@ -396,6 +431,8 @@ fn a_fetched_stream_whose_source_is_gone_has_ended_after_an_upgrade() {
     }
     let log = read(&origin.path("origin.log"));
     assert!(log.contains("cannot be read"), "{log}");
+    let published = log.matches(": published live/livestream: ");
+    assert_eq!(published.count(), 1, "{log}");
     assert!(!log.contains("were not handed over"), "{log}");
 }
 

@@ -36,6 +36,19 @@ impl StatsSnapshot {
         }
     }
 
+    /// The counters of `client` when it came.
+    pub(in crate::server) fn at_beginning(client: &Client) -> Self {
+        Self {
+            at: client.since,
+            received: 0,
+            messages_received: 0,
+            pictures_received: 0,
+            sent: 0,
+            pictures: 0,
+            skips: 0,
+        }
+    }
+
     /// `3.5 s, 1028736 bytes, 103 frames, 0 skips`: what has been sent to a
     /// player since `begun`.
     pub(in crate::server) fn played_since(&self, begun: &Self) -> String {

@@ -153,7 +153,8 @@ impl Connection {
             } = &mut *self;
             let closing = close_gracefully(socket, out);
             let mut closing = pin!(tokio::time::timeout(GRACEFUL_CLOSE_TIMEOUT, closing));
-            let _ = participant.away(closing.as_mut()).await;
+            // Hooks hear of the end from whoever has it: it is not put off beyond an upgrade.
+            let _ = participant.unless_frozen(closing.as_mut()).await;
         }
         log_close(
             &self.server,

@@ -168,8 +168,8 @@ impl Target {
             return Some(self.fail(&error, sending.since.elapsed()));
         }
         // A server that takes no more is not waited for, nor at an upgrade.
-        let closed = pin!(sending.connection.close());
-        let _ = timeout(FINISH_TIMEOUT, self.participant.away(closed)).await;
+        let closed = pin!(timeout(FINISH_TIMEOUT, sending.connection.close()));
+        let _ = self.participant.unless_frozen(closed).await;
         let (key, destination) = (self.stream().key(), &self.forward.destination);
         let bytes = self.forward.progress().bytes;
         log::info!("{key}: no longer forwarded to {destination}: {bytes} bytes");

@@ -236,7 +236,8 @@ impl Participant {
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
         // What is done at once need not be left out.
-        if let Poll::Ready(output) = poll_once(&mut future).await {
+        let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
+        if let Poll::Ready(output) = first.await {
             return Some(output);
         }
         tokio::select! {
@@ -244,20 +245,6 @@ impl Participant {
             () = self.frozen() => None,
             output = future => Some(output),
         }
-    }
-
-    /// Waits for `future`, which may take any time, and is not waited for meanwhile: if it
-    /// takes too long, the connection ends.
-    pub(in crate::server) async fn away<T>(
-        &self,
-        mut future: Pin<&mut impl Future<Output = T>>,
-    ) -> T {
-        // What is done at once need not be left out.
-        if let Poll::Ready(output) = poll_once(&mut future).await {
-            return output;
-        }
-        let _standing = Standing::new(self);
-        future.as_mut().await
     }
 
     /// Begins to answer a request, which an upgrade waits for. `None` if it has to wait.
@@ -270,11 +257,6 @@ impl Participant {
     pub(in crate::server) async fn settling(&self) {
         self.0.leave(Phase::Settling).await;
     }
-}
-
-/// What `future` has at once.
-async fn poll_once<T>(future: &mut Pin<&mut impl Future<Output = T>>) -> Poll<T> {
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 impl Drop for Participant {

@@ -13,7 +13,8 @@ use super::{Phase, ServerPart};
 use crate::config::{Config, Origin, Role};
 use crate::hand_over::{HandOverError, Inherited, Steps};
 use crate::server::admission::Admitted;
-use crate::server::client::{Activity, Client, ClientProtocol};
+use crate::server::client::{Activity, Client, ClientProtocol, StatsSnapshot};
+use crate::server::connection::close::log_publish;
 use crate::server::connection::{Connection, ConnectionPart};
 use crate::server::dvr::RecorderPart;
 use crate::server::forward::ForwardPart;
@@ -326,12 +327,13 @@ impl Server {
         }
     }
 
-    /// Tells hooks that what `client` has published, if it has, has ended: whoever comes back
-    /// publishes anew.
+    /// Logs and tells hooks that what `client` has published, if it has, has ended: whoever
+    /// comes back publishes anew.
     fn tell_unpublished(&self, client: &Client) {
         let (Activity::Publishing(key) | Activity::StandingBy(key)) = client.activity() else {
             return;
         };
+        log_publish(self, client, &key, &StatsSnapshot::at_beginning(client));
         let config = self.config();
         let vhost = config.vhost(&key.vhost);
         let Some((stream, vhost)) = self.registry.find(&key).zip(vhost) else {

@@ -104,7 +104,7 @@ impl Engine {
 
     /// The same for an `ingest` that only copies: whatever else the engine says has no
     /// effect, as in SRS.
-    pub(super) fn copying(output: &str) -> Self {
+    pub(crate) fn copying(output: &str) -> Self {
         Self {
             enabled: true,
             iformat: "off".to_owned(),

@@ -178,10 +178,7 @@ impl Ingest {
         };
         let output = with_place(output, vhost, listen);
         let key = local_stream(&output, listen);
-        let output = match key {
-            Some(_) => at_listener(output, listen),
-            None => output,
-        };
+        let output = at_listener(output, listen);
         let is_plain = !engine.transcodes() || self.engines.is_empty();
         let native = self.input.native().filter(|_| is_plain && key.is_some());
         let work = native.unwrap_or_else(|| IngestWork::Ffmpeg {
@@ -214,9 +211,12 @@ fn with_place(url: &str, vhost: &str, listen: &[SocketAddr]) -> String {
     url.trim_end_matches('?').to_owned()
 }
 
-/// `url`, which names a stream of the server that listens at `listen`; where it does not at
-/// this loopback address, with one at which it does.
-fn at_listener(url: String, listen: &[SocketAddr]) -> String {
+/// `url`; if it names a stream of the server that listens at `listen`, by a loopback address at
+/// which it does not, with an address at which it does.
+pub(crate) fn at_listener(url: String, listen: &[SocketAddr]) -> String {
+    if local_stream(&url, listen).is_none() {
+        return url;
+    }
     let Some((authority, origin, port)) = server_of(&url) else {
         return url;
     };

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, forget_former, is_output, leads_here};
 use super::{Unobserved, fill_in_time, of_stream, supervise};
-use crate::config::{Config, Engine, ExecProgram, Transcode, Vhost, host, named_stream, port};
+use crate::config::{
+    Config, Engine, ExecProgram, Transcode, Vhost, at_listener, host, named_stream, port,
+};
 use crate::server::Server;
 use crate::server::client::{Client, ClientUrls};
 use crate::stream::{Stream, StreamState, lock};
@@ -320,8 +323,7 @@ impl Task {
         };
         let facts = Arc::new(Facts {
             key: (**key).clone(),
-            port: port(&config.listen),
-            host: host(&config.listen),
+            listen: config.listen.clone(),
             publisher: self.publisher.borrow().clone(),
         });
         let transcodes = vhost.transcodes.iter();
@@ -359,8 +361,8 @@ fn resolved(config: &Config, mut key: StreamKey) -> StreamKey {
 #[derive(Debug)]
 struct Facts {
     key: StreamKey,
-    port: String,
-    host: String,
+    /// Where the server listens.
+    listen: Vec<SocketAddr>,
     publisher: Publisher,
 }
 
@@ -368,14 +370,14 @@ impl Facts {
     /// The URL of the stream here.
     fn url(&self) -> String {
         let StreamKey { vhost, app, stream } = &self.key;
-        let (host, port) = (&self.host, &self.port);
+        let (host, port) = (host(&self.listen), port(&self.listen));
         format!("rtmp://{host}:{port}/{app}/{stream}?vhost={vhost}")
     }
 
     /// `template` with its variables filled in, `[engine]` as `engine`. A stream whose name
     /// could do harm there gets no program.
     fn fill(&self, template: &str, engine: &str, now: Option<Timestamp>) -> Result<String, Unsafe> {
-        let url = self.url();
+        let (url, port) = (self.url(), port(&self.listen));
         let parameters = &self.publisher.parameters.0;
         let parameters = match &**parameters {
             "" => String::new(),
@@ -383,7 +385,7 @@ impl Facts {
         };
         let variables = [
             ("[vhost]", &*self.key.vhost),
-            ("[port]", &*self.port),
+            ("[port]", &*port),
             ("[app]", &*self.key.app),
             ("[stream]", &*self.key.stream),
             ("[param]", &*parameters),
@@ -407,6 +409,7 @@ impl Facts {
         now: Option<Timestamp>,
     ) -> Result<Program, Unsafe> {
         let output = self.fill(&engine.output, &engine.name, now)?;
+        let output = at_listener(output, &self.listen);
         Ok(Program {
             path: path.to_owned(),
             arguments: engine.arguments(&[], &self.url(), &output),
@@ -446,8 +449,7 @@ mod tests {
         };
         let facts = Facts {
             key,
-            port: "1935".to_owned(),
-            host: "127.0.0.1".to_owned(),
+            listen: vec!["127.0.0.1:1935".parse().unwrap()],
             publisher,
         };
         let words = ["[timestamp].flv", "[param]"];
@@ -485,5 +487,26 @@ mod tests {
             wanted
         };
         assert!(of_page("http://one/").is_same(&of_page("http://two/")));
+    }
+
+    #[test]
+    fn an_output_here_is_where_the_server_listens() {
+        let mut wanted = wanted("");
+        let facts = Arc::get_mut(&mut wanted.facts).unwrap();
+        facts.listen = vec!["192.0.2.5:1936".parse().unwrap()];
+        for (output, expected) in [
+            (
+                "rtmp://127.0.0.1:[port]/[app]/[stream]_sd?vhost=[vhost]",
+                "rtmp://192.0.2.5:1936/live/a_sd?vhost=v",
+            ),
+            ("rtmp://localhost/live/b", "rtmp://localhost/live/b"),
+            ("rtmp://cdn/live/b", "rtmp://cdn/live/b"),
+        ] {
+            wanted.work = Work::Transcode("f".to_owned(), Box::new(Engine::copying(output)));
+            let program = wanted.program(None).unwrap();
+            assert_eq!(program.arguments.last().map(String::as_str), Some(expected));
+            let url = "rtmp://192.0.2.5:1936/live/a?vhost=v".to_owned();
+            assert!(program.arguments.contains(&url), "{program:?}");
+        }
     }
 }

@@ -7,10 +7,12 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Diagnostic, Location, text};
 
 /// One directive: `keyword argument …`, perhaps with a block of further directives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directive {
     /// The first word.
     pub keyword: String,

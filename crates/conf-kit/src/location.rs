@@ -4,12 +4,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Place of a part of a configuration, for messages: a line of a file, a file as a
 /// whole, an option of the command line, or unknown (the default).
 ///
 /// All locations are equal. So two parts of a configuration that differ only in
 /// their location are equal, too: moving a block within a file changes nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Location {
     source: Option<Arc<str>>,
     line: Option<usize>,

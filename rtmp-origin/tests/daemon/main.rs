@@ -14,6 +14,7 @@ mod pid_file;
 mod programs;
 mod top;
 mod upgrade;
+mod upgrade_configuration;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

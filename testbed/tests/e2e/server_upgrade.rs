@@ -325,6 +325,10 @@ fn players_of_both_servers_notice_nothing_of_upgrades() -> Result<()> {
             "#!/bin/sh\necho 99 1\ncat >/dev/null\n",
             "a restart is needed",
         ),
+        ("#!/bin/sh\nexec >&-\nexec sleep 300\n", "does not end"),
+        ("#!/bin/sh\nsleep 3 &\necho broken >&2\nexit 3\n", "broken"),
+        // It would be another process's.
+        ("#!/bin/sh\n\"$0.command\" \"$@\"\n", "by `exec`"),
         // One that does not know of connections by TLS in user space.
         (
             "#!/bin/sh\necho 1 1\ncat >/dev/null\n",

@@ -317,8 +317,9 @@ mod tests {
 
     fn load(block: &str) -> Result<Dvr, String> {
         let text = format!("vhost v {{ dvr {{ {block} }} }}");
-        let Loaded { config, warnings } =
-            config::load(&text, Role::Origin).map_err(|error| error.to_string())?;
+        let Loaded {
+            config, warnings, ..
+        } = config::load(&text, Role::Origin).map_err(|error| error.to_string())?;
         assert_eq!(warnings, []);
         Ok(config.vhosts["v"].dvr.clone())
     }

@@ -225,7 +225,9 @@ mod tests {
 
     #[test]
     fn the_block_is_read_as_srs_reads_it() {
-        let Loaded { config, warnings } = load(
+        let Loaded {
+            config, warnings, ..
+        } = load(
             "http_api { enabled on; listen 192.0.2.1:1985; crossdomain off; \
              raw_api { enabled on; allow_reload on; } \
              auth { enabled on; username admin; password a:b; } }",

@@ -272,7 +272,9 @@ mod tests {
         let text = "http_server { enabled on; listen 8081 127.0.0.1:80; crossdomain off; } \
                     vhost v { http_remux { enabled on; mount [vhost]/x/[app]/[stream].flv; \
                     has_audio off; guess_has_av off; } }";
-        let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+        let Loaded {
+            config, warnings, ..
+        } = load(text, Role::Origin).unwrap();
         assert_eq!(warnings, []);
         let server = config.http_server.unwrap();
         assert_eq!((server.listen.len(), server.crossdomain), (2, false));

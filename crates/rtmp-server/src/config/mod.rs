@@ -87,6 +87,8 @@ pub struct Loaded {
     pub config: Config,
     /// What the operator should know.
     pub warnings: Vec<Diagnostic>,
+    /// What it was made of.
+    pub directives: Vec<Directive>,
 }
 
 /// Makes a configuration of `directives`; later ones override earlier ones of
@@ -204,7 +206,11 @@ pub fn build(directives: &[Directive], role: Role) -> Result<Loaded, ConfigError
         .into_iter()
         .map(|vhost| (vhost.name.clone(), Arc::new(vhost)))
         .collect();
-    Ok(Loaded { config, warnings })
+    Ok(Loaded {
+        config,
+        warnings,
+        directives: directives.to_vec(),
+    })
 }
 
 /// Warns of what has no effect in a vhost that pulls from an origin.

@@ -127,6 +127,15 @@ pub enum LogTank {
 }
 
 impl Log {
+    /// One to standard error.
+    pub(crate) fn console() -> Self {
+        Self {
+            tank: Some(LogTank::Console),
+            level: "info".to_owned(),
+            file: None,
+        }
+    }
+
     /// The file to write to, or `None` for standard error.
     #[must_use]
     pub fn destination(&self) -> Option<&PathBuf> {

@@ -25,7 +25,9 @@ pub(super) fn mistakes(text: &str, role: Role) -> String {
 
 #[test]
 fn the_example_origin_means_what_srs_made_of_it() {
-    let Loaded { config, warnings } = load(ORIGIN, Role::Origin).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(ORIGIN, Role::Origin).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.listen, ["[::]:1935".parse().unwrap()]);
     assert_eq!(config.max_connections, 1000);
@@ -51,7 +53,9 @@ fn written(upstream: &Upstream) -> Vec<String> {
 
 #[test]
 fn the_example_edge_pulls_from_the_origin() {
-    let Loaded { config, warnings } = load(EDGE, Role::Edge).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(EDGE, Role::Edge).unwrap();
     assert_eq!(warnings, []);
     let vhost = &config.vhosts[DEFAULT_VHOST];
     assert_eq!(
@@ -170,7 +174,9 @@ fn of_a_directive_that_stands_twice_the_last_holds_with_a_warning() {
             http_hooks { enabled on; on_play http://a/; }
             http_hooks { enabled off; }
         }";
-    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(text, Role::Origin).unwrap();
     assert_eq!(config.max_connections, 2000);
     let vhost = &config.vhosts[DEFAULT_VHOST];
     assert!(!vhost.gop_cache);
@@ -189,7 +195,9 @@ fn of_a_directive_that_stands_twice_the_last_holds_with_a_warning() {
 fn what_stands_behind_the_one_word_of_a_directive_is_left_out_with_a_warning() {
     // As in SRS's own realtime.conf.
     let text = "vhost __defaultVhost__ {\n tcp_nodelay on\n min_latency on;\n}";
-    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(text, Role::Origin).unwrap();
     let vhost = &config.vhosts[DEFAULT_VHOST];
     assert!(vhost.tcp_nodelay && !vhost.min_latency);
     let [warning] = &warnings[..] else {
@@ -213,7 +221,9 @@ fn what_stands_behind_the_one_word_of_a_directive_is_left_out_with_a_warning() {
 #[test]
 fn a_vhost_that_stands_twice_is_completed_with_a_warning() {
     let text = "vhost a { gop_cache off; mw_latency 100; }\nvhost a { mw_latency 200; }";
-    let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(text, Role::Origin).unwrap();
     assert!(!config.vhosts["a"].gop_cache);
     assert_eq!(config.vhosts["a"].mw_latency, Duration::from_millis(200));
     let told = "x.conf:2: the vhost `a` was already given at x.conf:1: ";
@@ -237,7 +247,9 @@ fn of_a_file_for_both_servers_each_serves_its_own_vhosts_and_says_what_it_leaves
         (Role::Origin, &own[..], &theirs[..], "rtmp-edge"),
         (Role::Edge, &theirs, &own, "rtmp-origin"),
     ] {
-        let Loaded { config, warnings } = load(BOTH, role).unwrap();
+        let Loaded {
+            config, warnings, ..
+        } = load(BOTH, role).unwrap();
         for name in served {
             assert_eq!(&config.vhost(name).unwrap().name, name, "{role:?}");
         }

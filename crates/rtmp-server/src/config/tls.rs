@@ -177,7 +177,9 @@ mod tests {
     use crate::config::{Loaded, Role, load};
 
     fn config(text: &str) -> Config {
-        let Loaded { config, warnings } = load(text, Role::Origin).unwrap();
+        let Loaded {
+            config, warnings, ..
+        } = load(text, Role::Origin).unwrap();
         assert_eq!(warnings, []);
         config
     }

@@ -16,7 +16,7 @@ use crate::top::TopOptions;
 /// Rehearses the start of this program in place of another one that runs.
 pub(super) fn rehearse(config: &Config) -> ExitCode {
     let checked = check_certificates(config).map_err(anyhow::Error::from);
-    match checked.and_then(|()| upgrade::rehearse()) {
+    match checked.and_then(|()| upgrade::rehearse(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

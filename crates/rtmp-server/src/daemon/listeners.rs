@@ -1,14 +1,14 @@
 //! The listening sockets of a server.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, TlsListener};
 use crate::hand_over::Inherited;
-use crate::server::listen;
+use crate::server::{listen, try_address};
 
 /// What a listening socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,39 +85,93 @@ fn addresses(config: &Config) -> Vec<(ListenerKind, SocketAddr)> {
     .collect()
 }
 
+/// The sockets that a server has, and why it has not all that its configuration names.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) listeners: Vec<Listener>,
+    /// One for each address that cannot be bound.
+    pub(super) errors: Vec<anyhow::Error>,
+}
+
 /// Opens the sockets that `config` names. Those that have been handed over are kept where it
-/// names them, too; who waits in their queues is not lost.
+/// names them, too; who waits in their queues is not lost. Where one of a kind cannot be opened,
+/// the others of its kind that have been handed over are kept as well.
+pub(super) fn open(config: &Config, parts: &[ListenerPart], inherited: &mut Inherited) -> Opened {
+    let mut former: Vec<Listener> = parts
+        .iter()
+        .filter_map(|part| {
+            Some(Listener {
+                kind: part.kind,
+                address: part.address,
+                socket: inherited.take(part.descriptor).ok()?.into(),
+            })
+        })
+        .collect();
+    let (kept, new): (Vec<_>, Vec<_>) = addresses(config)
+        .into_iter()
+        .partition(|wanted| former.iter().any(|it| (it.kind, it.address) == *wanted));
+    let mut opened = Opened {
+        listeners: former
+            .extract_if(.., |it| kept.contains(&(it.kind, it.address)))
+            .collect(),
+        errors: Vec::new(),
+    };
+    let mut failed = Vec::new();
+    for (kind, address) in new {
+        let socket = listen(address).or_else(|error| {
+            // One that is named no longer may have its port.
+            let before = former.len();
+            former.retain(|it| !is_in_the_way(&error, it.address, address));
+            match former.len() < before {
+                true => listen(address),
+                false => Err(error),
+            }
+        });
+        match socket {
+            Ok(socket) => opened.listeners.push(Listener {
+                kind,
+                address,
+                socket,
+            }),
+            Err(error) => {
+                failed.push(kind);
+                opened.errors.push(cannot_listen(kind, address, error));
+            }
+        }
+    }
+    let stay = former.into_iter().filter(|it| failed.contains(&it.kind));
+    opened.listeners.extend(stay);
+    opened
+}
+
+/// Checks that [`open`] could open the sockets that `config` names, beside those that are there.
 ///
 /// # Errors
 /// An address cannot be bound.
-pub(super) fn open(
-    config: &Config,
-    parts: &[ListenerPart],
-    inherited: &mut Inherited,
-) -> anyhow::Result<Vec<Listener>> {
+pub(super) fn check(config: &Config, parts: &[ListenerPart]) -> anyhow::Result<()> {
     let addresses = addresses(config);
-    let is_kept = |part: &&ListenerPart| addresses.contains(&(part.kind, part.address));
-    for part in parts.iter().filter(|part| !is_kept(part)) {
-        // Closed: another address may take its port.
-        drop(inherited.take(part.descriptor));
-    }
-    let open = |(kind, address): (ListenerKind, SocketAddr)| {
-        let part = parts
-            .iter()
-            .find(|part| (part.kind, part.address) == (kind, address));
-        let taken = part.and_then(|part| inherited.take(part.descriptor).ok());
-        let socket = match taken {
-            Some(descriptor) => descriptor.into(),
-            None => listen(address).with_context(|| {
-                let option = kind.option();
-                format!("cannot listen at {address}: choose another address or port by {option}")
-            })?,
-        };
-        Ok(Listener {
-            kind,
-            address,
-            socket,
-        })
+    let is_there = |it: &&(ListenerKind, SocketAddr)| {
+        parts.iter().any(|part| (part.kind, part.address) == **it)
     };
-    addresses.iter().copied().map(open).collect()
+    for &(kind, address) in addresses.iter().filter(|it| !is_there(it)) {
+        if let Err(error) = try_address(address) {
+            let is_named = |part: &ListenerPart| addresses.contains(&(part.kind, part.address));
+            let mut left = parts.iter().filter(|part| !is_named(part));
+            if !left.any(|part| is_in_the_way(&error, part.address, address)) {
+                return Err(cannot_listen(kind, address, error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True if `address` cannot be bound, for this `error`, while there is a socket at `other`.
+fn is_in_the_way(error: &io::Error, other: SocketAddr, address: SocketAddr) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse && other.port() == address.port()
+}
+
+fn cannot_listen(kind: ListenerKind, address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let option = kind.option();
+    let text = format!("cannot listen at {address}: choose another address or port by {option}");
+    anyhow::Error::new(error).context(text)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context;
 use env_logger::Target;
 use log::LevelFilter;
 use service_kit::OneLine;
@@ -28,6 +29,13 @@ enum Destination {
 fn open(path: &Path) -> io::Result<File> {
     create_parent(path)?;
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn cannot_write(log: &Log) -> String {
+    let file = log
+        .destination()
+        .map_or("?".into(), |it| it.display().to_string());
+    format!("cannot write the log {file}: choose another by srs_log_file or --log-file")
 }
 
 /// Makes the parent directory of `path`.
@@ -54,14 +62,25 @@ impl Destination {
 }
 
 impl LogOutput {
+    /// Checks that the destination that `log` names can be opened. A file that is not there is made.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(super) fn check(log: &Log) -> anyhow::Result<()> {
+        Destination::open(log)
+            .map(drop)
+            .with_context(|| cannot_write(log))
+    }
+
     /// Opens the destination that `log` names, and sends every log line of this
     /// process there. `RUST_LOG` in the environment takes the place of
     /// `srs_log_level`.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(super) fn start(log: &Log) -> io::Result<Self> {
-        let destination = Arc::new(Mutex::new(Destination::open(log)?));
+    pub(super) fn start(log: &Log) -> anyhow::Result<Self> {
+        let destination = Destination::open(log).with_context(|| cannot_write(log))?;
+        let destination = Arc::new(Mutex::new(destination));
         let output = Self { destination };
         let (console, journal) = (output.clone(), systemd::logs_to_journal());
         let mut builder = default_filter();

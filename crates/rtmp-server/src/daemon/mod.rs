@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, Loaded, Role};
+use crate::config::{self, Config, ConfigError, Directive, Loaded, Log, Role};
 use crate::hand_over::Inherited;
 use crate::http;
 use crate::server::{Activity, EventKind, Protocol, Server, check_certificates};
@@ -59,7 +59,16 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         Some(Command::Upgrade(upgrade)) => return ask_for_upgrade(role, upgrade),
         None => {}
     }
-    let loaded = match options.load(role) {
+    let is_to_serve = !options.rehearse && !options.check;
+    let before = match is_to_serve.then(upgrade::take_over).transpose() {
+        Ok(before) => before.flatten(),
+        Err(error) => {
+            systemd::print_error(&format!("what was handed over cannot be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut compromises = Vec::new();
+    let loaded = match load(role, options, before.as_ref(), &mut compromises) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             systemd::print_error(&mistakes.to_string());
@@ -81,7 +90,7 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "the configuration is good");
         return ExitCode::SUCCESS;
     }
-    match serve(role, options, loaded) {
+    match serve(role, options, loaded, before, compromises) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             systemd::print_error(&format!("{error:#}"));
@@ -90,33 +99,84 @@ pub fn run(role: Role, options: &Options) -> ExitCode {
     }
 }
 
-fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
+/// The configuration. After an upgrade it is that of the program `before`, if the file has become
+/// wrong since the rehearsal: `compromises` gets what is to be told of that.
+///
+/// # Errors
+/// It is wrong.
+fn load(
+    role: Role,
+    options: &Options,
+    before: Option<&TakenOver>,
+    compromises: &mut Vec<String>,
+) -> Result<Loaded, ConfigError> {
+    options.load(role).or_else(|mistakes| {
+        let directives = before.map(|it| &it.directives).filter(|it| !it.is_empty());
+        let Some(former) = directives.and_then(|it| config::build(it, role).ok()) else {
+            return Err(mistakes);
+        };
+        compromises.push(format!(
+            "the configuration before stays in force: {mistakes}"
+        ));
+        Ok(former)
+    })
+}
+
+/// Serves, in place of the program `before` if there was one. What cannot be as the configuration
+/// says is then as it was, and is added to `compromises`: to end would throw everybody out.
+fn serve(
+    role: Role,
+    options: &Options,
+    loaded: Loaded,
+    mut before: Option<TakenOver>,
+    mut compromises: Vec<String>,
+) -> anyhow::Result<()> {
     let upgrade = Upgrade::new().context("cannot find our own program")?;
-    let mut before = upgrade::take_over().context("what was handed over cannot be read")?;
-    let Loaded { config, warnings } = loaded;
-    let listeners = match &mut before {
-        Some(before) => listeners::open(&config, &before.listeners, &mut before.inherited)?,
-        None => listeners::open(&config, &[], &mut Inherited::default())?,
+    let Loaded {
+        config,
+        warnings,
+        directives,
+    } = loaded;
+    let opened = match &mut before {
+        Some(before) => listeners::open(&config, &before.listeners, &mut before.inherited),
+        None => listeners::open(&config, &[], &mut Inherited::default()),
     };
-    let output = LogOutput::start(&config.log).with_context(|| {
-        let file = config
-            .log
-            .destination()
-            .map_or("?".into(), |path| path.display().to_string());
-        format!("cannot write the log {file}: choose another by srs_log_file or --log-file")
-    })?;
-    let mut pid_file = match before.as_mut().and_then(take_pid_file) {
-        Some(pid_file) => Some(pid_file),
-        None => config.pid.as_deref().map(PidFile::open).transpose()?,
+    let is_upgrade = before.is_some();
+    let mut or_compromise = |error: anyhow::Error| match is_upgrade {
+        true => {
+            compromises.push(format!("{error:#}"));
+            Ok(())
+        }
+        false => Err(error),
     };
+    for error in opened.errors {
+        or_compromise(error)?;
+    }
+    let output = match LogOutput::start(&config.log) {
+        Ok(output) => output,
+        Err(error) => {
+            or_compromise(error)?;
+            start_former_log(role, before.as_ref())?
+        }
+    };
+    let mut pid_file = before.as_mut().and_then(take_pid_file);
+    if let (None, Some(path)) = (&pid_file, &config.pid) {
+        match PidFile::open(path) {
+            Ok(opened) => pid_file = Some(opened),
+            Err(error) => or_compromise(error)?,
+        }
+    }
     // Whoever started us sees only the exit of the foreground process: what can
     // fail has been tried before.
     if options.daemon && before.is_none() {
         let (keep_directory, keep_output) = (true, config.log.destination().is_none());
         nix::unistd::daemon(keep_directory, keep_output).context("cannot go to the background")?;
     }
-    if let Some(pid_file) = &mut pid_file {
-        pid_file.write()?;
+    if let Some(Err(error)) = pid_file.as_mut().map(PidFile::write) {
+        or_compromise(error)?;
+    }
+    for compromise in &compromises {
+        log::error!("upgrade: {compromise}");
     }
     for warning in warnings {
         log::warn!("{}", warning.sentence());
@@ -130,14 +190,22 @@ fn serve(role: Role, options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let process = Process {
         role,
         options,
-        listeners,
+        directives,
+        listeners: opened.listeners,
         output,
         pid_file,
         upgrade,
     };
-    let result = runtime.block_on(process.serve(config, before));
+    let result = runtime.block_on(process.serve(config, before, &compromises));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result
+}
+
+/// The log where the program `before` had it, or at standard error.
+fn start_former_log(role: Role, before: Option<&TakenOver>) -> anyhow::Result<LogOutput> {
+    let former = before.and_then(|it| config::build(&it.directives, role).ok());
+    let former = former.and_then(|it| LogOutput::start(&it.config.log).ok());
+    former.map_or_else(|| LogOutput::start(&Log::console()), Ok)
 }
 
 /// The pid file that this process has had before.
@@ -151,6 +219,8 @@ fn take_pid_file(before: &mut TakenOver) -> Option<PidFile> {
 struct Process<'a> {
     role: Role,
     options: &'a Options,
+    /// The configuration in force.
+    directives: Vec<Directive>,
     listeners: Vec<Listener>,
     output: LogOutput,
     pid_file: Option<PidFile>,
@@ -167,7 +237,12 @@ enum ProcessEvent {
 
 impl Process<'_> {
     /// Serves until a signal ends it, in place of the program `before` if there was one.
-    async fn serve(mut self, config: Config, before: Option<TakenOver>) -> anyhow::Result<()> {
+    async fn serve(
+        mut self,
+        config: Config,
+        before: Option<TakenOver>,
+        compromises: &[String],
+    ) -> anyhow::Result<()> {
         let mut signals = Signals::new().context("cannot listen to signals")?;
         ignore_other_signals().context("cannot listen to signals")?;
         upgrade::listen_again().context("cannot listen to signals")?;
@@ -175,7 +250,7 @@ impl Process<'_> {
         let (role, name) = (self.role, name(self.role));
         let server = match before {
             None => Server::start(role, config).context("cannot start")?,
-            Some(before) => go_on(role, config, before).await?,
+            Some(before) => go_on(role, config, before, compromises).await?,
         };
         let mut accepting = Vec::new();
         for listener in &self.listeners {
@@ -249,7 +324,8 @@ impl Process<'_> {
                 Some(SignalAction::Stop) => break,
                 Some(SignalAction::Reload) => {
                     systemd::reloading("reading the configuration again");
-                    reload(&server, self.options, &self.output);
+                    let reloaded = reload(&server, self.options, &self.output);
+                    self.directives = reloaded.unwrap_or(self.directives);
                     notify_ready();
                 }
                 Some(SignalAction::ReopenLog) => reopen_log(&server, &self.output),
@@ -280,9 +356,9 @@ impl Process<'_> {
     }
 
     fn begin_upgrade(&mut self, server: &Server, waiter: Option<Waiter>, drains: bool) {
-        self.upgrade.begin(waiter);
-        if drains {
-            self.upgrade.fail(server, DRAINS);
+        match drains {
+            true => self.upgrade.refuse(server, waiter, DRAINS),
+            false => self.upgrade.begin(waiter),
         }
     }
 
@@ -299,6 +375,7 @@ impl Process<'_> {
                 let belongings = Belongings {
                     listeners: self.listeners.iter().map(Listener::part).collect(),
                     pid_file: self.pid_file.as_ref().map(PidFile::part),
+                    directives: &self.directives,
                 };
                 self.upgrade.execute(server, rehearsed, belongings).await
             }
@@ -319,7 +396,12 @@ fn name(role: Role) -> &'static str {
 }
 
 /// Goes on with the server that the program `before` has had.
-async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<Arc<Server>> {
+async fn go_on(
+    role: Role,
+    config: Config,
+    before: TakenOver,
+    compromises: &[String],
+) -> anyhow::Result<Arc<Server>> {
     let TakenOver {
         server: part,
         inherited,
@@ -344,11 +426,14 @@ async fn go_on(role: Role, config: Config, before: TakenOver) -> anyhow::Result<
         "upgrade: {text} (begun after {:.1} ms; {steps})",
         begun.as_secs_f64() * 1e3
     );
-    server
-        .events()
-        .record(EventKind::Upgrade, None, None, &text);
+    let events = server.events();
+    events.record(EventKind::Upgrade, None, None, &text);
+    for compromise in compromises {
+        events.record(EventKind::ReloadFailed, None, None, compromise);
+    }
+    let all = [&[text], compromises].concat().join("; but ");
     for waiter in waiters {
-        waiter.answer(&format!("ok: {text}"));
+        waiter.answer(&format!("ok: {all}"));
     }
     Ok(server)
 }

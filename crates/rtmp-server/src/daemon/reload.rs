@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use super::logging::LogOutput;
 use super::{Options, descriptors};
-use crate::config::{Config, Loaded, TlsListener};
+use crate::config::{Config, Directive, Loaded, TlsListener};
 use crate::server::{EventKind, Server};
 
-/// SIGHUP: reads the configuration again and puts it in force. A wrong one changes
-/// nothing.
-pub(super) fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput) {
+/// SIGHUP: reads the configuration again and puts it in force; returns what it is made of. A
+/// wrong one changes nothing.
+pub(super) fn reload(
+    server: &Arc<Server>,
+    options: &Options,
+    output: &LogOutput,
+) -> Option<Vec<Directive>> {
     let Loaded {
         mut config,
         warnings,
+        directives,
     } = match options.load(server.role()) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
@@ -24,7 +29,7 @@ pub(super) fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput
             let text = format!("{text}: {mistakes}");
             let events = server.events();
             events.record(EventKind::ReloadFailed, None, None, text);
-            return;
+            return None;
         }
     };
     for warning in warnings {
@@ -77,6 +82,7 @@ pub(super) fn reload(server: &Arc<Server>, options: &Options, output: &LogOutput
     log::info!("reloaded");
     let events = server.events();
     events.record(EventKind::Reload, None, None, "");
+    Some(directives)
 }
 
 pub(super) fn reopen_log(server: &Server, output: &LogOutput) {

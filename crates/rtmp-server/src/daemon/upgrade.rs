@@ -22,6 +22,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -31,19 +32,24 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::control::Waiter;
-use super::listeners::ListenerPart;
+use super::listeners::{self, ListenerPart};
+use super::logging::LogOutput;
+use crate::config::{Config, Directive};
 use crate::hand_over::{Blob, HandOverError, HandedOver, Inherited, Steps};
 use crate::server::{
     EventKind, FrozenServer, HAND_OVER_LAYOUT, LOG_LAYOUT, Purpose, Server, ServerPart,
 };
-use layout::{ProcessPart, log_layout_of, readable_layouts};
+use crate::stream::lock;
+use layout::{ProcessPart, introduction, log_layout_of};
 use state_file::StateFile;
 
-/// The argument by which a program rehearses its start. It changes nothing: it reads the
-/// configuration, says which layouts it reads, then reads from its standard input what would
-/// be handed over.
+/// The argument by which a program rehearses its start: it reads the configuration, says which
+/// layouts it reads, then reads from its standard input what would be handed over, and tries
+/// whether it could listen and log as the configuration says. It changes nothing but that it makes
+/// the file of the log.
 pub(super) const REHEARSE: &str = "--rehearse";
 /// The variable of the environment that names what is handed over: the process, and the
 /// descriptor. For any other process it has no meaning.
@@ -52,6 +58,12 @@ const VARIABLE: &str = "MILLRACE_HAND_OVER";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time for it to read a copy of what is handed over, while requests wait.
 const STATE_LIMIT: Duration = Duration::from_secs(5);
+/// Time for a program that has failed to say why, and to end.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes of that which are kept.
+const MAX_WORDS: usize = 4 * 1024;
+/// Bytes of the line by which a program introduces itself.
+const MAX_INTRODUCTION: u64 = 1_024;
 /// Time between the two times for which everybody stands still, in lengths of the first.
 const CATCH_UP_FACTOR: u32 = 5;
 /// It is no longer than this: requests wait meanwhile.
@@ -62,6 +74,8 @@ pub(super) struct TakenOver {
     pub(super) server: ServerPart,
     pub(super) listeners: Vec<ListenerPart>,
     pub(super) pid_file: Option<(PathBuf, RawFd)>,
+    /// The configuration that was in force.
+    pub(super) directives: Vec<Directive>,
     pub(super) inherited: Inherited,
     pub(super) waiters: Vec<Waiter>,
     /// Version of the program before.
@@ -101,6 +115,7 @@ pub(super) fn take_over() -> Result<Option<TakenOver>, HandOverError> {
         server,
         listeners: part.listeners,
         pid_file: part.pid_file,
+        directives: part.directives,
         version: part.version,
         frozen_at: part.frozen_at,
         steps,
@@ -117,13 +132,13 @@ fn handed_over_at() -> Option<RawFd> {
 }
 
 /// The rehearsing program's part, once its configuration is read: says which layouts it reads,
-/// and reads what would be handed over.
+/// reads what would be handed over, and tries what else it would need.
 ///
 /// # Errors
 /// It could not go on with that.
-pub(super) fn rehearse() -> anyhow::Result<()> {
+pub(super) fn rehearse(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout();
-    writeln!(out, "{}", readable_layouts())?;
+    writeln!(out, "{}", introduction())?;
     out.flush()?;
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes)?;
@@ -135,14 +150,15 @@ pub(super) fn rehearse() -> anyhow::Result<()> {
     let part = ProcessPart::read(bytes.as_bytes())?;
     let server: ServerPart = Blob::read_from(part.server.0)?;
     server.check()?;
-    Ok(())
+    listeners::check(config, &part.listeners)?;
+    LogOutput::check(&config.log)
 }
 
 /// A program that has read the configuration, and waits for what is handed over.
 pub(super) struct Rehearsed {
     child: Child,
     state: ChildStdin,
-    errors: ChildStderr,
+    words: Words,
     /// The layout of logs that it reads.
     log_layout: u32,
 }
@@ -167,6 +183,8 @@ struct FrozenProcess {
 pub(super) struct Belongings<'a> {
     pub(super) listeners: Vec<ListenerPart>,
     pub(super) pid_file: Option<(&'a Path, RawFd)>,
+    /// The configuration in force.
+    pub(super) directives: &'a [Directive],
 }
 
 impl Upgrade {
@@ -189,6 +207,12 @@ impl Upgrade {
             log::info!("upgrade: rehearsing {}", self.program.display());
             self.rehearsal = Some(tokio::spawn(start(self.program.clone())));
         }
+    }
+
+    /// There is to be none: `waiter` is told why.
+    pub(super) fn refuse(&mut self, server: &Server, waiter: Option<Waiter>, reason: &str) {
+        self.waiters.extend(waiter);
+        self.fail(server, reason);
     }
 
     /// Waits for the end of the first rehearsal; for ever, while there is none. May be dropped
@@ -337,6 +361,7 @@ impl Upgrade {
             listeners,
             waiters,
             pid_file,
+            directives: belongings.directives.to_vec(),
             descriptors: handed_over.numbers().to_vec(),
             frozen_at,
         })
@@ -423,15 +448,16 @@ async fn start(program: PathBuf) -> Result<Rehearsed, String> {
         .spawn()
         .map_err(|error| cannot(error.to_string()))?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(state), Some(out), Some(mut errors)) = pipes else {
+    let (Some(state), Some(out), Some(errors)) = pipes else {
         return Err(cannot("it has no pipes".to_owned()));
     };
+    let words = Words::of(errors);
     let mut line = String::new();
-    let mut out = BufReader::new(out);
+    let mut out = BufReader::new(out.take(MAX_INTRODUCTION));
     match timeout(START_LIMIT, out.read_line(&mut line)).await {
         Ok(Ok(1..)) => {}
         Ok(_) => {
-            let reason = failure(&mut child, &mut errors).await;
+            let reason = failure(&mut child, words).await;
             return Err(cannot(reason));
         }
         Err(_) => {
@@ -441,18 +467,13 @@ async fn start(program: PathBuf) -> Result<Rehearsed, String> {
             )));
         }
     }
-    match log_layout_of(&line) {
-        Some(log_layout) => Ok(Rehearsed {
-            child,
-            state,
-            errors,
-            log_layout,
-        }),
-        None => Err(cannot(format!(
-            "it reads another layout than {HAND_OVER_LAYOUT} ({:?}): a restart is needed",
-            line.trim()
-        ))),
-    }
+    let log_layout = log_layout_of(&line, child.id()).map_err(cannot)?;
+    Ok(Rehearsed {
+        child,
+        state,
+        words,
+        log_layout,
+    })
 }
 
 impl Rehearsed {
@@ -469,7 +490,7 @@ impl Rehearsed {
             match (status.success(), written) {
                 (true, Ok(())) => Ok(()),
                 (true, Err(error)) => Err(error.to_string()),
-                (false, _) => Err(failure(&mut self.child, &mut self.errors).await),
+                (false, _) => Err(failure(&mut self.child, self.words).await),
             }
         };
         let limit = STATE_LIMIT.as_secs();
@@ -478,14 +499,52 @@ impl Rehearsed {
     }
 }
 
-/// What a program that has failed has said.
-async fn failure(child: &mut Child, errors: &mut ChildStderr) -> String {
-    let mut said = Vec::new();
-    // What it has not said cannot be read.
-    let _ = errors.read_to_end(&mut said).await;
-    match (String::from_utf8_lossy(&said).trim(), child.wait().await) {
-        ("", Ok(status)) => status.to_string(),
+/// What a program that has failed has said. It is ended if it has not.
+async fn failure(child: &mut Child, words: Words) -> String {
+    let said = words.end().await;
+    let status = match timeout(LAST_WORDS_LIMIT, child.wait()).await {
+        Ok(status) => status.map(|status| status.to_string()),
+        Err(_) => child
+            .kill()
+            .await
+            .map(|()| "it says nothing, and does not end".to_owned()),
+    };
+    match (said.trim(), status) {
+        ("", Ok(status)) => status,
         ("", Err(error)) => error.to_string(),
         (said, _) => said.to_owned(),
+    }
+}
+
+/// What a program says on its standard error: all of it is read, so that it goes on, and the
+/// beginning is kept.
+struct Words {
+    said: Arc<Mutex<Vec<u8>>>,
+    reading: AbortOnDropHandle<()>,
+}
+
+impl Words {
+    fn of(mut errors: ChildStderr) -> Self {
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = said.clone();
+        let reading = tokio::spawn(async move {
+            let mut bytes = [0; 1_024];
+            while let Ok(count @ 1..) = errors.read(&mut bytes).await {
+                let mut kept = lock(&kept);
+                let room = MAX_WORDS - kept.len();
+                kept.extend_from_slice(&bytes[..count.min(room)]);
+            }
+        });
+        Self {
+            said,
+            reading: AbortOnDropHandle::new(reading),
+        }
+    }
+
+    /// All that is kept, once the program has closed its end. Another process that has it open,
+    /// too, is not waited for.
+    async fn end(self) -> String {
+        let _ = timeout(LAST_WORDS_LIMIT, self.reading).await;
+        String::from_utf8_lossy(&lock(&self.said)).into_owned()
     }
 }

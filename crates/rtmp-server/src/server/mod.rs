@@ -94,6 +94,7 @@ use quotas::Quotas;
 pub(crate) use refusal::Refusals;
 use returned::receive_returned;
 pub use socket::listen;
+pub(crate) use socket::try_address;
 use stream_settings::stream_settings;
 use sweep::sweep;
 use switches::Switches;

@@ -37,17 +37,31 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// # Errors
 /// The address cannot be bound.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let any = address.ip().is_unspecified() && address.is_ipv6();
-    let listener = match listen_at(address) {
-        Err(error) if any && error.kind() != io::ErrorKind::AddrInUse => listen_at(
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()),
-        )?,
-        result => result?,
-    };
-    Ok(listener.into())
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
-fn listen_at(address: SocketAddr) -> io::Result<Socket> {
+/// Tries whether [`listen`] could open a socket at `address`. Nobody can connect meanwhile.
+///
+/// # Errors
+/// The address cannot be bound.
+pub(crate) fn try_address(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let any = address.ip().is_unspecified() && address.is_ipv6();
+    match bind_at(address) {
+        Err(error) if any && error.kind() != io::ErrorKind::AddrInUse => {
+            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            bind_at(SocketAddr::new(any, address.port()))
+        }
+        result => result,
+    }
+}
+
+fn bind_at(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -59,7 +73,6 @@ fn listen_at(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 

@@ -3,8 +3,9 @@ use crate::config::{Loaded, Role, load};
 
 /// The settings of a vhost with this in its `hls`, and the number of warnings.
 fn hls(text: &str) -> (Hls, usize) {
-    let Loaded { config, warnings } =
-        load(&format!("vhost v {{ hls {{ {text} }} }}"), Role::Origin).unwrap();
+    let Loaded {
+        config, warnings, ..
+    } = load(&format!("vhost v {{ hls {{ {text} }} }}"), Role::Origin).unwrap();
     (config.vhosts["v"].hls.clone(), warnings.len())
 }
 

@@ -10,7 +10,9 @@ fn load(text: &str) -> Loaded {
 
 /// The only vhost of a file that is read without a warning.
 fn vhost(text: &str) -> Vhost {
-    let Loaded { config, warnings } = load(text);
+    let Loaded {
+        config, warnings, ..
+    } = load(text);
     assert_eq!(warnings, []);
     let vhosts: Vec<_> = config.vhosts.values().collect();
     (**vhosts[0]).clone()

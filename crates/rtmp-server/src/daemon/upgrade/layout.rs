@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Directive;
 use crate::daemon::listeners::ListenerPart;
 use crate::hand_over::{Blob, HandOverError};
 use crate::server::{HAND_OVER_LAYOUT, LOG_LAYOUT, OLDEST_HAND_OVER_LAYOUT};
@@ -23,6 +24,9 @@ pub(super) struct ProcessPart<S> {
     /// Those who wait for the outcome.
     pub(super) waiters: Vec<RawFd>,
     pub(super) pid_file: Option<(PathBuf, RawFd)>,
+    /// The configuration in force; empty of a program that does not hand it over.
+    #[serde(default)]
+    pub(super) directives: Vec<Directive>,
     pub(super) descriptors: Vec<RawFd>,
     /// The time from which on everybody stands still.
     #[serde(with = "crate::hand_over::monotonic")]
@@ -55,22 +59,38 @@ impl<'a> ProcessPart<ServerBytes<'a>> {
     }
 }
 
-/// The layouts that this program reads, as it says when it rehearses: the oldest of the whole,
-/// that of logs, and the newest of the whole. Programs of layout 1 say the first two, and look for
-/// their own layout at the first place.
-pub(super) fn readable_layouts() -> String {
-    format!("{OLDEST_HAND_OVER_LAYOUT} {LOG_LAYOUT} {HAND_OVER_LAYOUT}")
+/// What this program says when it rehearses: the oldest layout of the whole that it reads, that of
+/// logs, the newest of the whole, and its process. Programs of layout 1 say the first two, and look
+/// for their own layout at the first place.
+pub(super) fn introduction() -> String {
+    let process = std::process::id();
+    format!("{OLDEST_HAND_OVER_LAYOUT} {LOG_LAYOUT} {HAND_OVER_LAYOUT} {process}")
 }
 
-/// The layout of logs of a program that has said `layouts`, if it reads our whole.
-pub(super) fn log_layout_of(layouts: &str) -> Option<u32> {
-    let layouts: Vec<u32> = layouts.split_whitespace().flat_map(str::parse).collect();
-    let (oldest, log, newest) = match layouts[..] {
+/// The layout of logs of the program that runs as `process` and has introduced itself by `line`.
+///
+/// # Errors
+/// Why it cannot take over: it does not read our whole, or the program is another process's, which
+/// this one has started.
+pub(super) fn log_layout_of(line: &str, process: Option<u32>) -> Result<u32, String> {
+    let numbers: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
+    let (oldest, log, newest) = match numbers[..] {
         [only, log] => (only, log, only),
         [oldest, log, newest, ..] => (oldest, log, newest),
-        _ => return None,
+        _ => (0, 0, 0),
     };
-    (oldest..=newest).contains(&HAND_OVER_LAYOUT).then_some(log)
+    if !(oldest..=newest).contains(&HAND_OVER_LAYOUT) {
+        return Err(format!(
+            "it reads another layout than {HAND_OVER_LAYOUT} ({:?}): a restart is needed",
+            line.trim()
+        ));
+    }
+    match numbers.get(3) {
+        Some(other) if process.is_some_and(|process| process != *other) => Err(
+            "it starts the server as another process: a script has to do so by `exec`".to_owned(),
+        ),
+        _ => Ok(log),
+    }
 }
 
 #[cfg(test)]
@@ -79,14 +99,20 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_read_our_layout_is_refused() {
-        let ours = readable_layouts();
-        assert_eq!(log_layout_of(&format!("{ours}\n")), Some(LOG_LAYOUT));
+        let ours = introduction();
+        let of = |line: &str| log_layout_of(line, Some(9)).ok();
+        let own = Some(std::process::id());
+        assert_eq!(log_layout_of(&format!("{ours}\n"), own), Ok(LOG_LAYOUT));
+        // Of a child of a script, and of a version that does not say.
+        let refused = log_layout_of(&ours, own.map(|it| it + 1)).unwrap_err();
+        assert!(refused.contains("`exec`"), "{refused}");
+        assert_eq!(of("1 7 2"), Some(7));
         // A later version, and one that reads ours no longer.
-        assert_eq!(log_layout_of("1 7 3 9"), Some(7));
-        assert_eq!(log_layout_of("3 1 4"), None);
+        assert_eq!(of("1 7 3 9 1"), Some(7));
+        assert_eq!(of("3 1 4 9"), None);
         // One of layout 1 does not know of connections that we encrypt.
-        assert_eq!(log_layout_of("1 1"), None);
-        assert_eq!(log_layout_of(""), None);
+        assert_eq!(of("1 1"), None);
+        assert_eq!(of(""), None);
         // That one looks at the first place, and we go on with what it has.
         assert!(ours.starts_with("1 "), "{ours}");
     }
@@ -101,6 +127,7 @@ mod tests {
                 listeners: Vec::new(),
                 waiters: Vec::new(),
                 pid_file: None,
+                directives: Vec::new(),
                 descriptors: Vec::new(),
                 frozen_at: Instant::now(),
             })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::file::RecordFile;
@@ -70,6 +70,7 @@ pub(super) struct Recorder {
     outage: Option<Outage>,
     /// The time of the present turn, for the names of files.
     wall: Timestamp,
+    now: Instant,
     owner: Box<dyn Owner>,
 }
 
@@ -92,6 +93,7 @@ impl Recorder {
             unwritten: Vec::new(),
             outage: None,
             wall: Timestamp::UNIX_EPOCH,
+            now: Instant::now(),
             owner,
         };
         match reader {
@@ -120,7 +122,7 @@ impl Recorder {
 
     /// Copies what has come. `now` and `wall` are the present time.
     pub(super) fn turn(&mut self, now: Instant, wall: Timestamp) -> Turn {
-        self.wall = wall;
+        (self.now, self.wall) = (now, wall);
         // Before the log is read: what the publisher sent last is in it then.
         let is_over = self.recording.is_stopped() || !self.stream.has_encoder();
         if let Some(outage) = self.outage
@@ -272,7 +274,7 @@ impl Recorder {
         let key = self.stream.key();
         let path = &self.recording.settings.path;
         let publisher = self.owner.publisher();
-        let mut file = RecordFile::create(path, key, self.wall, &[])?;
+        let mut file = RecordFile::create(path, key, self.came(), &[])?;
         if let Err(error) = file.append(beginning) {
             file.remove();
             return Err(error);
@@ -292,6 +294,16 @@ impl Recorder {
         Ok(())
     }
 
+    /// The time at which what comes next came to the server: a disk may have let it wait.
+    fn came(&self) -> Timestamp {
+        let reader = self.reader.as_ref();
+        let ms = reader.map_or(0, |it| it.came_ms(&self.stream, self.now));
+        // One beyond jiff's calendar cannot be.
+        self.wall
+            .checked_add(SignedDuration::from_millis(ms))
+            .unwrap_or(self.wall)
+    }
+
     fn begin_file(&mut self) -> io::Result<()> {
         let settings = &self.recording.settings;
         let (format, beginning) =
@@ -299,7 +311,7 @@ impl Recorder {
         let key = self.stream.key();
         // Before the file is there: whoever sees it may end the publisher.
         let publisher = self.owner.publisher();
-        let file = RecordFile::create(&settings.path, key, self.wall, &beginning)?;
+        let file = RecordFile::create(&settings.path, key, self.came(), &beginning)?;
         log::info!("{key}: recording to {}", file.unfinished().display());
         self.count_bytes(beginning.len());
         self.file = Some(OpenFile {

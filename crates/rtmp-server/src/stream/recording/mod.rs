@@ -6,6 +6,7 @@ mod messages;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,15 @@ impl TagReader {
             is_left_out: false,
             skips_slates: false,
         }
+    }
+
+    /// Time in ms from `now` on at which what comes next came into the log of `stream`: below zero
+    /// if it has waited. Zero at the end.
+    pub(crate) fn came_ms(&self, stream: &Stream, now: Instant) -> i64 {
+        let (Position::At(offset) | Position::JoinFrom(offset)) = self.position;
+        let now_ms = stream.logs.milliseconds(now).cast_signed();
+        let arrived = self.log.index().arrivals(offset).at(offset);
+        arrived.map_or(0, |arrived| arrived.cast_signed() - now_ms)
     }
 
     /// What comes next, `max_bytes` of it at most, but one tag.

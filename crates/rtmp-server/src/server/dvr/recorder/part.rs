@@ -1,6 +1,7 @@
 //! A recorder for the program that the process becomes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,7 @@ impl Recorder {
             unwritten: state.unwritten.as_bytes().to_vec(),
             outage: state.outage,
             wall: Timestamp::UNIX_EPOCH,
+            now: Instant::now(),
             owner,
         })
     }

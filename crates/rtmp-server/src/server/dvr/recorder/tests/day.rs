@@ -119,3 +119,27 @@ fn a_day_in_mp4_is_24_whole_files_too() {
         (24, 0, 0)
     );
 }
+
+#[test]
+fn files_that_had_to_wait_for_the_disk_have_the_times_of_their_first_pictures() {
+    let mut scene = Scene::new(|config| {
+        config.plan = DvrPlan::Segment;
+        config.duration = Duration::from_millis(DISTANCE.into());
+        config.path = config.path.replace("[app]/[stream]", "[timestamp]");
+    });
+    let mut messages = headers(1);
+    messages[1] = video(0, AVC);
+    scene.publish(messages);
+    let came = [0, 1, 2, 3].map(|number| number * DISTANCE);
+    for time in came {
+        scene.publish(vec![video(time, &[0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65])]);
+        scene.wait(Duration::from_millis(DISTANCE.into()));
+    }
+    let begin = 1_796_000_000_000;
+    let end = begin + i64::from(DISTANCE) * 4;
+    scene.wall = Timestamp::from_millisecond(end).unwrap();
+    scene.turn();
+    scene.end();
+    let names = came.map(|time| format!("{}.flv", begin + i64::from(time)));
+    assert_eq!(told(&scene), names);
+}

@@ -272,7 +272,24 @@ async fn a_backend_says_where_a_publication_goes() {
     let mut publisher = origin.publisher("s?token=x").await;
     publisher.publish(&[keyframe(0)]).await;
     until(|| !site.asked.lock().unwrap().is_empty()).await;
-    // A backend that fails does not end the publication, and is asked again.
+    // A backend that fails does not end the publication, and is asked again; each new reason is
+    // told.
+    let api = Api::of(&origin).await;
+    let told = async |reason: &str| {
+        eventually(async || {
+            let events = api.get("/api/v1/events").await["events"].clone();
+            let events = events.as_array().unwrap().clone();
+            let is_it = |it: &Value| {
+                let text = it["text"].as_str().unwrap_or_default();
+                it["kind"] == "forward-failed" && text.contains(reason)
+            };
+            events.iter().any(is_it).then_some(())
+        })
+        .await;
+    };
+    told("is asked again").await;
+    *site.answer.lock().unwrap() = json!({"code": 0, "data": {"urls": [1]}});
+    told("no `data.urls`").await;
     let url = format!("rtmp://{}/far/renamed?key=y", target.address);
     *site.answer.lock().unwrap() = json!({"code": 0, "data": {"urls": [url, "ftp://no"]}});
     until(|| !target.server.streams().is_empty()).await;

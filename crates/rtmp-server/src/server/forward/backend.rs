@@ -11,8 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::Backoff;
 use crate::config::{Destination, HookUrl, MAX_DESTINATIONS};
-use crate::server::Server;
 use crate::server::hooks::{ForwardEvent, HookError};
+use crate::server::{EventKind, Server};
 use crate::stream::Stream;
 
 /// Reason why a backend has named no servers.
@@ -39,7 +39,7 @@ impl Backend {
         let task = tokio::spawn(async move {
             let key = stream.key();
             let mut backoff = Backoff::new(RandomState::new().hash_one(key));
-            let mut is_known = false;
+            let mut last = None;
             loop {
                 match ask_once(&server, &stream, &asked).await {
                     Ok(destinations) => {
@@ -47,11 +47,16 @@ impl Backend {
                         let _ = sender.send(Some(destinations));
                         return;
                     }
-                    Err(error) if !is_known => {
-                        log::warn!("{key}: the backend {asked} is asked again: {error}");
-                        is_known = true;
+                    Err(error) => {
+                        let text = format!("the backend {asked} is asked again: {error}");
+                        let events = server.events();
+                        events.record(EventKind::ForwardFailed, Some(key), None, &text);
+                        // The same again is no news.
+                        if last.as_ref() != Some(&text) {
+                            log::warn!("{key}: {text}");
+                            last = Some(text);
+                        }
                     }
-                    Err(_) => {}
                 }
                 sleep(backoff.after(Duration::ZERO)).await;
             }

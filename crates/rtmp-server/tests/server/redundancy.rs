@@ -241,6 +241,52 @@ async fn one_that_is_silent_gives_way_to_one_that_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_is_seconds_behind_takes_over_when_the_other_dies() {
+    let vhost = format!("{REDUNDANT} min_latency on; publish {{ standby_after 100; }}");
+    let mut bed = Bed::new([0, 0], &vhost).await;
+    bed.send(0, 0..4).await;
+    let mut player = bed.edge.player("s").await;
+    ensure_next(&mut player, 0, 0..4).await;
+    // Ten seconds, as far as the timestamps say.
+    bed.send(0, 4..250).await;
+    bed.send(1, 0..12).await;
+    ensure_next(&mut player, 0, 4..250).await;
+    let api = Api::of(&bed.edge).await;
+    let pulled = pulls(&api, flow).await;
+    assert!(!are_aligned(&pulled), "{pulled:?}");
+    bed.kill_first().await;
+    let address = bed.origins[0].address.to_string();
+    let leads = |pulls: &[Value]| {
+        let mut pulls = pulls.iter();
+        pulls.any(|pull| pull["leads"] == true && pull["origin"] == address)
+    };
+    let mut number = 12;
+    loop {
+        bed.send(0, number..number + 1).await;
+        number += 1;
+        let streams = api.get("/api/v1/streams").await;
+        if leads(streams["streams"][0]["pulls"].as_array().unwrap()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(number < 240, "nothing was shown until {number}");
+    let mut last = picture(0, 249).timestamp;
+    let mut next = None;
+    while next != Some(number) {
+        let frame = player.frame().await;
+        assert!(frame.timestamp > last, "{} after {last}", frame.timestamp);
+        last = frame.timestamp;
+        let shown = u32::from_be_bytes(frame.payload[6..].try_into().unwrap());
+        match next {
+            None => assert!(shown.is_multiple_of(GROUP), "{shown} is no keyframe"),
+            Some(next) => assert_eq!(shown, next),
+        }
+        next = Some(shown + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_one_origin_has_is_played_and_the_other_is_asked_meanwhile() {
     let origins = [TestServer::origin(""), TestServer::origin("")];
     let edge = edge_of(

@@ -1,6 +1,6 @@
 //! One of the connections that bring the same stream.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,13 @@ use crate::stream::log::headers::Headers;
 use crate::stream::publishers::Pauses;
 use crate::stream::standby::{Parts, StandbyGroup};
 
-/// The place of a leg that is merged within what has gone on air.
+/// A leg that is further behind what is on air is of no use beside the others: should these
+/// end, viewers would wait for as long.
+const MAX_LAG: Duration = Duration::from_secs(2);
+/// So is one that is merged, which gets a little more: it is not to come and go.
+const MAX_LAG_MERGED: Duration = Duration::from_secs(3);
+
+/// The place of a leg within what has gone on air.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Its clock is ahead of the one on air by this, ms.
@@ -19,6 +25,9 @@ pub(super) struct Position {
     /// Of each kind the number of the message that it brings next; `None` until one is
     /// recognised.
     next: [Option<u64>; Kind::COUNT],
+    /// It has been too far behind what is on air since then.
+    #[serde(default, with = "crate::hand_over::monotonic")]
+    late_since: Option<Instant>,
 }
 
 /// What a leg's message is to those that have gone on air.
@@ -39,6 +48,7 @@ impl Position {
         Self {
             ahead: 0,
             next: [end(Kind::Video), end(Kind::Audio), end(Kind::Data)],
+            late_since: None,
         }
     }
 
@@ -46,7 +56,43 @@ impl Position {
     pub(super) fn behind(kind: Kind, number: u64, ahead: u32) -> Self {
         let mut next = [None; Kind::COUNT];
         next[kind as usize] = Some(number + 1);
-        Self { ahead, next }
+        Self {
+            ahead,
+            next,
+            late_since: None,
+        }
+    }
+
+    /// Notes that the leg, which waits, has brought `mark`, which is on the clock on air and
+    /// tells streams apart. Returns true if the leg is too far behind.
+    pub(super) fn is_late(&mut self, mark: &Mark, taken: &Taken, now: Instant) -> bool {
+        self.lags_by(MAX_LAG, mark, taken, now)
+    }
+
+    /// The same of a leg that is merged.
+    pub(super) fn falls_behind(&mut self, mark: &Mark, taken: &Taken, now: Instant) -> bool {
+        self.lags_by(MAX_LAG_MERGED, mark, taken, now)
+    }
+
+    fn lags_by(&mut self, limit: Duration, mark: &Mark, taken: &Taken, now: Instant) -> bool {
+        let is_late = taken.of(mark.kind).distance(mark.timestamp) > limit;
+        self.late_since = match is_late {
+            true => self.late_since.or(Some(now)),
+            false => None,
+        };
+        is_late
+    }
+
+    /// True if the leg has been too far behind for `limit`: it is not just catching up, after
+    /// a stall or from the group that it began with.
+    pub(super) fn stays_late(&self, now: Instant, limit: Duration) -> bool {
+        let late_since = self.late_since;
+        late_since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+    }
+
+    /// From now on the leg gets time again to catch up.
+    pub(super) fn excuse_lag(&mut self) {
+        self.late_since = None;
     }
 
     /// Sorts the leg's next message, which is on the clock on air.
@@ -96,6 +142,12 @@ pub(super) struct Waiting {
     #[serde(with = "written")]
     marks: Vec<Mark>,
     pub(super) pauses: Pauses,
+    /// Its place, if it brings what has gone on air, but too late.
+    #[serde(default)]
+    pub(super) behind: Option<Position>,
+    /// It has been told of as a late one.
+    #[serde(default)]
+    pub(super) is_told_late: bool,
 }
 
 impl Waiting {
@@ -105,11 +157,17 @@ impl Waiting {
             group: StandbyGroup::new(headers),
             marks: Vec::new(),
             pauses,
+            behind: None,
+            is_told_late: false,
         }
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    /// True if it can go on air: it has something to begin with, and is not about to catch
+    /// up with what is on air.
+    pub(super) fn is_ready(&self, now: Instant, settings: &MergeSettings) -> bool {
+        let behind = self.behind.as_ref();
         self.group.is_ready()
+            && behind.is_none_or(|place| place.stays_late(now, settings.standby_after))
     }
 
     pub(super) fn marks(&self) -> &[Mark] {

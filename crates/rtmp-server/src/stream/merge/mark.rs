@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use rtmp_proto::wire::MessageType;
 use rtmp_proto::wire::media::{MediaClass, MediaHead};
@@ -139,6 +140,13 @@ impl Marks {
         newest.is_none_or(|newest| timestamp.wrapping_sub(newest.timestamp).cast_signed() > 0)
     }
 
+    /// Time between a message of this time and the newest one.
+    pub(super) fn distance(&self, timestamp: u32) -> Duration {
+        let newest = self.marks.back().map_or(timestamp, |it| it.timestamp);
+        let ms = newest.wrapping_sub(timestamp).cast_signed().unsigned_abs();
+        Duration::from_millis(ms.into())
+    }
+
     /// All of them with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Mark)> {
         let numbers = self.first..;
@@ -159,9 +167,9 @@ impl Taken {
         self.0[mark.kind as usize].push(mark);
     }
 
-    /// True if sound tells a stream from another: there are no pictures.
-    pub(super) fn are_sound_alone(&self) -> bool {
-        self.of(Kind::Video).end() == 0
+    /// True if a leg can be recognised by `mark`: a picture, or sound where there are none.
+    pub(super) fn tell_streams_apart_by(&self, mark: &Mark) -> bool {
+        mark.is_frame && (mark.kind == Kind::Video || self.of(Kind::Video).end() == 0)
     }
 }
 

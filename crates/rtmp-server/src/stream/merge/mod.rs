@@ -18,7 +18,7 @@ use super::log::headers::Headers;
 use super::publishers::Pauses;
 use super::standby::Parts;
 use leg::{Position, Sort, Waiting, recognise};
-use mark::{Hashing, Kind, Mark, Taken};
+use mark::{Hashing, Mark, Taken};
 
 /// The settings by which legs take turns that do not bring the same messages.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,9 @@ pub(super) enum Output {
     Merged(usize),
     /// The leg brings something else than what is on air.
     Parted(usize),
+    /// The leg brings what is on air, too, but so much later that it waits, and does not catch
+    /// up.
+    Late(usize),
 }
 
 /// What a leg is to the stream.
@@ -61,17 +64,22 @@ enum Leg {
 ///
 /// ```text
 ///        its first message, nobody on air         another publication begins there,
-///  Away ───────────────────────────────▶ Merged   or its next message is none of
-///    │                                   ▲    │   those that have gone on air
-///    │ its first message                 │    ▼
+///  Away ───────────────────────────────▶ Merged   or its next message is none of those
+///    │                                   ▲    │   that have gone on air, or it is late
+///    │ its first message                 │    ▼   for `standby_after`
 ///    └───────────────────────────────▶ Waiting
-///                    a message of it has gone on air,
+///                    a message of it has gone on air, and is not late,
 ///                    or it takes over
 /// any of them ─ its connection ends ─▶ Away
 /// ```
 ///
 /// A leg takes over if none is merged, or those that are have been silent for
 /// `standby_after`, and it has a keyframe to begin at.
+///
+/// A leg is late that is more than two seconds of media behind what is on air: were it
+/// merged, and left alone, viewers would see nothing for as long. So it takes over instead.
+/// One that begins with an old group of pictures, or has stalled, gets `standby_after` to
+/// catch up.
 ///
 /// Messages are recognised by their bytes and times, so two encoders that code the same
 /// pictures each for itself are never merged: a picture of one does not decode with those
@@ -115,8 +123,10 @@ impl Merge {
     pub(super) fn excuse_silence(&mut self, now: Instant) {
         self.signs.excuse(now);
         for leg in &mut self.legs {
-            if let Leg::Waiting(waiting) = leg {
-                waiting.pauses.excuse(now);
+            match leg {
+                Leg::Away => {}
+                Leg::Waiting(waiting) => waiting.pauses.excuse(now),
+                Leg::Merged(position) => position.excuse_lag(),
             }
         }
     }
@@ -163,13 +173,18 @@ impl Merge {
         let mark = Mark::new(message, head, self.hashing);
         if self.take_merged(leg, message, mark, out) {
             self.signs.note(now, settings.standby_after);
+            self.part_if_late(leg, mark, now, settings, out);
             return;
         }
         let Leg::Waiting(waiting) = &mut self.legs[leg] else {
             return;
         };
         waiting.keep(message, mark, now, settings);
-        if !self.recognise_newest(leg, out) {
+        if self.catch_up(leg, message, mark, now, settings, out)
+            || self.recognise_newest(leg, now, out)
+        {
+            self.signs.note(now, settings.standby_after);
+        } else {
             self.take_turns(now, settings, out);
         }
     }
@@ -230,7 +245,7 @@ impl Merge {
         self.firsts[leg] += u64::from(message.is_picture());
         self.leader = Some(leg);
         out.push(Output::Take(message.at(mark.timestamp)));
-        if !self.tells_streams_apart(&mark) {
+        if !self.taken.tell_streams_apart_by(&mark) {
             return;
         }
         for other in 0..self.legs.len() {
@@ -245,23 +260,92 @@ impl Merge {
         }
     }
 
-    /// True if a leg can be recognised by this message.
-    fn tells_streams_apart(&self, mark: &Mark) -> bool {
-        mark.is_frame && (mark.kind == Kind::Video || self.taken.are_sound_alone())
+    /// Parts a leg that is merged, and has just brought `mark`, if it stays late.
+    fn part_if_late(
+        &mut self,
+        leg: usize,
+        mark: Mark,
+        now: Instant,
+        settings: &MergeSettings,
+        out: &mut Vec<Output>,
+    ) {
+        let Leg::Merged(position) = &mut self.legs[leg] else {
+            return;
+        };
+        let mark = mark.on_clock(position.ahead);
+        if !self.taken.tell_streams_apart_by(&mark)
+            || !position.falls_behind(&mark, &self.taken, now)
+            || !position.stays_late(now, settings.standby_after)
+        {
+            return;
+        }
+        let mut waiting = Waiting::new(self.headers.clone(), self.signs.clone());
+        waiting.behind = Some(*position);
+        waiting.is_told_late = true;
+        self.legs[leg] = Leg::Waiting(Box::new(waiting));
+        out.push(Output::Late(leg));
+    }
+
+    /// Follows a leg that waits because it is late; true if it is merged now, as its newest
+    /// message is not late.
+    fn catch_up(
+        &mut self,
+        leg: usize,
+        message: &MediaMessage,
+        mark: Mark,
+        now: Instant,
+        settings: &MergeSettings,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Leg::Waiting(waiting) = &mut self.legs[leg] else {
+            return false;
+        };
+        let Some(former) = waiting.behind else {
+            return false;
+        };
+        let mut position = former;
+        let on_clock = mark.on_clock(position.ahead);
+        // What tells nothing and is new is left to whoever is on air.
+        let tells_apart = self.taken.tell_streams_apart_by(&mark);
+        let has_caught_up = match position.sort(&on_clock, &self.taken) {
+            Sort::Strange => {
+                waiting.behind = None;
+                return false;
+            }
+            Sort::Known => {
+                let is_late = tells_apart && position.is_late(&on_clock, &self.taken, now);
+                waiting.behind = Some(position);
+                let stays_late = is_late && position.stays_late(now, settings.standby_after);
+                if stays_late && !std::mem::replace(&mut waiting.is_told_late, true) {
+                    out.push(Output::Late(leg));
+                }
+                tells_apart && !is_late
+            }
+            Sort::New => tells_apart,
+        };
+        if has_caught_up {
+            let mut position = former;
+            position.excuse_lag();
+            self.legs[leg] = Leg::Merged(position);
+            out.push(Output::Merged(leg));
+            self.take_merged(leg, message, mark, out);
+        }
+        has_caught_up
     }
 
     /// Looks the newest message of a leg that waits up among those that have gone on air;
-    /// true if the leg is merged therefore.
-    fn recognise_newest(&mut self, leg: usize, out: &mut Vec<Output>) -> bool {
-        let Leg::Waiting(waiting) = &self.legs[leg] else {
+    /// true if the leg is merged therefore, which a late one is not.
+    fn recognise_newest(&mut self, leg: usize, now: Instant, out: &mut Vec<Output>) -> bool {
+        let is_on_air = self.merged() > 0;
+        let Leg::Waiting(waiting) = &mut self.legs[leg] else {
             return false;
         };
-        if self.merged() == 0 {
+        if !is_on_air || waiting.behind.is_some() {
             return false;
         }
         let place = waiting.marks().len();
         let newest = waiting.marks().last().copied();
-        let Some(mark) = newest.filter(|mark| self.tells_streams_apart(mark)) else {
+        let Some(mark) = newest.filter(|mark| self.taken.tell_streams_apart_by(mark)) else {
             return false;
         };
         let marks = self.taken.of(mark.kind);
@@ -270,7 +354,12 @@ impl Merge {
         };
         let on_air = marks.get(number).map_or(0, |mark| mark.timestamp);
         let ahead = mark.timestamp.wrapping_sub(on_air);
-        self.merge(leg, Position::behind(mark.kind, number, ahead), place, out);
+        let mut position = Position::behind(mark.kind, number, ahead);
+        if position.is_late(&mark.on_clock(ahead), &self.taken, now) {
+            waiting.behind = Some(position);
+            return false;
+        }
+        self.merge(leg, position, place, out);
         true
     }
 
@@ -302,7 +391,7 @@ impl Merge {
         match self.legs[leg] {
             Leg::Away => {}
             Leg::Merged(_) if self.merged() == 1 => {
-                self.taken = Taken::default();
+                self.forget_taken();
                 self.headers = Headers::default();
                 self.legs[leg] = Leg::Merged(Position::at_end(&self.taken));
                 out.push(Output::NewPublication);
@@ -342,9 +431,20 @@ impl Merge {
         if self.merged() > 0 && !self.signs.are_over(now, settings.standby_after) {
             return;
         }
-        let is_ready = |leg: &Leg| matches!(leg, Leg::Waiting(waiting) if waiting.is_ready());
+        let is_ready =
+            |leg: &Leg| matches!(leg, Leg::Waiting(waiting) if waiting.is_ready(now, settings));
         if let Some(next) = self.legs.iter().position(is_ready) {
             self.take_over(next, out);
+        }
+    }
+
+    /// What comes next on air has nothing in common with what has gone on air.
+    fn forget_taken(&mut self) {
+        self.taken = Taken::default();
+        for leg in &mut self.legs {
+            if let Leg::Waiting(waiting) = leg {
+                waiting.behind = None;
+            }
         }
     }
 
@@ -359,7 +459,7 @@ impl Merge {
         };
         self.signs = waiting.pauses.clone();
         let (parts, marks) = waiting.into_parts();
-        self.taken = Taken::default();
+        self.forget_taken();
         for mark in marks {
             self.taken.push(mark);
         }

@@ -54,6 +54,8 @@ pub(crate) enum LegChange {
     Merged,
     /// It brings something else.
     Parted,
+    /// It brings what is on air, too, but too late.
+    Late,
     /// It goes on air in place of the others.
     TookOver,
 }
@@ -64,6 +66,7 @@ impl LegChange {
         match self {
             Self::Merged => "brings the same messages: each is taken from whoever brings it first",
             Self::Parted => "brings other messages than are on air: it waits beside them",
+            Self::Late => "is seconds behind what is on air: it waits beside the others",
             Self::TookOver => "goes on air, as the others have ended or are silent",
         }
     }
@@ -175,6 +178,7 @@ impl OnAir {
                 }
                 Output::Merged(leg) => self.changes.push((leg, LegChange::Merged)),
                 Output::Parted(leg) => self.changes.push((leg, LegChange::Parted)),
+                Output::Late(leg) => self.changes.push((leg, LegChange::Late)),
             }
         }
         self.append(&mut batch, now)

@@ -89,6 +89,8 @@ struct Bed {
     taken_over: Vec<usize>,
     begun: usize,
     new_publications: usize,
+    /// Legs that were found to be late.
+    late: Vec<usize>,
 }
 
 impl Bed {
@@ -100,6 +102,7 @@ impl Bed {
             taken_over: Vec::new(),
             begun: 0,
             new_publications: 0,
+            late: Vec::new(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Bed {
                     let messages = parts.messages.into_iter();
                     self.on_air.extend(messages.map(|it| it.message));
                 }
+                Output::Late(leg) => self.late.push(leg),
                 Output::Merged(_) | Output::Parted(_) => {}
             }
         }
@@ -125,6 +129,16 @@ impl Bed {
             self.merge
                 .take(leg, message, self.now, &SETTINGS, &mut outputs);
             self.carry_out(outputs);
+        }
+    }
+
+    /// Both legs send their next `count` pictures, 25 a second, each from its own on.
+    fn run(&mut self, firsts: [u32; 2], count: u32) {
+        for number in 0..count {
+            self.pass(40);
+            for leg in [0, 1] {
+                self.send(leg, &[picture(0, firsts[leg] + number)]);
+            }
         }
     }
 
@@ -277,6 +291,182 @@ fn legs_of_one_picture_a_second_do_not_take_turns() {
     assert_eq!(bed.taken_over.len(), turns);
 }
 
+/// The second leg is ten seconds behind the first one, and has been for four.
+fn ten_seconds_apart() -> Bed {
+    let mut bed = Bed::new();
+    for number in 0..250 {
+        bed.pass(40);
+        bed.send(0, &[picture(0, number)]);
+    }
+    bed.run([250, 0], 100);
+    assert!(!bed.merge.is_aligned(0) && !bed.merge.is_aligned(1));
+    assert_eq!((bed.merge.leader(), &*bed.late), (Some(0), &[1][..]));
+    assert_eq!(bed.on_air.len(), 350);
+    bed
+}
+
+#[test]
+fn a_leg_that_is_seconds_late_waits_and_takes_over_at_once_when_the_other_dies() {
+    for is_handed_over in [false, true] {
+        let mut bed = ten_seconds_apart();
+        if is_handed_over {
+            bed.hand_over();
+        }
+        bed.leave(0);
+        assert_eq!(bed.taken_over, [1]);
+        let group: Vec<_> = (96..100).map(|number| picture(0, number)).collect();
+        assert_eq!(bed.on_air.len(), 350 + group.len());
+        bed.send(1, &[picture(0, 100)]);
+        assert_eq!(bed.on_air.len(), 350 + group.len() + 1);
+    }
+}
+
+#[test]
+fn so_it_does_when_the_other_is_silent() {
+    let mut bed = ten_seconds_apart();
+    let mut number = 100;
+    while bed.taken_over.is_empty() && number < 1_000 {
+        bed.pass(40);
+        bed.send(1, &[picture(0, number)]);
+        number += 1;
+    }
+    assert_eq!(number, 100 + 13, "after `standby_after`");
+}
+
+#[test]
+fn a_late_leg_that_catches_up_is_merged() {
+    let mut bed = ten_seconds_apart();
+    let missed = (100..340).map(|number| picture(0, number));
+    bed.send(1, &missed.collect::<Vec<_>>());
+    assert!(bed.merge.is_aligned(1));
+    bed.leave(0);
+    bed.send(
+        1,
+        &(340..360)
+            .map(|number| picture(0, number))
+            .collect::<Vec<_>>(),
+    );
+    bed.ensure_on_air(
+        &(0..360)
+            .map(|number| picture(0, number))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn an_encoder_that_begins_its_file_again_at_both_origins_is_shown_at_once() {
+    for first in [0, 1] {
+        let mut bed = Bed::new();
+        bed.run([0, 0], 175);
+        let shown = bed.on_air.len();
+        bed.start_new_publication(first);
+        bed.send(first, &sent(0, 0, 3));
+        bed.start_new_publication(1 - first);
+        bed.send(1 - first, &sent(0, 0, 2));
+        bed.on_air.drain(..shown);
+        bed.ensure_on_air(&sent(0, 0, 3));
+        assert_eq!((bed.new_publications, bed.taken_over.len()), (1, 0));
+    }
+}
+
+#[test]
+fn one_that_does_so_at_one_origin_waits_there() {
+    let mut bed = Bed::new();
+    bed.run([0, 0], 175);
+    assert!(bed.merge.is_aligned(1));
+    bed.start_new_publication(1);
+    bed.run([175, 0], 50);
+    assert!(!bed.merge.is_aligned(1));
+    assert_eq!(bed.on_air.len(), 175 + 50);
+    // So does the other, and ends.
+    bed.start_new_publication(0);
+    let mut number = 50;
+    while bed.taken_over.is_empty() && number < 1_000 {
+        bed.pass(40);
+        bed.send(1, &[picture(0, number)]);
+        number += 1;
+    }
+    assert_eq!(number, 50 + 13, "after `standby_after`");
+}
+
+#[test]
+fn a_leg_that_stalls_for_seconds_and_catches_up_stays_merged() {
+    let mut bed = aligned(20);
+    for number in 20..220 {
+        bed.pass(40);
+        bed.send(0, &sent(0, number, number + 1)[3..]);
+    }
+    let missed = sent(0, 20, 220);
+    let (before, after) = missed[3..].split_at(300);
+    bed.send(1, before);
+    bed.leave(0);
+    bed.send(1, after);
+    bed.send(1, &sent(0, 220, 230)[3..]);
+    assert_eq!((bed.taken_over.len(), bed.late.len()), (0, 0));
+    bed.ensure_on_air(&sent(0, 0, 230));
+}
+
+#[test]
+fn a_leg_that_begins_with_an_old_group_is_merged_at_the_end_of_it_whatever_its_clock() {
+    for ahead in [0, u32::MAX - 300] {
+        for is_alone in [false, true] {
+            let mut bed = Bed::new();
+            for number in 0..108 {
+                bed.pass(40);
+                bed.send(
+                    0,
+                    &sent(0, number, number + 1)[if number == 0 { 0 } else { 3 }..],
+                );
+            }
+            let group = shifted(&sent(0, 24, 108), ahead);
+            let (before, after) = group.split_at(40);
+            bed.send(1, before);
+            assert!(!bed.merge.is_aligned(1), "it is too old");
+            if is_alone {
+                bed.leave(0);
+            }
+            bed.send(1, after);
+            assert_eq!(bed.merge.is_aligned(1), !is_alone);
+            bed.leave(0);
+            bed.send(1, &shifted(&sent(0, 108, 112)[3..], ahead));
+            bed.ensure_on_air(&sent(0, 0, 112));
+            assert_eq!((bed.taken_over.len(), bed.late.len()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_leg_that_falls_seconds_behind_for_good_waits() {
+    let mut bed = aligned(20);
+    for number in 20..140 {
+        bed.pass(40);
+        bed.send(0, &[picture(0, number)]);
+    }
+    bed.run([140, 20], 12);
+    assert!(bed.merge.is_aligned(1), "it may catch up");
+    bed.run([152, 32], 20);
+    assert!(!bed.merge.is_aligned(1));
+    bed.leave(0);
+    assert_eq!((&*bed.taken_over, &*bed.late), (&[1][..], &[1][..]));
+}
+
+#[test]
+fn one_that_does_so_as_the_other_dies_takes_over_at_its_next_group() {
+    let mut bed = aligned(20);
+    for number in 20..140 {
+        bed.pass(40);
+        bed.send(0, &[picture(0, number)]);
+    }
+    bed.leave(0);
+    let mut number = 20;
+    while bed.taken_over.is_empty() && number < 1_000 {
+        bed.pass(40);
+        bed.send(1, &[picture(0, number)]);
+        number += 1;
+    }
+    assert!(number <= 20 + 14 + GROUP, "{number}");
+}
+
 #[test]
 fn a_leg_that_parts_waits_and_is_recognised_again() {
     let mut bed = aligned(20);
@@ -396,7 +586,7 @@ proptest! {
     /// programs go on with both.
     #[test]
     fn any_interleaving_gives_each_message_once_and_in_order(
-        turns in proptest::collection::vec((any::<bool>(), 1_usize..9), 0..120),
+        turns in proptest::collection::vec((any::<bool>(), 1_usize..40), 0..120),
         first_group in 0_u32..2,
         second_group in 0_u32..2,
         ahead in prop_oneof![Just(0), any::<u32>()],
@@ -405,7 +595,7 @@ proptest! {
         handed_over in proptest::collection::vec(0_usize..120, 0..4),
     ) {
         let begin = [first_group * GROUP, second_group * GROUP];
-        let all = begin.map(|begin| sent(0, begin, 60));
+        let all = begin.map(|begin| sent(0, begin, 200));
         let mut left = [all[0].clone(), shifted(&all[1], ahead)];
         let mut bed = Bed::new();
         // The first leg is on air before the other comes, and its first group is whole.

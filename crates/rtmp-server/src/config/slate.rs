@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use siphasher::sip::SipHasher13;
 
 use super::model::Vhost;
-use crate::stream::MediaMessage;
+use crate::stream::{MediaMessage, slate_mark};
 
 /// The largest file that is taken, in bytes: it is kept in memory, once for all streams.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -116,7 +116,7 @@ impl SlateMedia {
     fn parse(bytes: Bytes) -> Result<Self, SlateError> {
         let mut messages: Vec<MediaMessage> = Vec::new();
         let (mut first, mut last) = (None, 0);
-        let mut has_picture = false;
+        let (mut has_picture, mut has_metadata) = (false, false);
         for tag in Tags::new(&bytes)? {
             let tag = tag?;
             let message =
@@ -138,13 +138,20 @@ impl SlateMedia {
             }
             let time = first.map_or(0, |first| tag.timestamp.saturating_sub(first));
             last = last.max(time);
-            messages.push(message(time));
+            messages.push(match head.class {
+                MediaClass::Metadata => slate_mark::metadata(Some(message(0).message())).into(),
+                _ => message(time),
+            });
+            has_metadata |= head.class == MediaClass::Metadata;
         }
         if first.is_none() {
             return Err(SlateError::Empty);
         }
         if last < MIN_DURATION_MS {
             return Err(SlateError::TooShort);
+        }
+        if !has_metadata {
+            messages.insert(0, slate_mark::metadata(None).into());
         }
         Ok(Self {
             messages,
@@ -201,7 +208,9 @@ mod tests {
             .iter()
             .map(|message| message.message().timestamp)
             .collect();
-        assert_eq!((times, media.duration_ms), (vec![0, 100, 200], 240));
+        // Metadata come first, which say that it is a slate.
+        assert_eq!((times, media.duration_ms), (vec![0, 0, 100, 200], 240));
+        assert!(slate_mark::is_in(&media.messages[0].message().payload));
     }
 
     #[test]

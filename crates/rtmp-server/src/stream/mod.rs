@@ -23,6 +23,7 @@ mod recording;
 mod registry;
 mod settings;
 mod silence;
+pub(crate) mod slate_mark;
 mod standby;
 mod state;
 mod subscription;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api_client::Api;
 use crate::flv_client::FlvClient;
+use crate::standby::slate_file;
 use crate::support::{Client, TestServer, eventually, headers, message, until};
 
 /// Pictures of a group.
@@ -284,6 +285,108 @@ async fn an_origin_that_is_seconds_behind_takes_over_when_the_other_dies() {
         }
         next = Some(shown + 1);
     }
+}
+
+/// The byte that tells the slate's pictures from an encoder's.
+const SLATE: u8 = 0x99;
+
+/// Two origins that show this slate soon after the encoder has gone.
+fn origins_with(slate: &tempfile::NamedTempFile) -> [TestServer; 2] {
+    let file = slate.path().display();
+    let vhost = format!("publish {{ slate {file}; slate_after 100; }}");
+    [(); 2].map(|()| TestServer::origin(&vhost))
+}
+
+/// Publishes these pictures at `origin`.
+async fn publisher(origin: &TestServer, encoder: u8, numbers: std::ops::Range<u32>) -> Client {
+    let mut publisher = origin.publisher("s").await;
+    publisher.publish(&headers()).await;
+    let pictures: Vec<_> = numbers.map(|number| picture(encoder, number)).collect();
+    publisher.publish(&pictures).await;
+    publisher
+}
+
+/// The player gets a picture of `encoder`, maybe after others, and times go on.
+async fn until_shown(player: &mut Client, encoder: u8) {
+    let mut last = 0;
+    loop {
+        let frame = player.frame().await;
+        assert!(frame.timestamp >= last, "{} after {last}", frame.timestamp);
+        last = frame.timestamp;
+        if frame.payload[1] == 1 && frame.payload[5] == encoder {
+            break;
+        }
+    }
+}
+
+/// Waits until the servers say of their only stream if it is the slate.
+async fn until_slate(servers: &[&TestServer], is_slate: bool) {
+    for server in servers {
+        let api = Api::of(server).await;
+        eventually(async || {
+            let streams = api.get("/api/v1/streams").await;
+            let slate = &streams["streams"][0]["publish"]["slate"];
+            (*slate == is_slate).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_at_either_origin_takes_the_place_of_the_slate_of_both() {
+    let slate = slate_file(SLATE);
+    let origins = origins_with(&slate);
+    let edge = edge_of(
+        &[&origins[0], &origins[1]],
+        &format!("{REDUNDANT} min_latency on;"),
+    );
+    let behind = edge_of(&[&edge], "min_latency on;");
+    let publishers = [
+        publisher(&origins[0], 0, 0..3).await,
+        publisher(&origins[1], 0, 0..3).await,
+    ];
+    let mut players = [edge.player("s").await, behind.player("s").await];
+    for player in &mut players {
+        ensure_next(player, 0, 0..3).await;
+    }
+    until_slate(&[&edge, &behind], false).await;
+    drop(publishers);
+    for (number, origin) in (1_u8..).zip(&origins) {
+        for player in &mut players {
+            until_shown(player, SLATE).await;
+        }
+        until_slate(&[&edge, &behind], true).await;
+        let _back = publisher(origin, number, 0..2).await;
+        for player in &mut players {
+            until_shown(player, number).await;
+        }
+        until_slate(&[&edge, &behind], false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_goes_from_the_slate_of_one_origin_to_the_programme_of_another() {
+    let slate = slate_file(SLATE);
+    let origins = origins_with(&slate);
+    let edge = edge_of(&[&origins[0], &origins[1]], "min_latency on;");
+    let mut on_air = publisher(&origins[0], 7, 0..3).await;
+    let mut player = edge.player("s").await;
+    ensure_next(&mut player, 7, 0..3).await;
+    // The second time the other one has a slate, too.
+    for (number, origin) in [(1, &origins[1]), (2, &origins[0]), (3, &origins[1])] {
+        drop(on_air);
+        until_shown(&mut player, SLATE).await;
+        until_slate(&[&edge], true).await;
+        on_air = publisher(origin, number, 0..2).await;
+        until_shown(&mut player, number).await;
+        until_slate(&[&edge], false).await;
+        let address = origin.address.to_string();
+        let is_from = |pulls: &[Value]| pulls.len() == 1 && pulls[0]["origin"] == address;
+        pulls(&Api::of(&edge).await, is_from).await;
+    }
+    drop(on_air);
+    until_shown(&mut player, SLATE).await;
+    drop(player);
 }
 
 #[tokio::test(flavor = "multi_thread")]

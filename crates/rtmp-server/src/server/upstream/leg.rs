@@ -99,6 +99,7 @@ impl From<PullEvent> for Input {
             PullEvent::Connected => Self::Connected,
             PullEvent::PublisherAnnounced(has_publisher) => Self::PublisherAnnounced(has_publisher),
             PullEvent::Flowing => Self::Flowing,
+            PullEvent::Slate(is_slate) => Self::Slate(is_slate),
             PullEvent::Lost => Self::Lost,
         }
     }

@@ -14,6 +14,7 @@ pub(super) mod url_pull;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rtmp_proto::session::Parameters;
 use service_kit::sleep_until;
@@ -142,6 +143,8 @@ impl PullTask {
             for LegInput { leg, input } in inputs {
                 self.handle(&mut legs, leg, input, merged.as_ref());
             }
+            let players = *audience.borrow();
+            self.look_beside_slate(&mut legs, players);
             if legs.iter().all(|leg| leg.pull.is_finished()) {
                 let key = self.stream.key();
                 log::info!("{key}: no longer pulled, nobody plays it");
@@ -168,13 +171,13 @@ impl PullTask {
                         log::info!("{key}: now pulled from {}", join(&self.settings.origins));
                         return PullEnd::Reconfigured;
                     }
-                    LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()))
+                    LegInput::to_all(legs.len(), Input::Audience(*audience.borrow_and_update()))
                 }
                 // An error cannot be: the sender is the stream's, which we hold.
                 _ = audience.changed() => {
-                    LegInput::to_all(count, Input::Audience(*audience.borrow_and_update()))
+                    LegInput::to_all(legs.len(), Input::Audience(*audience.borrow_and_update()))
                 }
-                () = sleep_until(deadline) => LegInput::to_all(count, Input::Time),
+                () = sleep_until(deadline) => LegInput::to_all(legs.len(), Input::Time),
             };
         }
     }
@@ -211,8 +214,10 @@ impl PullTask {
         let elsewhere = legs.iter().enumerate();
         let elsewhere = elsewhere.filter(|&(other, _)| other != number);
         let elsewhere = elsewhere.map(|(_, leg)| leg.pull.origin()).next();
+        let is_beside = self.is_beside_slate(number);
         let leg = &mut legs[number];
-        if let Some(origin) = elsewhere {
+        // The one that shows a slate may go wherever that other one is: it ends then.
+        if let Some(origin) = elsewhere.filter(|_| is_beside || merged.is_some()) {
             leg.pull.leave_out(origin);
         }
         match leg.pull.handle(Instant::now().into_std(), input) {
@@ -223,11 +228,49 @@ impl PullTask {
             _ if !leg.pull.is_connected() => leg.connection = None,
             _ => {}
         }
+        if !is_beside {
+            self.report(number, leg);
+        }
+    }
+
+    fn report(&self, number: usize, leg: &Leg) {
         let origin = &self.settings.origins[leg.pull.origin()];
         let (id, state) = (self.stream.id(), leg.pull.state_name());
         self.server
             .pulls
             .set(id, number, &origin.to_string(), state);
+    }
+
+    /// True if the leg with this number looks for a programme beside a slate.
+    fn is_beside_slate(&self, number: usize) -> bool {
+        number >= connections(&self.settings)
+    }
+
+    /// While the only origin that is pulled from shows a slate, asks the others for a programme
+    /// by one more connection, which takes the place of the first when that flows.
+    fn look_beside_slate(&self, legs: &mut Vec<Leg>, players: usize) {
+        let count = connections(&self.settings);
+        if count > 1 {
+            return;
+        }
+        let shows_slate = legs.first().is_some_and(|leg| leg.pull.shows_slate());
+        if !shows_slate || self.settings.origins.len() == 1 {
+            legs.truncate(count);
+            return;
+        }
+        match legs.get(count) {
+            None => {
+                legs.push(Leg::new(self.new_pull(count)));
+                self.handle(legs, count, Input::Audience(players), None);
+            }
+            Some(beside) if beside.pull.flows() => {
+                let key = self.stream.key();
+                log::info!("{key}: an origin has a programme, and takes the place of a slate");
+                legs.remove(0);
+                self.report(0, &legs[0]);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Takes the upstream's settings from the configuration. Returns true if the
@@ -251,6 +294,7 @@ impl PullTask {
         OriginPull {
             address: self.settings.origins[number].clone(),
             merged: merged.map(|merged| (merged.clone(), leg)),
+            is_beside_slate: AtomicBool::new(self.is_beside_slate(leg)),
             server: self.server.clone(),
             stream: self.stream.clone(),
             settings: self.settings.clone(),

@@ -1,26 +1,33 @@
 //! The pull of a stream from one origin, from the look-up of its name to the end.
 
+mod part;
+
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rtmp_proto::session::status::code;
 use rtmp_proto::session::{ClientEvent, Parameters, Purpose, Status};
-use serde::{Deserialize, Serialize};
+use rtmp_proto::wire::media::MediaClass;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::origin_connection::{
-    Connector, OriginConnection, OriginConnectionPart, OriginError, request,
-};
+use super::origin_connection::{Connector, OriginConnection, OriginError, request};
 use super::redirect::RedirectChain;
 use crate::config::{Origin, Upstream};
-use crate::hand_over::{Blob, HandOverError, Inherited};
-use crate::server::upgrade::TaskParts;
+use crate::server::upgrade::{Participant, TaskParts};
 use crate::server::{EventKind, Server};
 use crate::stream::{
     ExpectedPublisher, LegPublication, MediaMessage, MergedRelay, Publication, Source, Stream,
+    slate_mark,
 };
+pub(in crate::server) use part::PullPart;
+pub(super) use part::ResumedPull;
+
+/// Time within which a connection that shows a slate gives way.
+const GIVE_WAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Event of the connection, for the pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +38,8 @@ pub(super) enum PullEvent {
     PublisherAnnounced(bool),
     /// The first media has come.
     Flowing,
+    /// What the origin sends is a slate, or no longer.
+    Slate(bool),
     /// The connection has ended, or could not be made.
     Lost,
 }
@@ -40,6 +49,9 @@ pub(super) struct OriginPull {
     pub(super) address: Origin,
     /// What several origins bring at once, and the number of this one's part.
     pub(super) merged: Option<(Arc<MergedRelay>, usize)>,
+    /// Another connection shows a slate: of what this origin sends only a programme counts,
+    /// which then takes its place.
+    pub(super) is_beside_slate: AtomicBool,
     pub(super) server: Arc<Server>,
     pub(super) stream: Arc<Stream>,
     pub(super) settings: Upstream,
@@ -58,6 +70,17 @@ impl OriginPull {
             Some(resumed) => self.resume(*resumed, &events).await,
             None => self.pull(&events).await,
         };
+        self.report_end(&error);
+        // An error means that the pull has ended meanwhile.
+        let _ = events.send(PullEvent::Lost).await;
+    }
+
+    fn report_end(&self, error: &OriginError) {
+        if self.is_beside_slate() {
+            // Normal, and it comes again and again.
+            log::debug!("{} from {}: {error}", self.stream.key(), self.address);
+            return;
+        }
         let level = match error {
             // Normal: nobody publishes, or nobody does any more. If a silent origin
             // hangs instead, the next connection to it fails, with a warning.
@@ -75,8 +98,10 @@ impl OriginPull {
         let text = format!("from {}: {error}", self.address);
         let (key, log) = (self.stream.key(), self.server.events());
         log.record(EventKind::PullFailed, Some(key), None, text);
-        // An error means that the pull has ended meanwhile.
-        let _ = events.send(PullEvent::Lost).await;
+    }
+
+    fn is_beside_slate(&self) -> bool {
+        self.is_beside_slate.load(Ordering::Relaxed)
     }
 
     async fn pull(&self, to_pull: &mpsc::Sender<PullEvent>) -> Result<Infallible, OriginError> {
@@ -119,7 +144,9 @@ impl OriginPull {
             origin: self,
             address: &redirects.address,
             source: connection.source(),
+            participant: self.server.safepoint.join(),
             state: RelayState::Asked,
+            is_slate: false,
             batch: Vec::new(),
         };
         self.relay(relay, connection, events, to_pull).await
@@ -133,17 +160,15 @@ impl OriginPull {
         mut events: Vec<ClientEvent>,
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<Infallible, OriginError> {
-        let participant = self.server.safepoint.join();
-        if participant.is_frozen() {
+        if relay.participant.is_frozen() {
             // What has come already is not written down: it is asked for anew.
-            participant.park(|_| Ok(())).await;
+            relay.participant.park(|_| Ok(())).await;
         }
         loop {
             relay.take(&mut events, to_pull).await?;
-            if participant.is_frozen() {
-                participant
-                    .park(|parts| relay.write_down(&connection, parts))
-                    .await;
+            if relay.participant.is_frozen() {
+                let write = |parts: &mut TaskParts| relay.write_down(&connection, parts);
+                relay.participant.park(write).await;
             }
             // While nobody publishes, the origin may be silent for its own
             // `play_wait_timeout`; it refuses the play at the end of it.
@@ -154,7 +179,7 @@ impl OriginPull {
             };
             tokio::select! {
                 biased;
-                () = participant.frozen() => {}
+                () = relay.participant.frozen() => {}
                 exchanged = timeout(read_timeout, exchange) => {
                     exchanged.map_err(|_| OriginError::Silent(read_timeout))??;
                 }
@@ -168,13 +193,16 @@ impl OriginPull {
         resumed: ResumedPull,
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<Infallible, OriginError> {
-        let relay = Relay {
+        let mut relay = Relay {
             origin: self,
             address: &resumed.address,
             source: resumed.connection.source(),
+            participant: self.server.safepoint.join(),
             state: resumed.state,
+            is_slate: false,
             batch: Vec::new(),
         };
+        relay.note_slate(resumed.is_slate, to_pull).await;
         let connection = resumed.connection;
         self.relay(relay, connection, Vec::new(), to_pull).await
     }
@@ -229,133 +257,19 @@ enum Outlet {
     Leg(LegPublication),
 }
 
-/// A pull for the program that the process becomes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in crate::server) struct PullPart {
-    /// Id of the stream.
-    stream: u64,
-    /// Its number among the connections of that.
-    #[serde(default)]
-    pub(super) leg: usize,
-    /// The origin, one of the configuration's.
-    pub(super) origin: String,
-    /// The server that it is connected to, after redirects.
-    address: String,
-    connection: OriginConnectionPart,
-    state: RelayStatePart,
-}
-
-/// A [`RelayState`].
-#[derive(Debug, Serialize, Deserialize)]
-enum RelayStatePart {
-    Asked,
-    PublisherExpected,
-    Publishing(Blob),
-}
-
-impl PullPart {
-    /// Id of the stream.
-    pub(in crate::server) fn stream_id(&self) -> u64 {
-        self.stream
-    }
-
-    /// Checks that this program can go on with it.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub(in crate::server) fn check(&self) -> Result<(), HandOverError> {
-        self.connection.check()
-    }
-}
-
-/// A pull that this process has had before.
-pub(super) struct ResumedPull {
-    address: Origin,
-    connection: OriginConnection,
-    state: RelayState,
-}
-
-impl ResumedPull {
-    /// That of `stream` which `part` is; its media go to `merged`, if that is there.
-    ///
-    /// # Errors
-    /// It is of another form, or something that it needs is missing.
-    pub(super) fn take_over(
-        part: &PullPart,
-        stream: &Arc<Stream>,
-        merged: Option<&Arc<MergedRelay>>,
-        inherited: &mut Inherited,
-    ) -> Result<Self, HandOverError> {
-        let missing = || HandOverError::Missing(format!("origin {}", part.address));
-        Ok(Self {
-            address: Origin::parse(&part.address).ok_or_else(missing)?,
-            connection: OriginConnection::take_over(&part.connection, inherited)?,
-            state: match &part.state {
-                RelayStatePart::Asked => RelayState::Asked,
-                RelayStatePart::PublisherExpected => {
-                    RelayState::PublisherExpected(stream.expect_publisher())
-                }
-                RelayStatePart::Publishing(outlet) => RelayState::Publishing(match merged {
-                    None => Outlet::Stream(stream.resume_publication(outlet)?),
-                    Some(merged) => Outlet::Leg(merged.resume(part.leg, outlet)?),
-                }),
-            },
-        })
-    }
-
-    /// True if media flows.
-    pub(super) fn flows(&self) -> bool {
-        matches!(self.state, RelayState::Publishing(_))
-    }
-
-    /// The number of its publication in the stream, if it has one of its own.
-    pub(super) fn publication(&self) -> Option<u64> {
-        match &self.state {
-            RelayState::Publishing(Outlet::Stream(publication)) => Some(publication.id()),
-            _ => None,
-        }
-    }
-}
-
 /// Takes what an origin sends into the stream.
 struct Relay<'a> {
     origin: &'a OriginPull,
     address: &'a Origin,
     source: Source,
+    participant: Participant,
     state: RelayState,
+    /// What the origin sends is a slate.
+    is_slate: bool,
     batch: Vec<MediaMessage>,
 }
 
 impl Relay<'_> {
-    /// Writes the pull down for the program that the process becomes.
-    fn write_down(
-        &self,
-        connection: &OriginConnection,
-        parts: &mut TaskParts,
-    ) -> Result<(), HandOverError> {
-        let Some(connection) = connection.part(&mut parts.handed_over)? else {
-            return Ok(());
-        };
-        let merged = self.origin.merged.as_ref();
-        let pulls = match merged {
-            None => &mut parts.pulls,
-            Some(_) => &mut parts.legs,
-        };
-        pulls.push(PullPart {
-            stream: self.origin.stream.id(),
-            leg: merged.map_or(0, |(_, leg)| *leg),
-            origin: self.origin.address.to_string(),
-            address: self.address.url(),
-            connection,
-            state: match &self.state {
-                RelayState::Asked => RelayStatePart::Asked,
-                RelayState::PublisherExpected(_) => RelayStatePart::PublisherExpected,
-                RelayState::Publishing(outlet) => RelayStatePart::Publishing(outlet.part()?),
-            },
-        });
-        Ok(())
-    }
-
     /// Takes what the origin has sent. `to_pull` gets an event for the first
     /// media, and before it for publishers.
     async fn take(
@@ -365,7 +279,14 @@ impl Relay<'_> {
     ) -> Result<(), OriginError> {
         for event in events.drain(..) {
             match event {
-                ClientEvent::Media(message) => self.batch.push(message.into()),
+                ClientEvent::Media(message) => {
+                    let message = MediaMessage::from(message);
+                    if is_of(&message, |class| class == MediaClass::Metadata) {
+                        let is_slate = slate_mark::is_in(&message.message().payload);
+                        self.note_slate(is_slate, to_pull).await;
+                    }
+                    self.batch.push(message);
+                }
                 ClientEvent::StreamBegin => self.start_new_publication(to_pull).await?,
                 ClientEvent::Status(status) => {
                     if let Some(has_publisher) = announces_publisher(&status) {
@@ -385,6 +306,7 @@ impl Relay<'_> {
         to_pull: &mpsc::Sender<PullEvent>,
     ) -> Result<(), OriginError> {
         self.append(to_pull).await?;
+        self.note_slate(false, to_pull).await;
         match &mut self.state {
             RelayState::Publishing(Outlet::Stream(publication)) => {
                 publication.start_new_publication();
@@ -395,6 +317,15 @@ impl Relay<'_> {
             RelayState::Asked | RelayState::PublisherExpected(_) => {}
         }
         Ok(())
+    }
+
+    /// What the origin sends next is a slate, or is none.
+    async fn note_slate(&mut self, is_slate: bool, to_pull: &mpsc::Sender<PullEvent>) {
+        if self.is_slate != is_slate {
+            self.is_slate = is_slate;
+            // An error means that the pull has ended meanwhile.
+            let _ = to_pull.send(PullEvent::Slate(is_slate)).await;
+        }
     }
 
     /// The origin has a publisher whose media are to come, or has none any more.
@@ -419,6 +350,11 @@ impl Relay<'_> {
         if let RelayState::Publishing(outlet) = &mut self.state {
             outlet.append(&self.batch, Instant::now())?;
             self.report();
+        } else if self.origin.is_beside_slate() && self.is_slate {
+            // Viewers have one already.
+        } else if self.origin.is_beside_slate() && !self.batch.iter().any(is_frame) {
+            // The metadata may be among what comes next.
+            return Ok(());
         } else {
             self.begin(to_pull).await?;
         }
@@ -428,7 +364,6 @@ impl Relay<'_> {
 
     /// The first media have come.
     async fn begin(&mut self, to_pull: &mpsc::Sender<PullEvent>) -> Result<(), OriginError> {
-        let now = Instant::now();
         let origin = self.origin;
         let key = origin.stream.key();
         log::info!("{key} from {}: flows", self.address);
@@ -441,6 +376,11 @@ impl Relay<'_> {
         origin.server.set_first_origin(vhost, &origin.address);
         // An error means that the pull has ended meanwhile.
         let _ = to_pull.send(PullEvent::Flowing).await;
+        let _expected = origin.stream.expect_publisher();
+        if origin.is_beside_slate.swap(false, Ordering::Relaxed) {
+            self.wait_for_slate_to_end().await;
+        }
+        let now = Instant::now();
         let mut outlet = match &origin.merged {
             None => Outlet::Stream(origin.stream.relay(self.source, now)?),
             Some((merged, leg)) => Outlet::Leg(merged.join(*leg, self.source)),
@@ -451,6 +391,15 @@ impl Relay<'_> {
         self.state = RelayState::Publishing(outlet);
         self.report();
         Ok(())
+    }
+
+    /// The pull, which has been told that media flow here, ends the connection that shows the
+    /// slate. If it does not, the stream is busy.
+    async fn wait_for_slate_to_end(&self) {
+        let mut state = self.origin.stream.state();
+        let ended = async { state.wait_for(|state| !state.present).await.is_ok() };
+        let ended = pin!(timeout(GIVE_WAY_TIMEOUT, ended));
+        let _ = self.participant.follow(ended, |_| Ok(())).await;
     }
 
     /// Logs what has become of the legs of the stream.
@@ -472,18 +421,17 @@ impl Relay<'_> {
     }
 }
 
-impl Outlet {
-    /// The place for the program that the process becomes.
-    ///
-    /// # Errors
-    /// It cannot be written down.
-    fn part(&self) -> Result<Blob, HandOverError> {
-        match self {
-            Self::Stream(publication) => publication.part(),
-            Self::Leg(leg) => leg.part(),
-        }
-    }
+/// True if the message is of a class that is `wanted`.
+fn is_of(message: &MediaMessage, wanted: impl Fn(MediaClass) -> bool) -> bool {
+    message.head().is_some_and(|head| wanted(head.class))
+}
 
+/// True if it is a picture or sound.
+fn is_frame(message: &MediaMessage) -> bool {
+    message.is_picture() || is_of(message, |class| class == MediaClass::Audio)
+}
+
+impl Outlet {
     /// Takes what one read has brought.
     fn append(&mut self, messages: &[MediaMessage], now: Instant) -> Result<(), OriginError> {
         match self {

@@ -27,6 +27,8 @@ pub(super) enum Input {
     PublisherAnnounced(bool),
     /// The origin has sent media.
     Flowing,
+    /// What the origin sends is a slate, or no longer.
+    Slate(bool),
     /// The connection could not be made, or has ended, or has no such stream.
     Lost,
     /// The time that [`Pull::deadline`] gave has come.
@@ -101,6 +103,8 @@ pub(super) struct Pull {
     /// True if an origin has accepted a connection in the present round.
     answered: bool,
     all_failed: Option<AllOriginsFailed>,
+    /// What the origin sends is a slate.
+    is_slate: bool,
     /// State of the random numbers.
     random: u64,
 }
@@ -120,6 +124,7 @@ impl Pull {
             failures: 0,
             answered: false,
             all_failed: None,
+            is_slate: false,
             // xorshift stays at zero for ever.
             random: seed | 1,
         }
@@ -157,6 +162,11 @@ impl Pull {
     /// True if media flows.
     pub(super) fn flows(&self) -> bool {
         matches!(self.state, State::Flowing | State::Lingering(_))
+    }
+
+    /// True if what flows is a slate.
+    pub(super) fn shows_slate(&self) -> bool {
+        self.flows() && self.is_slate
     }
 
     /// True if it has ended, for want of an audience.
@@ -197,6 +207,7 @@ impl Pull {
     /// Takes an event, and returns its consequence.
     pub(super) fn handle(&mut self, now: Instant, input: Input) -> Option<Action> {
         match (self.state, input) {
+            (_, Input::Slate(is_slate)) => self.is_slate = is_slate,
             (State::New, Input::Audience(1..)) => return Some(self.connect()),
             (State::Flowing, Input::Audience(0)) => {
                 self.state = State::Lingering(now + self.linger);
@@ -259,6 +270,7 @@ impl Pull {
     fn connect(&mut self) -> Action {
         // The other pull may have gone there since this origin was chosen.
         self.pass_elsewhere();
+        self.is_slate = false;
         self.state = State::Connecting;
         Action::Connect(self.origin)
     }

@@ -7,6 +7,7 @@ use rtmp_proto::wire::{Message, MessageType};
 use serde::{Deserialize, Serialize};
 
 use super::for_players;
+use crate::stream::slate_mark;
 use crate::stream::track::Track;
 
 /// More tracks and kinds than this are nothing that an encoder sends.
@@ -210,6 +211,15 @@ impl Headers {
         let is_video =
             |header: &Header| matches!(header.class, MediaClass::VideoSequenceHeader { .. });
         self.headers.iter().any(is_video)
+    }
+
+    /// True if what they belong to is a slate, here or at the origin: its metadata say so.
+    #[must_use]
+    pub(in crate::stream) fn mark_slate(&self) -> bool {
+        let mut headers = self.headers.iter();
+        headers.any(|header| {
+            header.class == MediaClass::Metadata && slate_mark::is_in(&header.payload)
+        })
     }
 
     /// True if `header` is in force, wherever it stands.

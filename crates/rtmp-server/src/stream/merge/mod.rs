@@ -7,18 +7,24 @@ mod mark;
 mod part;
 mod relay;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rtmp_proto::wire::media::MediaClass;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::part::MergedRelayPart;
 pub(crate) use self::relay::{LegPublication, LegReport, MergedRelay};
-use super::MediaMessage;
 use super::log::headers::Headers;
 use super::publishers::Pauses;
 use super::standby::Parts;
+use super::{MediaMessage, slate_mark};
 use leg::{Position, Sort, Waiting, recognise};
 use mark::{Hashing, Mark, Taken};
+
+/// Silence of a programme after which a slate takes its place, unless `standby_after` is
+/// longer: it may go on, as the default of `slate_after` has it.
+const SLATE_AFTER: Duration = Duration::from_secs(3);
 
 /// The settings by which legs take turns that do not bring the same messages.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +82,9 @@ enum Leg {
 /// A leg takes over if none is merged, or those that are have been silent for
 /// `standby_after`, and it has a keyframe to begin at.
 ///
+/// A leg that brings a slate is of the lowest rank: any other one that has a keyframe takes its
+/// place, and it takes over from a programme only after [`SLATE_AFTER`].
+///
 /// A leg is late that is more than two seconds of media behind what is on air: were it
 /// merged, and left alone, viewers would see nothing for as long. So it takes over instead.
 /// One that begins with an old group of pictures, or has stalled, gets `standby_after` to
@@ -98,6 +107,9 @@ pub(super) struct Merge {
     firsts: Vec<u64>,
     /// The leg that has brought the newest message on air.
     leader: Option<usize>,
+    /// The legs that bring a slate, as its metadata say.
+    #[serde(default)]
+    slates: BTreeSet<usize>,
 }
 
 impl Merge {
@@ -111,6 +123,7 @@ impl Merge {
             hashing: Hashing::default(),
             firsts: vec![0; legs],
             leader: None,
+            slates: BTreeSet::new(),
         }
     }
 
@@ -169,6 +182,12 @@ impl Merge {
         let Some(head) = message.head() else { return };
         if matches!(self.legs[leg], Leg::Away) {
             self.come(leg, now, out);
+        }
+        if head.class == MediaClass::Metadata {
+            match slate_mark::is_in(&message.message().payload) {
+                true => self.slates.insert(leg),
+                false => self.slates.remove(&leg),
+            };
         }
         let mark = Mark::new(message, head, self.hashing);
         if self.take_merged(leg, message, mark, out) {
@@ -388,6 +407,7 @@ impl Merge {
 
     /// Another publication begins at the leg's origin.
     pub(super) fn start_new_publication(&mut self, leg: usize, out: &mut Vec<Output>) {
+        self.slates.remove(&leg);
         match self.legs[leg] {
             Leg::Away => {}
             Leg::Merged(_) if self.merged() == 1 => {
@@ -413,6 +433,7 @@ impl Merge {
         out: &mut Vec<Output>,
     ) {
         self.legs[leg] = Leg::Away;
+        self.slates.remove(&leg);
         if self.leader == Some(leg) {
             let mut legs = self.legs.iter();
             self.leader = legs.position(|leg| matches!(leg, Leg::Merged(_)));
@@ -423,19 +444,33 @@ impl Merge {
     /// The publication on air is lost: whoever brings something next begins another.
     pub(super) fn reset(&mut self) {
         self.legs.fill_with(|| Leg::Away);
+        self.slates.clear();
         self.leader = None;
     }
 
     /// Has a leg that waits take over, if that is due.
     fn take_turns(&mut self, now: Instant, settings: &MergeSettings, out: &mut Vec<Output>) {
-        if self.merged() > 0 && !self.signs.are_over(now, settings.standby_after) {
-            return;
-        }
         let is_ready =
             |leg: &Leg| matches!(leg, Leg::Waiting(waiting) if waiting.is_ready(now, settings));
-        if let Some(next) = self.legs.iter().position(is_ready) {
-            self.take_over(next, out);
+        let mut ready = (0..self.legs.len()).filter(|&leg| is_ready(&self.legs[leg]));
+        let Some(first) = ready.next() else { return };
+        let is_slate = |leg: &usize| self.slates.contains(leg);
+        let programme = [first].into_iter().chain(ready).find(|leg| !is_slate(leg));
+        let shows_slate = self.shows_slate();
+        let after = match (programme, shows_slate) {
+            (Some(_), true) => None,
+            (None, false) => Some(settings.standby_after.max(SLATE_AFTER)),
+            _ => Some(settings.standby_after),
+        };
+        if self.merged() == 0 || after.is_none_or(|after| self.signs.are_over(now, after)) {
+            self.take_over(programme.unwrap_or(first), out);
         }
+    }
+
+    /// True if what is on air is a slate.
+    fn shows_slate(&self) -> bool {
+        let mut slates = self.slates.iter();
+        slates.any(|&leg| matches!(self.legs[leg], Leg::Merged(_)))
     }
 
     /// What comes next on air has nothing in common with what has gone on air.

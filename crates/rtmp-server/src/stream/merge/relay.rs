@@ -67,7 +67,7 @@ impl LegChange {
             Self::Merged => "brings the same messages: each is taken from whoever brings it first",
             Self::Parted => "brings other messages than are on air: it waits beside them",
             Self::Late => "is seconds behind what is on air: it waits beside the others",
-            Self::TookOver => "goes on air, as the others have ended or are silent",
+            Self::TookOver => "goes on air, as the others have ended, are silent or bring a slate",
         }
     }
 }

@@ -580,6 +580,67 @@ fn the_pictures_that_a_leg_brings_first_are_counted() {
     assert_eq!(bed.merge.leader(), Some(0));
 }
 
+/// The first `count` pictures of a slate, whose metadata say what it is.
+fn slate(count: u32) -> Vec<MediaMessage> {
+    let pictures = (0..count).map(|number| picture(9, number));
+    let metadata = MediaMessage::from(slate_mark::metadata(None));
+    [metadata].into_iter().chain(pictures).collect()
+}
+
+#[test]
+fn a_slate_waits_for_seconds_of_silence_and_gives_way_to_a_programme_at_its_keyframe() {
+    let mut bed = aligned(20);
+    bed.start_new_publication(0);
+    bed.send(0, &slate(1));
+    let mut number = 1;
+    while bed.taken_over.is_empty() && number < 1_000 {
+        bed.pass(40);
+        bed.send(0, &[picture(9, number)]);
+        number += 1;
+    }
+    assert_eq!(number, 1 + 75, "after three seconds");
+    bed.hand_over();
+    bed.send(1, &sent(0, 21, 24)[3..]);
+    assert_eq!(bed.taken_over, [0], "there is no keyframe");
+    bed.send(1, &[picture(0, 24)]);
+    assert_eq!(bed.taken_over, [0, 1]);
+    bed.send(0, &[picture(9, number)]);
+    let newest = bed.on_air.last().unwrap().message();
+    assert_eq!(newest.payload, picture(0, 24).message().payload);
+}
+
+#[test]
+fn an_encoder_that_comes_back_at_one_of_two_origins_takes_the_place_of_the_slates() {
+    for leg in [0, 1] {
+        let mut bed = aligned(20);
+        for leg in [0, 1] {
+            bed.start_new_publication(leg);
+        }
+        bed.pass(3_000);
+        for leg in [0, 1] {
+            bed.send(leg, &slate(20));
+        }
+        let shown = bed.on_air.last().unwrap().message();
+        assert_eq!(shown.payload[5], 9);
+        bed.start_new_publication(leg);
+        bed.send(leg, &sent(5, 0, 3));
+        bed.send(1 - leg, &[picture(9, 20), picture(9, 21)]);
+        let is_slate = |it: &&MediaMessage| it.is_picture() && it.message().payload[5] == 9;
+        let after = bed.on_air.iter().rev().take_while(|it| !is_slate(it));
+        let pictures = after.filter(|it| it.is_picture());
+        assert_eq!(pictures.count(), 3, "and no more of a slate");
+    }
+}
+
+#[test]
+fn a_slate_takes_over_at_once_when_nothing_else_is_left() {
+    let mut bed = aligned(20);
+    bed.start_new_publication(0);
+    bed.send(0, &slate(1));
+    bed.leave(1);
+    assert_eq!(bed.taken_over, [0]);
+}
+
 proptest! {
     /// Whatever the order in which two legs bring the same messages, and wherever each of
     /// them begins, each message goes on air once and in order, though one dies, and other

@@ -162,9 +162,15 @@ impl Stream {
         lock(&self.publishers).standbys()
     }
 
-    /// True if a slate is on air.
+    /// True if a slate is on air, this server's or an origin's.
     pub(crate) fn shows_slate(&self) -> bool {
-        lock(&self.publishers).shows_slate()
+        let is_own = lock(&self.publishers).shows_slate();
+        is_own || self.is_published() && self.relays_slate()
+    }
+
+    /// True if the newest publication is a slate, as its metadata say.
+    fn relays_slate(&self) -> bool {
+        self.log.index().headers().mark_slate()
     }
 
     /// True if somebody publishes it: a slate does not count.

@@ -130,7 +130,8 @@ impl Writer {
     /// A publisher goes on air that has waited beside the last one. Its group begins with
     /// `headers` in force, and has frames of `codecs`. Where those are the ones in force
     /// here, the publication goes on, without headers; else another one begins, and so it does
-    /// after a slate: recordings are without that.
+    /// after a slate, here or at an origin: recordings are without that, and edges are to know
+    /// that it has ended.
     pub(super) fn publisher_takes_over(
         &mut self,
         source: Source,
@@ -140,6 +141,7 @@ impl Writer {
         let former = std::mem::replace(&mut self.source, source);
         self.timeline.publisher_takes_over();
         let goes_on = former != Source::Slate
+            && !self.staging.headers().mark_slate()
             && self.staging.is_log_written()
             && headers.have_configurations_of(self.staging.headers())
             && !codecs.any(|codec| self.tracks.are_recoded(codec));

@@ -32,6 +32,23 @@ fn the_first_player_starts_it_and_others_change_nothing() {
 }
 
 #[test]
+fn a_slate_is_shown_while_it_flows_and_not_known_of_another_origin() {
+    let now = Instant::now();
+    let mut pull = Pull::new(2, 0, LINGER, 7);
+    pull.handle(now, Input::Audience(1));
+    pull.handle(now, Input::Slate(true));
+    assert!(!pull.shows_slate(), "nothing flows");
+    pull.handle(now, Input::Flowing);
+    assert!(pull.shows_slate());
+    pull.handle(now, Input::Slate(false));
+    assert!(!pull.shows_slate());
+    pull.handle(now, Input::Slate(true));
+    assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
+    pull.handle(now, Input::Flowing);
+    assert!(!pull.shows_slate());
+}
+
+#[test]
 fn it_lingers_after_the_last_player_and_then_lets_go() {
     let now = Instant::now();
     let mut pull = flowing(1, now);

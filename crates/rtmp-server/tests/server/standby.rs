@@ -380,3 +380,51 @@ async fn a_name_that_nobody_has_published_has_no_slate() {
     let refusal = origin.refused(Purpose::Play, "s").await;
     assert_eq!(refusal.code, "NetStream.Play.StreamNotFound");
 }
+
+/// Sends the headers of a publisher again and again, so that it is neither silent nor ready.
+fn keep_alive(mut publisher: Client) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            publisher.publish(&headers()).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+}
+
+/// A server whose stream `s` has a slate on air or a marked standby, with these directives
+/// of `publish`, and the player that sees it.
+async fn without_unmarked(slate: Option<&str>, publish: &str) -> (TestServer, Vec<Client>) {
+    let slate = slate.map(|file| format!("slate {file}; slate_after 100;"));
+    let slate = slate.as_deref();
+    let server = TestServer::origin(&format!("publish {{ {publish} {} }}", slate.unwrap_or("")));
+    let marked = if slate.is_none() { "s?backup=1" } else { "s" };
+    let mut encoder = server.publisher(marked).await;
+    encoder.publish(&[keyframe(0)]).await;
+    let mut player = server.player("s").await;
+    player.frame().await;
+    if slate.is_none() {
+        return (server, vec![player, encoder]);
+    }
+    drop(encoder);
+    assert_eq!(player.frame().await.payload[5], 0x99);
+    (server, vec![player])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publisher_is_treated_by_the_policy_beside_a_slate_and_a_marked_one() {
+    let file = slate_file(0x99);
+    let slate = file.path().display().to_string();
+    for slate in [Some(slate.as_str()), None] {
+        let (refusing, _peers) = without_unmarked(slate, "").await;
+        let first = keep_alive(refusing.publisher("s").await);
+        let refusal = refusing.refused(Purpose::Publish, "s").await;
+        assert_eq!(refusal.code, "NetStream.Publish.BadName");
+        first.abort();
+
+        let policy = "second_publisher takeover;";
+        let (taking_over, _peers) = without_unmarked(slate, policy).await;
+        let mut first = taking_over.publisher("s").await;
+        let _second = taking_over.publisher("s").await;
+        assert_eq!(first.refusal().await.code, "NetStream.Publish.BadName");
+    }
+}

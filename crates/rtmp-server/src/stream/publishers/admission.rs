@@ -49,7 +49,7 @@ impl Publishers {
             rank,
             client,
             is_ready: false,
-            came: now,
+            heard: now,
             pauses: Pauses::default(),
             steady_since: None,
         });
@@ -80,32 +80,50 @@ impl Publishers {
         let Some(on_air) = self.on_air_entry() else {
             return Ok(Admission::OnAir { displaced: None });
         };
-        let policy = self.turns.second_publisher;
         if rank == Rank::Slate {
             return Err(Busy::Publisher);
         }
-        if on_air.rank == Rank::Primary && rank == Rank::Primary {
-            let take_over = match policy {
-                SecondPublisher::Refuse => silence >= TAKEOVER_SILENCE,
-                SecondPublisher::TakeOver => true,
-                SecondPublisher::Standby => false,
+        let policy = self.turns.second_publisher;
+        if rank == Rank::Primary
+            && policy != SecondPublisher::Standby
+            && let Some(rival) = self.rival(now)
+        {
+            let is_on_air = rival.id == on_air.id;
+            let is_dead = match is_on_air {
+                true => silence >= TAKEOVER_SILENCE,
+                false => rival.is_dead(now),
             };
-            if take_over {
-                let displaced = Some(on_air.id);
-                return Ok(Admission::OnAir { displaced });
-            }
-            if policy != SecondPublisher::Standby {
+            if policy == SecondPublisher::Refuse && !is_dead {
                 return Err(Busy::Publisher);
             }
+            let displaced = Some(rival.id);
+            return Ok(match is_on_air {
+                true => Admission::OnAir { displaced },
+                false => Admission::Waits { displaced },
+            });
         }
         if self.standbys() < MAX_STANDBYS {
             return Ok(Admission::Waits { displaced: None });
         }
-        let dead = self.waiting().find(|entry| {
-            let has_come = now.saturating_duration_since(entry.came) >= TAKEOVER_SILENCE;
-            has_come && entry.is_silent(now, TAKEOVER_SILENCE)
-        });
+        let dead = self.waiting().find(|entry| entry.is_dead(now));
         let displaced = Some(dead.ok_or(Busy::Standbys)?.id);
         Ok(Admission::Waits { displaced })
+    }
+
+    /// The publisher that is not marked, beside which the policy lets no other one be: the one
+    /// on air, or else one that waits, of several one that is not dead.
+    fn rival(&self, now: Instant) -> Option<&Entry> {
+        let on_air = self.on_air();
+        let unmarked = self.entries.iter().filter(|it| it.rank == Rank::Primary);
+        unmarked.min_by_key(|entry| (Some(entry.id) != on_air, entry.is_dead(now)))
+    }
+}
+
+impl Entry {
+    /// True if nothing has been heard of it, which waits, for so long that its connection is
+    /// most likely dead.
+    fn is_dead(&self, now: Instant) -> bool {
+        let has_been_heard = now.saturating_duration_since(self.heard) < TAKEOVER_SILENCE;
+        !has_been_heard && self.is_silent(now, TAKEOVER_SILENCE)
     }
 }

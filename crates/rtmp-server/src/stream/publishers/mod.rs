@@ -24,10 +24,10 @@ const MAX_STANDBYS: usize = 4;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecondPublisher {
-    /// It is refused, unless the first has been silent for two seconds.
+    /// It is refused, unless the first has been silent for two seconds: then it takes its place.
     #[default]
     Refuse,
-    /// It goes on air at once, and the first one's connection ends.
+    /// It takes the first one's place at once, whose connection ends.
     TakeOver,
     /// It is a standby.
     Standby,
@@ -158,8 +158,9 @@ struct Entry {
     client: Option<u64>,
     /// It has a place to begin at: a keyframe.
     is_ready: bool,
-    #[serde(with = "crate::hand_over::monotonic")]
-    came: Instant,
+    /// When it came or, if it was on air since then, when it was last heard there.
+    #[serde(rename = "came", with = "crate::hand_over::monotonic")]
+    heard: Instant,
     /// Its media while it waits, and the pauses between them.
     pauses: Pauses,
     /// It has sent without a silence since then, while it waits.
@@ -172,8 +173,9 @@ impl Entry {
         self.pauses.are_over(now, limit)
     }
 
-    /// It begins to wait, without a keyframe.
-    fn wait(&mut self) {
+    /// It, which was last heard at that time, begins to wait, without a keyframe.
+    fn wait(&mut self, heard: Instant) {
+        self.heard = heard;
         self.is_ready = false;
         self.pauses.stop();
         self.steady_since = None;
@@ -279,16 +281,23 @@ impl Publishers {
                     (usable, is_ordered, entry.is_ready, entry.rank, first)
                 });
                 let next = next.map(|entry| entry.id)?;
-                return Some(self.switch(next, gone.client, SwitchReason::Ended));
+                return Some(self.switch(next, gone.client, SwitchReason::Ended, now));
             }
             _ => {}
         }
         None
     }
 
-    fn switch(&mut self, to: u64, from_client: Option<u64>, reason: SwitchReason) -> Switch {
+    /// Puts `to` on air in place of the one that is there, if any, and was last `heard` then.
+    fn switch(
+        &mut self,
+        to: u64,
+        from_client: Option<u64>,
+        reason: SwitchReason,
+        heard: Instant,
+    ) -> Switch {
         if let Some(former) = self.on_air().and_then(|id| self.entry_mut(id)) {
-            former.wait();
+            former.wait(heard);
         }
         self.entries.retain(|entry| entry.rank > Rank::Slate);
         self.state = State::OnAir(to);
@@ -321,7 +330,7 @@ impl Publishers {
         entry.is_ready = is_ready;
         if at_keyframe && let Some(reason) = self.due_at_keyframe(id, now) {
             let from = self.on_air_entry().and_then(|entry| entry.client);
-            return Some(self.switch(id, from, reason));
+            return Some(self.switch(id, from, reason, before(now, silence)));
         }
         self.check(silence, now)
     }
@@ -358,7 +367,7 @@ impl Publishers {
             .filter(usable)
             .max_by_key(|entry| (entry.rank, std::cmp::Reverse(entry.id)))?;
         let next = next.id;
-        Some(self.switch(next, from, SwitchReason::Silent))
+        Some(self.switch(next, from, SwitchReason::Silent, before(now, silence)))
     }
 
     /// The one on air has made these `pauses` lately that are not shorter than
@@ -403,6 +412,11 @@ impl Publishers {
         self.state = State::Ordered { on_air, to };
         Ok(client)
     }
+}
+
+/// The time `silence` before `now`.
+fn before(now: Instant, silence: Duration) -> Instant {
+    now.checked_sub(silence).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -220,6 +220,78 @@ fn the_policy_decides_about_a_second_publisher_that_is_not_marked() {
 }
 
 #[test]
+fn the_policy_holds_between_those_that_are_not_marked_beside_a_slate_or_a_standby() {
+    let now = Instant::now();
+    let busy = Err(Busy::Publisher);
+    for (second_publisher, silence, expected, first_stays) in [
+        (SecondPublisher::Refuse, NO_SILENCE, busy, true),
+        (
+            SecondPublisher::Refuse,
+            TAKEOVER_SILENCE - ms(1),
+            busy,
+            true,
+        ),
+        (SecondPublisher::Refuse, TAKEOVER_SILENCE, Ok(3), false),
+        (SecondPublisher::TakeOver, NO_SILENCE, Ok(3), false),
+        (SecondPublisher::Standby, TAKEOVER_SILENCE, Ok(3), true),
+    ] {
+        for rank in [Rank::Slate, Rank::Backup] {
+            for has_sent in [false, true] {
+                let turns = Turns {
+                    second_publisher,
+                    ..Turns::default()
+                };
+                let mut publishers = on_air(rank, turns, now);
+                let first = publishers.join(Rank::Primary, Some(2), NO_SILENCE, now);
+                assert_eq!(first, Ok(2));
+                if has_sent {
+                    publishers.take_media(2, true, false, NO_SILENCE, now);
+                }
+                // Who is on air sends all the time.
+                let later = now + silence;
+                let came = publishers.join(Rank::Primary, Some(3), NO_SILENCE, later);
+                let case = format!("{second_publisher:?} {silence:?} {rank:?} {has_sent}");
+                assert_eq!(came, expected, "{case}");
+                assert_eq!(publishers.on_air(), Some(1), "{case}");
+                assert_eq!(publishers.contains(2), first_stays, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_returns_beside_its_own_dead_connection_gets_in_once_that_is_silent_for_long() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let standby = ready_standby(&mut publishers, Rank::Backup, now);
+    let switch = publishers.take_media(standby, true, false, LIMIT, now + ms(10_000));
+    assert_eq!(switch.map(|switch| switch.to), Some(standby));
+    let heard = now + ms(10_000) - LIMIT;
+    let mut join = |after| publishers.join(Rank::Primary, Some(9), NO_SILENCE, heard + after);
+    assert_eq!(join(TAKEOVER_SILENCE - ms(1)), Err(Busy::Publisher));
+    let returned = join(TAKEOVER_SILENCE);
+    assert_eq!(returned, Ok(3));
+    assert!(!publishers.contains(1), "its dead connection has gone");
+    assert_eq!(publishers.on_air(), Some(standby), "it is the new standby");
+}
+
+#[test]
+fn an_order_to_one_that_is_displaced_is_void() {
+    let now = Instant::now();
+    let turns = Turns {
+        second_publisher: SecondPublisher::TakeOver,
+        ..Turns::default()
+    };
+    let mut publishers = on_air(Rank::Backup, turns, now);
+    ready_standby(&mut publishers, Rank::Primary, now);
+    assert_eq!(publishers.order(None), Ok(Some(2)));
+    let newcomer = publishers.join(Rank::Primary, Some(3), NO_SILENCE, now);
+    assert_eq!(newcomer, Ok(3));
+    let switch = publishers.take_media(3, true, true, NO_SILENCE, now);
+    assert_eq!(switch, None, "it has been ordered of another one");
+}
+
+#[test]
 fn the_number_of_standbys_is_bounded_and_dead_ones_give_way() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Primary, Turns::default(), now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::trim::{self, Trim};
-use super::{Server, dvr, forward, programs};
+use super::{Server, dvr, forward, programs, slate};
 
 /// Interval at which unneeded streams are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +25,7 @@ pub(super) async fn sweep(server: Arc<Server>) {
         dvr::sweep(&server);
         forward::sweep(&server);
         programs::published::sweep(&server);
+        slate::sweep(&server);
         let config = server.config();
         if config.vhosts.values().any(|it| it.quotas.limit_rates()) {
             let server = server.clone();

@@ -343,13 +343,22 @@ async fn a_slate_is_shown_while_nobody_publishes_and_gives_way_at_a_keyframe() {
     assert_eq!(streams["streams"][0]["publish"]["slate"], false);
 }
 
+/// The configuration of an origin with these directives of `publish`, which keeps players for
+/// an hour.
+fn publish(directives: &str) -> String {
+    format!(
+        "vhost __defaultVhost__ {{ min_latency on; publish_return_timeout 3600000; \
+         publish {{ {directives} }} }}"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slate_that_a_reload_replaces_gives_way_to_the_new_one() {
-    let files = [slate_file(0x99), slate_file(0xaa)];
-    let [old, new] = files.each_ref().map(|file| {
+    // An hour would pass until it came, if it did not follow the old one at once.
+    let files = [(slate_file(0x99), 100), (slate_file(0xaa), 3_599_999)];
+    let [old, new] = files.each_ref().map(|(file, after)| {
         let file = file.path().display();
-        let publish = format!("publish {{ slate {file}; slate_after 100; }}");
-        format!("vhost __defaultVhost__ {{ min_latency on; {publish} }}")
+        publish(&format!("slate {file}; slate_after {after};"))
     });
     let origin = TestServer::start(Role::Origin, &old);
     let mut first = origin.publisher("s").await;
@@ -364,7 +373,46 @@ async fn a_slate_that_a_reload_replaces_gives_way_to_the_new_one() {
         assert_eq!(player.frame().await.payload[5], 0x99);
     }
     origin.reload(&new);
-    while player.frame().await.payload[5] != 0xaa {}
+    let mut last = 0;
+    let frame = loop {
+        let frame = player.frame().await;
+        assert!(frame.timestamp > last, "{frame:?} after {last}");
+        last = frame.timestamp;
+        if frame.payload[5] == 0xaa {
+            break frame;
+        }
+    };
+    assert_eq!(frame.payload[0], 0x17, "it begins with its keyframe");
+    let next = player.frame().await;
+    assert_eq!((next.payload[5], next.timestamp), (0xaa, last + 130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slate_begins_and_ends_with_reloads() {
+    let slate = slate_file(0x99);
+    let file = slate.path().display();
+    let [soon, late] = [100, 3_599_999].map(|after| {
+        let directives = format!("slate {file}; slate_after {after};");
+        publish(&directives)
+    });
+    let without = publish("");
+    for before in [&without, &late] {
+        let origin = TestServer::start(Role::Origin, before);
+        let mut first = origin.publisher("s").await;
+        first.publish(&[keyframe(0)]).await;
+        let mut player = origin.player("s").await;
+        player.frame().await;
+        let stream = origin.server.streams().remove(0);
+        drop(first);
+        until(|| !stream.is_published()).await;
+        origin.reload(&soon);
+        assert_eq!(player.frame().await.payload[5], 0x99, "it is configured");
+        origin.reload(&without);
+        until(|| !stream.is_published()).await;
+        origin.reload(&soon);
+        until(|| stream.is_published()).await;
+        assert_eq!(player.frame().await.payload[5], 0x99, "it is so again");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use super::Server;
 use super::hooks::SwitchEvent;
 use super::pace::{Pace, at};
 use super::upgrade::{Participant, TaskParts};
-use crate::config::{Slate, Vhost};
+use crate::config::{Config, Slate, Vhost};
 use crate::stream::{
     AppendError, Candidate, Headers, Publication, Rank, Stream, StreamState, Switch, SwitchReason,
     TakenStream,
@@ -24,6 +24,20 @@ pub(super) use part::SlatePart;
 const LINGER: Duration = Duration::from_secs(10);
 /// Time until a slate that could not be shown is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sees to it that the slate is shown where a reload has configured one and somebody plays: no
+/// publisher's end tells of those streams.
+pub(super) fn sweep(server: &Arc<Server>) {
+    let config = server.config();
+    if !config.vhosts.values().any(|vhost| vhost.slate.is_some()) {
+        return;
+    }
+    // What nobody plays is left to the registry, which forgets what no task holds.
+    let is_meant = |stream: &Stream| !stream.is_published() && *stream.subscriptions().borrow() > 0;
+    for stream in &server.registry.select(is_meant) {
+        arm(server, stream);
+    }
+}
 
 /// Sees to it that the slate is shown when nobody has published `stream` for long enough.
 /// Called whenever a publisher has ended: a stream that nobody has published has no slate,
@@ -54,10 +68,11 @@ pub(super) fn resume(
     }
 }
 
-/// The slate of a stream in the configuration in force.
+/// The slate of a stream in the configuration in force: an edge gets it from its origin.
 fn slate(server: &Server, stream: &Stream) -> Option<Slate> {
     let config = server.config();
-    config.vhost(&stream.key().vhost)?.slate.clone()
+    let vhost = config.vhost(&stream.key().vhost)?;
+    vhost.slate.clone().filter(|_| vhost.upstream.is_none())
 }
 
 /// The task that shows the slate of one stream.
@@ -67,15 +82,17 @@ fn slate(server: &Server, stream: &Stream) -> Option<Slate> {
 ///  Waiting ───────────────────────────────────────────────▶ on air
 ///   │   ▲                                                      │
 ///   │   └── another publisher is on air, nobody plays, or ─────┘
-///   │       the configuration has another slate or none
+///   │       the configuration has no slate any more
 ///   ▼
-///  the stream has ended, or nobody plays it for publish_return_timeout
+///  the stream has ended, nobody plays it for publish_return_timeout, or the configuration
+///  has no slate: if it has one again, another task begins
 /// ```
 struct SlateTask {
     server: Arc<Server>,
     stream: Arc<Stream>,
     state: watch::Receiver<StreamState>,
     audience: watch::Receiver<usize>,
+    config: watch::Receiver<Arc<Config>>,
     participant: Participant,
 }
 
@@ -110,7 +127,14 @@ impl Showing {
         }
     }
 
-    /// The file, or another one, begins at `now`: time goes on.
+    /// Another file, that of `slate`, begins at `now`.
+    fn go_on_with(&mut self, slate: &Slate, now: Instant) {
+        self.fingerprint = slate.media().fingerprint();
+        self.publication.start_new_publication();
+        self.restart(now);
+    }
+
+    /// The file begins at `now`: time goes on.
     fn restart(&mut self, now: Instant) {
         self.turn_ms = self.pace.elapsed_ms(now);
         self.next = 0;
@@ -125,21 +149,14 @@ impl SlateTask {
             stream: stream.clone(),
             state: stream.state(),
             audience: stream.subscriptions(),
+            config: server.config.subscribe(),
             participant: server.safepoint.join(),
         }
     }
 
     async fn run(mut self, resumed: Option<Showing>) {
-        if let Some(mut showing) = resumed
-            && let Some(slate) = slate(&self.server, &self.stream)
-        {
-            let fingerprint = slate.media().fingerprint();
-            if showing.fingerprint != fingerprint {
-                log::info!("{}: the slate is another now", self.stream.key());
-                showing.fingerprint = fingerprint;
-                showing.restart(Instant::now());
-            }
-            self.show(&slate, showing).await;
+        if let Some(showing) = resumed {
+            self.show(showing).await;
         }
         while let Some(slate) = self.wait().await {
             let candidate = Candidate {
@@ -150,16 +167,15 @@ impl SlateTask {
             // An error means that somebody has begun to publish.
             if let Ok(publication) = self.stream.publish_as(candidate, now) {
                 self.announce();
-                self.show(&slate, Showing::new(publication, &slate, now))
-                    .await;
+                self.show(Showing::new(publication, &slate, now)).await;
             }
         }
         self.stream.release_slate();
     }
 
     /// Shows the slate until it ends, and waits if that is an error.
-    async fn show(&mut self, slate: &Slate, mut showing: Showing) {
-        let shown = self.try_show(slate, &mut showing).await;
+    async fn show(&mut self, mut showing: Showing) {
+        let shown = self.try_show(&mut showing).await;
         drop(showing);
         match shown {
             Ok(()) | Err(AppendError::Ended) => {}
@@ -176,9 +192,19 @@ impl SlateTask {
         config.vhost(&self.stream.key().vhost).cloned()
     }
 
-    /// True if the configuration in force has this slate: a reload reads its file anew.
-    fn is_configured(&self, slate: &Slate) -> bool {
-        self::slate(&self.server, &self.stream).as_ref() == Some(slate)
+    /// The slate of the configuration in force, with which `showing` goes on: a reload reads its
+    /// file anew. If that is another one, it begins.
+    fn follow_configuration(&self, showing: &mut Showing) -> Option<Slate> {
+        let key = self.stream.key();
+        let Some(slate) = slate(&self.server, &self.stream) else {
+            log::info!("{key}: the slate ends: the configuration has none");
+            return None;
+        };
+        if showing.fingerprint != slate.media().fingerprint() {
+            log::info!("{key}: the slate is another now");
+            showing.go_on_with(&slate, Instant::now());
+        }
+        Some(slate)
     }
 
     fn has_audience(&mut self) -> bool {
@@ -191,8 +217,9 @@ impl SlateTask {
             if self.participant.is_frozen() {
                 self.participant.park(|_| Ok(())).await;
             }
+            self.config.borrow_and_update();
             let vhost = self.vhost()?;
-            let slate = vhost.slate.clone()?;
+            let slate = slate(&self.server, &self.stream)?;
             if self.state.borrow_and_update().ended {
                 return None;
             }
@@ -210,9 +237,11 @@ impl SlateTask {
             }
             let deadline = absence.map(|absence| now + (limit - absence));
             tokio::select! {
-                // Errors cannot be: the senders are the stream's, which we hold.
+                // Errors cannot be: the senders are the stream's and the server's, which we
+                // hold.
                 _ = self.state.changed() => {}
                 _ = self.audience.changed() => {}
+                _ = self.config.changed() => {}
                 () = sleep_until(deadline) => {}
                 () = self.participant.frozen() => {}
             }
@@ -244,14 +273,17 @@ impl SlateTask {
     }
 
     /// Publishes the slate, again and again, until another publisher is on air, nobody plays
-    /// it, or it is no longer the configuration's.
+    /// it, or the configuration has none.
     ///
     /// # Errors
     /// It cannot be published, such as for want of memory.
-    async fn try_show(&mut self, slate: &Slate, showing: &mut Showing) -> Result<(), AppendError> {
-        let media = slate.media().clone();
+    async fn try_show(&mut self, showing: &mut Showing) -> Result<(), AppendError> {
         let mut config = self.server.config();
+        let Some(mut slate) = self.follow_configuration(showing) else {
+            return Ok(());
+        };
         loop {
+            let media = slate.media();
             let Some(message) = media.messages.get(showing.next) else {
                 showing.turn_ms += u64::from(media.duration_ms);
                 showing.next = 0;
@@ -272,11 +304,12 @@ impl SlateTask {
             showing.pace.pass(due, now);
             let newest = self.server.config();
             if !Arc::ptr_eq(&newest, &config) {
-                if !self.is_configured(slate) {
-                    log::info!("{}: the slate ends: it is another now", self.stream.key());
-                    return Ok(());
-                }
                 config = newest;
+                match self.follow_configuration(showing) {
+                    Some(newest) => slate = newest,
+                    None => return Ok(()),
+                }
+                continue;
             }
             if self.has_audience() {
                 showing.left_at = None;

@@ -441,10 +441,13 @@ impl Stream {
         (!state.has_publisher()).then(|| self.silence(now))
     }
 
-    /// There is something to play.
-    fn set_live(&self) {
-        if !self.state.borrow().live {
-            self.state.send_modify(|state| state.live = true);
+    /// There is something to play, which who went on air in `turn` has sent.
+    fn set_live(&self, turn: u64) {
+        if !self.state.borrow().knows_media_of(turn) {
+            self.state.send_modify(|state| {
+                state.live = true;
+                state.sent_turn = state.sent_turn.max(turn);
+            });
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Stream;
-use super::publishers::{PAUSE_WINDOW, Publishers};
+use super::publishers::{OnAirSigns, PAUSE_WINDOW, Publishers};
 
 impl Stream {
     /// `now` on the server's clock, ms.
@@ -22,6 +22,24 @@ impl Stream {
     pub(super) fn silence(&self, now: Instant) -> Duration {
         let last_sign = self.last_sign_ms.load(Ordering::Relaxed);
         Duration::from_millis(self.logs.milliseconds(now).saturating_sub(last_sign))
+    }
+
+    /// Time since the last media; `None` if who is on air has sent some since it is there.
+    pub(crate) fn without_media_for(&self, now: Instant) -> Option<Duration> {
+        if self.state.borrow().has_sent() {
+            return None;
+        }
+        let arrived = self.log.index().newest_arrival();
+        let silence_ms = self.logs.milliseconds(now).saturating_sub(arrived);
+        Some(Duration::from_millis(silence_ms))
+    }
+
+    /// What is known of the publisher on air.
+    pub(super) fn on_air_signs(&self, now: Instant) -> OnAirSigns {
+        OnAirSigns {
+            silence: self.silence(now),
+            has_sent: self.state.borrow().has_sent(),
+        }
     }
 
     /// The silence of the publisher on air. Where that could be a failure, `publishers` are

@@ -17,6 +17,9 @@ pub struct StreamState {
     pub(crate) switch: Option<Switch>,
     /// The publisher has sent something.
     pub live: bool,
+    /// The last turn in which the publisher on air has sent something.
+    #[serde(default)]
+    pub(crate) sent_turn: u64,
     /// That publisher is there.
     pub present: bool,
     /// Number of those that may be about to publish: a hook is asked about
@@ -35,5 +38,16 @@ impl StreamState {
     #[must_use]
     pub fn has_publisher(&self) -> bool {
         self.present || self.expected > 0
+    }
+
+    /// True if the publisher on air has sent something since it is there.
+    pub(super) fn has_sent(&self) -> bool {
+        self.present && self.sent_turn == self.turn
+    }
+
+    /// True if it is known that there is something to play, and that who went on air in
+    /// `turn` has sent something.
+    pub(super) fn knows_media_of(&self, turn: u64) -> bool {
+        self.live && self.sent_turn >= turn
     }
 }

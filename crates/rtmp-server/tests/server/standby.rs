@@ -416,6 +416,42 @@ async fn a_slate_begins_and_ends_with_reloads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slate_is_shown_over_a_publisher_that_has_sent_nothing() {
+    let slate = slate_file(0x99);
+    let file = slate.path().display();
+    let [soon, late] = [100, 3_599_999].map(|after| {
+        let directives = format!("slate {file}; slate_after {after};");
+        publish(&directives)
+    });
+    for before in [&publish(""), &late] {
+        let origin = TestServer::start(Role::Origin, before);
+        let api = Api::of(&origin).await;
+        let mut first = origin.publisher("s").await;
+        first.publish(&[keyframe(0)]).await;
+        let mut player = origin.player("s").await;
+        player.frame().await;
+        let stream = origin.server.streams().remove(0);
+        drop(first);
+        until(|| !stream.is_published()).await;
+        let mut second = origin.publisher("s").await;
+        assert!(stream.is_published());
+        origin.reload(&soon);
+        assert_eq!(player.frame().await.payload[5], 0x99);
+        let streams = api.get("/api/v1/streams").await;
+        assert_eq!(streams["streams"][0]["publish"]["slate"], true);
+        assert_eq!(streams["streams"][0]["standby"][0]["ready"], false);
+        second.publish(&headers()).await;
+        second.publish(&[keyframe(0)]).await;
+        while player.frame().await.payload[5] == 0x99 {}
+        // Silent now, it has sent something: its connection's time limit decides.
+        until(|| !stream.is_published() || stream.state().borrow().live).await;
+        let streams = api.get("/api/v1/streams").await;
+        assert_eq!(streams["streams"][0]["publish"]["slate"], false);
+        assert_eq!(streams["streams"][0]["standby"], json!([]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_nobody_has_published_has_no_slate() {
     let slate = slate_file(0x99);
     let file = slate.path().display();

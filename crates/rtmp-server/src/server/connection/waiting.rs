@@ -147,6 +147,7 @@ mod tests {
         on_air: 0,
         switch: None,
         live: false,
+        sent_turn: 0,
         present: false,
         expected: 0,
         ended: false,

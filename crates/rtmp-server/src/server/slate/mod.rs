@@ -1,4 +1,4 @@
-//! Shows the slate of a vhost to the players of a stream that nobody publishes.
+//! Shows the slate of a vhost to the players of a stream that nobody sends.
 
 mod part;
 
@@ -33,15 +33,19 @@ pub(super) fn sweep(server: &Arc<Server>) {
         return;
     }
     // What nobody plays is left to the registry, which forgets what no task holds.
-    let is_meant = |stream: &Stream| !stream.is_published() && *stream.subscriptions().borrow() > 0;
+    let now = Instant::now();
+    let is_meant = |stream: &Stream| {
+        *stream.subscriptions().borrow() > 0 && stream.without_media_for(now).is_some()
+    };
     for stream in &server.registry.select(is_meant) {
         arm(server, stream);
     }
 }
 
-/// Sees to it that the slate is shown when nobody has published `stream` for long enough.
-/// Called whenever a publisher has ended: a stream that nobody has published has no slate,
-/// whatever names players ask for.
+/// Sees to it that the slate is shown when nothing has come for long enough, and who is on air,
+/// if anybody, has sent nothing yet: one that has, and is silent, is left to
+/// `publish_normal_timeout`. Called whenever a publisher has ended: a stream that nobody has
+/// published has no slate, whatever names players ask for.
 pub(super) fn arm(server: &Arc<Server>, stream: &Arc<Stream>) {
     if slate(server, stream).is_some() && stream.has_begun() && stream.claim_slate() {
         tokio::spawn(SlateTask::new(server, stream).run(None));
@@ -78,7 +82,7 @@ fn slate(server: &Server, stream: &Stream) -> Option<Slate> {
 /// The task that shows the slate of one stream.
 ///
 /// ```text
-///          nobody publishes for slate_after, somebody plays
+///          no media for slate_after, somebody plays
 ///  Waiting ───────────────────────────────────────────────▶ on air
 ///   │   ▲                                                      │
 ///   │   └── another publisher is on air, nobody plays, or ─────┘
@@ -164,7 +168,7 @@ impl SlateTask {
                 client: None,
             };
             let now = Instant::now();
-            // An error means that somebody has begun to publish.
+            // An error means that somebody has begun to send.
             if let Ok(publication) = self.stream.publish_as(candidate, now) {
                 self.announce();
                 self.show(Showing::new(publication, &slate, now)).await;
@@ -225,7 +229,7 @@ impl SlateTask {
             }
             let has_audience = self.has_audience();
             let now = Instant::now();
-            let absence = self.stream.unpublished_for(now);
+            let absence = self.stream.without_media_for(now);
             let limit = match has_audience {
                 true => vhost.slate_after,
                 false => vhost.publish_return_timeout,
@@ -256,7 +260,7 @@ impl SlateTask {
             reason: SwitchReason::Slate,
         };
         log::info!(
-            "{}: the slate goes on air: nobody publishes it",
+            "{}: the slate goes on air: nobody sends anything",
             self.stream.key()
         );
         self.server.switches.count(switch.reason);

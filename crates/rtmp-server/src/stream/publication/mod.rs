@@ -326,13 +326,16 @@ impl Publication {
         self.follow(now)
     }
 
-    /// Writes messages with the times at which they came.
+    /// Writes messages of one that is on air, with the times at which they came.
     fn write<'a>(
         &self,
         writer: &mut Writer,
         messages: impl Iterator<Item = (&'a MediaMessage, Instant)>,
         now: Instant,
     ) -> Result<(), AppendError> {
+        let PublicationState::OnAir { turn, .. } = self.state else {
+            return Ok(());
+        };
         let stream = &*self.stream;
         let log = &*stream.log;
         if stream.logs.forbid_growth_of(log.held().bytes()) {
@@ -359,7 +362,7 @@ impl Publication {
         if !writer.has_staged() {
             if writer.repeats() {
                 // All of it is in the log already: there it can be played.
-                stream.set_live();
+                stream.set_live(turn);
             }
             return Ok(());
         }
@@ -367,7 +370,7 @@ impl Publication {
         if stream.logs.pool().is_exhausted() {
             stream.logs.make_room(now);
         }
-        stream.set_live();
+        stream.set_live(turn);
         log.readers().notify();
         Ok(())
     }

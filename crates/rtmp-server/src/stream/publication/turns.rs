@@ -31,7 +31,7 @@ impl Candidate {
 impl Stream {
     /// The reason for which [`Stream::publish_as`] would fail at `now`.
     pub(crate) fn refusal(&self, rank: Rank, now: Instant) -> Option<Busy> {
-        lock(&self.publishers).refusal(rank, self.silence(now), now)
+        lock(&self.publishers).refusal(rank, self.on_air_signs(now), now)
     }
 
     /// Becomes the stream's only publisher.
@@ -81,7 +81,7 @@ impl Stream {
         // Looked at and changed under one lock: of two that come at once, one
         // is refused, or waits.
         let mut publishers = lock(&self.publishers);
-        let id = publishers.join(rank, client, self.silence(now), now)?;
+        let id = publishers.join(rank, client, self.on_air_signs(now), now)?;
         let is_on_air = publishers.on_air() == Some(id);
         let turn = is_on_air.then(|| self.put_on_air(id, None, now));
         drop(publishers);

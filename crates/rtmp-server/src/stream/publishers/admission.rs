@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Entry, MAX_STANDBYS, Pauses, Publishers, Rank, SecondPublisher, State, TAKEOVER_SILENCE,
+    Entry, MAX_STANDBYS, OnAirSigns, Pauses, Publishers, Rank, SecondPublisher, State,
+    TAKEOVER_SILENCE, before,
 };
 
 /// Why a publisher is refused.
@@ -20,15 +21,15 @@ pub enum Busy {
 /// What becomes of a publisher that comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
-    /// It goes on air; who was there, if anybody, is displaced.
+    /// It goes on air; who was there, if anybody, is displaced, or waits.
     OnAir { displaced: Option<u64> },
     /// It waits; one that has been silent for long may be displaced.
     Waits { displaced: Option<u64> },
 }
 
 impl Publishers {
-    /// A publisher comes, while the one on air has been silent for `silence`. Returns its
-    /// number, which is that of [`Publishers::on_air`] if it goes on air at once.
+    /// A publisher comes; `signs` are those of the one on air. Returns its number, which is
+    /// that of [`Publishers::on_air`] if it goes on air at once.
     ///
     /// # Errors
     /// It is refused.
@@ -36,10 +37,10 @@ impl Publishers {
         &mut self,
         rank: Rank,
         client: Option<u64>,
-        silence: Duration,
+        signs: OnAirSigns,
         now: Instant,
     ) -> Result<u64, Busy> {
-        let admission = self.admit(rank, silence, now)?;
+        let admission = self.admit(rank, signs, now)?;
         self.last_id += 1;
         let id = self.last_id;
         let (Admission::OnAir { displaced } | Admission::Waits { displaced }) = admission;
@@ -55,6 +56,9 @@ impl Publishers {
         });
         match (admission, self.state) {
             (Admission::OnAir { .. }, _) => {
+                if let Some(former) = self.on_air().and_then(|id| self.entry_mut(id)) {
+                    former.wait(before(now, signs.silence));
+                }
                 self.state = State::OnAir(id);
                 self.usual_silence = Duration::ZERO;
             }
@@ -70,18 +74,21 @@ impl Publishers {
     pub(in crate::stream) fn refusal(
         &self,
         rank: Rank,
-        silence: Duration,
+        signs: OnAirSigns,
         now: Instant,
     ) -> Option<Busy> {
-        self.admit(rank, silence, now).err()
+        self.admit(rank, signs, now).err()
     }
 
-    fn admit(&self, rank: Rank, silence: Duration, now: Instant) -> Result<Admission, Busy> {
+    fn admit(&self, rank: Rank, signs: OnAirSigns, now: Instant) -> Result<Admission, Busy> {
         let Some(on_air) = self.on_air_entry() else {
             return Ok(Admission::OnAir { displaced: None });
         };
         if rank == Rank::Slate {
-            return Err(Busy::Publisher);
+            return match signs.has_sent || on_air.rank == Rank::Slate {
+                true => Err(Busy::Publisher),
+                false => Ok(Admission::OnAir { displaced: None }),
+            };
         }
         let policy = self.turns.second_publisher;
         if rank == Rank::Primary
@@ -90,7 +97,7 @@ impl Publishers {
         {
             let is_on_air = rival.id == on_air.id;
             let is_dead = match is_on_air {
-                true => silence >= TAKEOVER_SILENCE,
+                true => signs.silence >= TAKEOVER_SILENCE,
                 false => rival.is_dead(now),
             };
             if policy == SecondPublisher::Refuse && !is_dead {

@@ -77,7 +77,7 @@ pub(crate) enum SwitchReason {
     Ordered,
     /// It has a higher rank.
     Returned,
-    /// It is a slate, and nobody publishes.
+    /// It is a slate, and nobody sends anything.
     Slate,
 }
 
@@ -114,6 +114,16 @@ pub(crate) struct Switch {
     pub(crate) reason: SwitchReason,
 }
 
+/// What is known of the publisher on air. Its messages are not reported, so that they cost
+/// nothing here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OnAirSigns {
+    /// Time since its last message, or since it came.
+    pub(super) silence: Duration,
+    /// It has sent media since it is on air.
+    pub(super) has_sent: bool,
+}
+
 /// An order to switch that cannot be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OrderError {
@@ -141,7 +151,8 @@ pub(crate) enum OrderError {
 /// - at a keyframe of one that waits, if an operator has ordered it, if a slate is on air,
 ///   or if it has a higher rank and has been steady for `return_after`.
 ///
-/// Who was on air and has not ended waits then; a slate is removed.
+/// Who was on air and has not ended waits then; a slate is removed. A slate comes in place of
+/// nobody, or of one that has sent nothing since it is on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Vacant,
@@ -184,8 +195,7 @@ impl Entry {
 
 /// The publishers of a stream.
 ///
-/// The silence of the one on air is an argument: its messages are not reported, so that
-/// they cost nothing here.
+/// The silence of the one on air is an argument: see [`OnAirSigns`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Publishers {
     pub(super) turns: Turns,

@@ -6,6 +6,16 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_millis(500);
 const NO_SILENCE: Duration = Duration::ZERO;
+/// The one on air sends.
+const SENDS: OnAirSigns = silent(NO_SILENCE);
+
+/// The one on air has sent, and has been silent for that long.
+const fn silent(silence: Duration) -> OnAirSigns {
+    OnAirSigns {
+        silence,
+        has_sent: true,
+    }
+}
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -14,7 +24,7 @@ fn ms(number: u64) -> Duration {
 /// A stream whose first publisher is on air, as number 1.
 fn on_air(rank: Rank, turns: Turns, now: Instant) -> Publishers {
     let mut publishers = Publishers::new(turns);
-    assert_eq!(publishers.join(rank, Some(1), NO_SILENCE, now), Ok(1));
+    assert_eq!(publishers.join(rank, Some(1), SENDS, now), Ok(1));
     assert_eq!(publishers.on_air(), Some(1));
     publishers
 }
@@ -22,7 +32,7 @@ fn on_air(rank: Rank, turns: Turns, now: Instant) -> Publishers {
 /// Another publisher waits, with a keyframe.
 fn ready_standby(publishers: &mut Publishers, rank: Rank, now: Instant) -> u64 {
     let client = Some(publishers.last_id + 1);
-    let id = publishers.join(rank, client, NO_SILENCE, now).unwrap();
+    let id = publishers.join(rank, client, SENDS, now).unwrap();
     assert_eq!(
         publishers.take_media(id, true, true, NO_SILENCE, now),
         None,
@@ -57,9 +67,7 @@ fn a_standby_takes_the_place_of_one_that_is_silent_or_ends() {
 fn nobody_is_switched_to_who_is_silent_or_has_no_keyframe() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Primary, Turns::default(), now);
-    let id = publishers
-        .join(Rank::Backup, None, NO_SILENCE, now)
-        .unwrap();
+    let id = publishers.join(Rank::Backup, None, SENDS, now).unwrap();
     assert_eq!(publishers.take_media(id, false, false, LIMIT, now), None);
     assert_eq!(publishers.take_media(id, true, true, NO_SILENCE, now), None);
     let later = now + LIMIT;
@@ -72,9 +80,7 @@ fn nobody_is_switched_to_who_is_silent_or_has_no_keyframe() {
 fn one_without_a_keyframe_is_better_than_none_when_the_stream_would_end() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Primary, Turns::default(), now);
-    let id = publishers
-        .join(Rank::Backup, None, NO_SILENCE, now)
-        .unwrap();
+    let id = publishers.join(Rank::Backup, None, SENDS, now).unwrap();
     let switch = publishers.leave(1, now);
     assert_eq!(switch.map(|switch| switch.to), Some(id));
     assert_eq!(publishers.leave(id, now), None);
@@ -178,9 +184,7 @@ fn an_order_is_carried_out_at_the_next_keyframe() {
 fn a_slate_gives_way_at_the_first_keyframe() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Slate, Turns::default(), now);
-    let id = publishers
-        .join(Rank::Primary, Some(7), NO_SILENCE, now)
-        .unwrap();
+    let id = publishers.join(Rank::Primary, Some(7), SENDS, now).unwrap();
     assert_eq!(
         publishers.take_media(id, false, false, NO_SILENCE, now),
         None
@@ -190,9 +194,33 @@ fn a_slate_gives_way_at_the_first_keyframe() {
         switch.map(|it| (it.to, it.reason)),
         Some((id, SwitchReason::Returned))
     );
-    let slate = publishers.join(Rank::Slate, None, NO_SILENCE, now);
+    let slate = publishers.join(Rank::Slate, None, SENDS, now);
     assert_eq!(slate, Err(Busy::Publisher), "a slate is for nobody else");
     assert!(!publishers.contains(1), "the slate has gone");
+}
+
+#[test]
+fn a_slate_goes_on_air_over_one_that_has_sent_nothing_which_waits() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let nothing = OnAirSigns {
+        silence: ms(100),
+        has_sent: false,
+    };
+    let slate = publishers.join(Rank::Slate, None, nothing, now);
+    assert_eq!(slate, Ok(2));
+    assert!(publishers.shows_slate() && publishers.has_encoder());
+    let another = publishers.join(Rank::Slate, None, nothing, now);
+    assert_eq!(another, Err(Busy::Publisher), "there is one already");
+    assert_eq!(publishers.take_media(1, false, false, LIMIT, now), None);
+    let switch = publishers.take_media(1, true, true, NO_SILENCE, now);
+    let switch = switch.map(|it| (it.to, it.reason));
+    assert_eq!(switch, Some((1, SwitchReason::Returned)));
+    assert!(!publishers.contains(2), "the slate has gone");
+    // It ends, and leaves the air to who waits.
+    assert_eq!(publishers.join(Rank::Slate, None, nothing, now), Ok(3));
+    let switch = publishers.leave(3, now).map(|it| (it.to, it.reason));
+    assert_eq!(switch, Some((1, SwitchReason::Ended)));
 }
 
 #[test]
@@ -211,7 +239,7 @@ fn the_policy_decides_about_a_second_publisher_that_is_not_marked() {
             ..Turns::default()
         };
         let mut publishers = on_air(Rank::Primary, turns, now);
-        let came = publishers.join(Rank::Primary, None, silence, now);
+        let came = publishers.join(Rank::Primary, None, silent(silence), now);
         assert_eq!(came, expected, "{second_publisher:?} {silence:?}");
         assert_eq!(publishers.on_air(), Some(now_on_air));
         let stays = expected.is_err() || now_on_air == 1;
@@ -242,14 +270,14 @@ fn the_policy_holds_between_those_that_are_not_marked_beside_a_slate_or_a_standb
                     ..Turns::default()
                 };
                 let mut publishers = on_air(rank, turns, now);
-                let first = publishers.join(Rank::Primary, Some(2), NO_SILENCE, now);
+                let first = publishers.join(Rank::Primary, Some(2), SENDS, now);
                 assert_eq!(first, Ok(2));
                 if has_sent {
                     publishers.take_media(2, true, false, NO_SILENCE, now);
                 }
                 // Who is on air sends all the time.
                 let later = now + silence;
-                let came = publishers.join(Rank::Primary, Some(3), NO_SILENCE, later);
+                let came = publishers.join(Rank::Primary, Some(3), SENDS, later);
                 let case = format!("{second_publisher:?} {silence:?} {rank:?} {has_sent}");
                 assert_eq!(came, expected, "{case}");
                 assert_eq!(publishers.on_air(), Some(1), "{case}");
@@ -267,7 +295,7 @@ fn who_returns_beside_its_own_dead_connection_gets_in_once_that_is_silent_for_lo
     let switch = publishers.take_media(standby, true, false, LIMIT, now + ms(10_000));
     assert_eq!(switch.map(|switch| switch.to), Some(standby));
     let heard = now + ms(10_000) - LIMIT;
-    let mut join = |after| publishers.join(Rank::Primary, Some(9), NO_SILENCE, heard + after);
+    let mut join = |after| publishers.join(Rank::Primary, Some(9), SENDS, heard + after);
     assert_eq!(join(TAKEOVER_SILENCE - ms(1)), Err(Busy::Publisher));
     let returned = join(TAKEOVER_SILENCE);
     assert_eq!(returned, Ok(3));
@@ -285,7 +313,7 @@ fn an_order_to_one_that_is_displaced_is_void() {
     let mut publishers = on_air(Rank::Backup, turns, now);
     ready_standby(&mut publishers, Rank::Primary, now);
     assert_eq!(publishers.order(None), Ok(Some(2)));
-    let newcomer = publishers.join(Rank::Primary, Some(3), NO_SILENCE, now);
+    let newcomer = publishers.join(Rank::Primary, Some(3), SENDS, now);
     assert_eq!(newcomer, Ok(3));
     let switch = publishers.take_media(3, true, true, NO_SILENCE, now);
     assert_eq!(switch, None, "it has been ordered of another one");
@@ -298,10 +326,10 @@ fn the_number_of_standbys_is_bounded_and_dead_ones_give_way() {
     for _ in 0..MAX_STANDBYS {
         ready_standby(&mut publishers, Rank::Backup, now);
     }
-    let refused = publishers.join(Rank::Backup, None, NO_SILENCE, now);
+    let refused = publishers.join(Rank::Backup, None, SENDS, now);
     assert_eq!(refused, Err(Busy::Standbys));
     let later = now + TAKEOVER_SILENCE;
-    let came = publishers.join(Rank::Backup, None, NO_SILENCE, later);
+    let came = publishers.join(Rank::Backup, None, SENDS, later);
     assert!(came.is_ok());
     assert!(!publishers.contains(2), "the first of the dead has gone");
 }
@@ -309,7 +337,7 @@ fn the_number_of_standbys_is_bounded_and_dead_ones_give_way() {
 /// Something that happens to publishers.
 #[derive(Debug, Clone)]
 enum Happening {
-    Join(Rank, u64),
+    Join(Rank, u64, bool),
     Leave(usize),
     Media {
         which: usize,
@@ -326,7 +354,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     let rank = prop_oneof![Just(Rank::Slate), Just(Rank::Backup), Just(Rank::Primary)];
     let silence = || prop_oneof![Just(0), Just(499), Just(500), Just(2_000)];
     prop_oneof![
-        (rank, silence()).prop_map(|(rank, silence)| Happening::Join(rank, silence)),
+        (rank, silence(), any::<bool>())
+            .prop_map(|(rank, silence, has_sent)| Happening::Join(rank, silence, has_sent)),
         (0..6_usize).prop_map(Happening::Leave),
         (0..6_usize, any::<bool>(), any::<bool>(), silence()).prop_map(
             |(which, is_ready, at_keyframe, silence)| Happening::Media {
@@ -370,9 +399,10 @@ proptest! {
             let mut silent_for = None;
             let mut came = None;
             let switch = match happening {
-                Happening::Join(rank, silence) => {
+                Happening::Join(rank, silence, has_sent) => {
                     let client = Some(publishers.last_id + 100);
-                    came = publishers.join(rank, client, ms(silence), now).ok();
+                    let signs = OnAirSigns { silence: ms(silence), has_sent };
+                    came = publishers.join(rank, client, signs, now).ok();
                     None
                 }
                 Happening::Leave(which) => nth(which).and_then(|id| publishers.leave(id, now)),
@@ -399,7 +429,9 @@ proptest! {
             };
             prop_assert_eq!(publishers.on_air().is_some(), !publishers.entries.is_empty());
             prop_assert!(publishers.on_air().is_none_or(|id| publishers.contains(id)));
-            prop_assert!(publishers.standbys() <= MAX_STANDBYS);
+            // Beside a slate, who was on air before it waits, too.
+            let limit = MAX_STANDBYS + usize::from(publishers.shows_slate());
+            prop_assert!(publishers.standbys() <= limit);
             if let State::Ordered { on_air, to } = publishers.state {
                 prop_assert!(on_air != to && publishers.contains(to));
             }

@@ -462,3 +462,29 @@ fn players_of_flv_tags_and_those_that_join_later_get_the_standby_too() {
     assert_eq!(stream.pictures(), 4);
     drop(flv);
 }
+
+#[test]
+fn time_without_media_goes_on_while_publishers_come_and_go_that_send_nothing() {
+    let server = Server::start(1);
+    let stream = server.stream(&settings());
+    let now = Instant::now();
+    let mut first = stream.publish(now).unwrap();
+    append(&mut first, &[picture(0, true)], now).unwrap();
+    assert_eq!(stream.without_media_for(now + second(3)), None, "it sends");
+    drop(first);
+    for number in 1..4 {
+        let without_media = || stream.without_media_for(now + second(3));
+        assert_eq!(without_media(), Some(second(3)), "{number} have gone");
+        let silent = stream.publish(now + second(number)).unwrap();
+        assert_eq!(without_media(), Some(second(3)), "it has sent nothing");
+        drop(silent);
+    }
+    let mut last = stream.publish(now + second(4)).unwrap();
+    append(&mut last, &[picture(0, true)], now + second(4)).unwrap();
+    assert_eq!(stream.without_media_for(now + second(9)), None, "it sends");
+    // Another one that is put on air by its end, and has sent nothing.
+    let _standby = standby(&stream, now + second(5));
+    drop(last);
+    let absence = stream.without_media_for(now + second(9));
+    assert_eq!(absence, Some(second(5)));
+}

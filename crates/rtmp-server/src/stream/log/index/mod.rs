@@ -198,6 +198,12 @@ impl Index {
         self.low_water = vec![u64::MAX; readers].into();
     }
 
+    /// Time of arrival of the newest message, ms on the server's clock.
+    #[must_use]
+    pub(in crate::stream) fn newest_arrival(&self) -> u64 {
+        self.now
+    }
+
     /// Offset at which the newest message ends.
     #[must_use]
     pub(crate) fn end(&self) -> u64 {

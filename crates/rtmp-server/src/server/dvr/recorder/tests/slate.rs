@@ -12,16 +12,18 @@ impl Scene {
 }
 
 /// An encoder whose configuration is `configuration` comes while a slate is on air whose
-/// configuration is 1. `from_now`: its recorder begins with it, not some time later.
-fn assert_records_no_slate(configuration: u8, from_now: bool) {
+/// configuration is 1, or `before` it, and has sent nothing until then. `from_now`: its
+/// recorder begins with it, not some time later.
+fn assert_records_no_slate(configuration: u8, from_now: bool, before: bool) {
     let mut scene = Scene::new(|_| {});
     scene.publish(headers(1));
     scene.publish(frames(0..4));
     scene.end();
+    let early = before.then(|| scene.come(Rank::Primary)).flatten();
     scene.publication = scene.come(Rank::Slate);
     scene.publish(headers(1));
     scene.publish(frames(0..6));
-    let encoder = scene.come(Rank::Primary);
+    let encoder = early.or_else(|| scene.come(Rank::Primary));
     let recording = scene.recorder.recording.clone();
     let owner = Box::new(TestOwner(scene.told.clone()));
     scene.recorder = Recorder::new(scene.stream.clone(), recording, from_now, owner);
@@ -38,15 +40,17 @@ fn assert_records_no_slate(configuration: u8, from_now: bool) {
     scene.end();
     let files = scene.files();
     let counts: Vec<_> = files.iter().map(|tags| pictures(tags).len()).collect();
-    assert_eq!(counts, [4, 3], "{configuration} {from_now}");
+    assert_eq!(counts, [4, 3], "{configuration} {from_now} {before}");
     assert_begins_as_a_file_does(&files[1]);
 }
 
 #[test]
 fn a_slate_is_in_no_recording() {
     for configuration in [1, 2] {
-        assert_records_no_slate(configuration, true);
-        assert_records_no_slate(configuration, false);
+        for from_now in [true, false] {
+            assert_records_no_slate(configuration, from_now, false);
+            assert_records_no_slate(configuration, from_now, true);
+        }
     }
 }
 

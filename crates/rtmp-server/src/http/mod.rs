@@ -207,7 +207,8 @@ fn is_asked_for(client: &Client, call: &Call, snapshot: &Snapshot) -> bool {
         && (call.query("relay") != Some("true") || client.is_relay())
 }
 
-/// Orders that a standby goes on air: that of the connection `client`, or the best.
+/// Orders that a standby goes on air: that of the connection `client`, or the best. The
+/// connection on air stays there: so an order is taken back.
 async fn switch(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Response {
     let id = id.parse().ok();
     let streams = api.server.streams();

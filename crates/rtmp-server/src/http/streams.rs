@@ -73,6 +73,8 @@ struct StandbyReport {
     backup: bool,
     /// It has a keyframe to begin at.
     ready: bool,
+    /// It has been ordered on air, at its next keyframe.
+    ordered: bool,
     /// Time since its last media.
     silent_ms: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl StandbyReport {
             cid: publisher.client.map(|id| id.to_string()),
             backup: publisher.rank == Rank::Backup,
             ready: publisher.is_ready,
+            ordered: publisher.is_ordered,
             silent_ms: publisher
                 .silence
                 .map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),

@@ -180,6 +180,7 @@ async fn an_operator_switches_through_the_api() {
     let api = Api::of(&origin).await;
     let [_first, mut second] = two_publishers(&origin, &same()).await;
     let standby = ready(&api).await;
+    let stream = async || api.get("/api/v1/streams").await["streams"][0].clone();
     let mut player = origin.player("s").await;
     player.frame().await;
     player.frame().await;
@@ -190,6 +191,12 @@ async fn an_operator_switches_through_the_api() {
     assert_eq!(nobody.code(), (200, 2049));
     let unknown = api.ask("POST", "/api/v1/streams/0/switch").await;
     assert_eq!(unknown.code(), (200, 2048));
+    assert_eq!(api.ask("POST", &path).await.code(), (200, 0));
+    assert_eq!(stream().await["standby"][0]["ordered"], true);
+    let on_air = stream().await["publish"]["cid"].clone();
+    let taken_back = format!("{path}?client={}", on_air.as_str().unwrap());
+    assert_eq!(api.ask("POST", &taken_back).await.code(), (200, 0));
+    assert_eq!(stream().await["standby"][0]["ordered"], false);
     assert_eq!(api.ask("POST", &path).await.code(), (200, 0));
     second.publish(&[picture(500_080), keyframe(500_120)]).await;
     let frame = player.frame().await;
@@ -203,8 +210,8 @@ async fn an_operator_switches_through_the_api() {
         publisher.activity().name() == "publish"
     })
     .await;
-    let streams = api.get("/api/v1/streams").await;
-    assert_eq!(streams["streams"][0]["publish"]["cid"], standby);
+    assert_eq!(stream().await["publish"]["cid"], standby);
+    assert_eq!(stream().await["standby"][0]["ordered"], false);
 }
 
 #[tokio::test(flavor = "multi_thread")]

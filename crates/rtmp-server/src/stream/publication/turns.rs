@@ -144,7 +144,8 @@ impl Stream {
     }
 
     /// Orders that the publisher of the connection `client` goes on air at its next
-    /// keyframe; without one, the best that waits. Returns its connection.
+    /// keyframe; without one, the best that waits. If it is on air, an order to another one is
+    /// taken back. Returns its connection.
     ///
     /// # Errors
     /// There is none.

@@ -138,7 +138,7 @@ pub(crate) enum OrderError {
 ///          the first comes                 a switch
 ///  Vacant ─────────────────▶ OnAir(a) ───────────────▶ OnAir(b)
 ///    ▲                        │ │   ▲
-///    │ a ends, nobody waits   │ │   │ b ends
+///    │ a ends, nobody waits   │ │   │ b ends, or order(a)
 ///    └────────────────────────┘ │   │
 ///                      order(b) ▼   │     keyframe of b, or a ends
 ///                           Ordered(a, b) ─────────────────────────▶ OnAir(b)
@@ -403,12 +403,18 @@ impl Publishers {
     }
 
     /// Orders that the publisher of the connection `client` goes on air at its next
-    /// keyframe; without one, the best that waits.
+    /// keyframe; without one, the best that waits. If it is on air, an order to another one is
+    /// taken back.
     ///
     /// # Errors
     /// There is none.
     pub(super) fn order(&mut self, client: Option<u64>) -> Result<Option<u64>, OrderError> {
-        let on_air = self.on_air().ok_or(OrderError::NoStandby)?;
+        let entry = self.on_air_entry().ok_or(OrderError::NoStandby)?;
+        let (on_air, is_on_air) = (entry.id, client.is_some() && entry.client == client);
+        if is_on_air {
+            self.state = State::OnAir(on_air);
+            return Ok(client);
+        }
         let is_meant = |entry: &&Entry| match client {
             Some(client) => entry.client == Some(client),
             None => true,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Publishers, Rank};
+use super::{Publishers, Rank, State};
 
 /// A publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) struct PublisherReport {
     pub(crate) is_on_air: bool,
     /// It waits and has a keyframe to begin at.
     pub(crate) is_ready: bool,
+    /// An operator has ordered it on air, at its next keyframe.
+    pub(crate) is_ordered: bool,
     /// Time since its last media, while it waits.
     pub(crate) silence: Option<Duration>,
 }
@@ -27,6 +29,7 @@ impl Publishers {
             rank: entry.rank,
             is_on_air: Some(entry.id) == on_air,
             is_ready: entry.is_ready,
+            is_ordered: matches!(self.state, State::Ordered { to, .. } if to == entry.id),
             silence: entry
                 .pauses
                 .last()

@@ -181,6 +181,30 @@ fn an_order_is_carried_out_at_the_next_keyframe() {
 }
 
 #[test]
+fn an_order_is_taken_back_by_one_to_who_is_on_air() {
+    let now = Instant::now();
+    let mut publishers = on_air(Rank::Primary, Turns::default(), now);
+    let standby = ready_standby(&mut publishers, Rank::Backup, now);
+    let ordered = |publishers: &Publishers| {
+        let reports = publishers.report(now).into_iter();
+        let mut ordered = reports.filter(|report| report.is_ordered);
+        ordered.next().and_then(|report| report.client)
+    };
+    assert_eq!(publishers.order(None), Ok(Some(2)));
+    assert_eq!(ordered(&publishers), Some(2));
+    assert_eq!(publishers.order(Some(1)), Ok(Some(1)));
+    assert_eq!(ordered(&publishers), None);
+    let switch = publishers.take_media(standby, true, true, NO_SILENCE, now);
+    assert_eq!(switch, None, "the order is void");
+    assert_eq!(
+        publishers.order(Some(1)),
+        Ok(Some(1)),
+        "it is there already"
+    );
+    assert_eq!(publishers.on_air(), Some(1));
+}
+
+#[test]
 fn a_slate_gives_way_at_the_first_keyframe() {
     let now = Instant::now();
     let mut publishers = on_air(Rank::Slate, Turns::default(), now);

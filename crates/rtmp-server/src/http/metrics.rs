@@ -325,12 +325,18 @@ type StreamFamily = (
     fn(&Totals, &Stream) -> u64,
 );
 
-const STREAM_FAMILIES: [StreamFamily; 8] = [
+const STREAM_FAMILIES: [StreamFamily; 9] = [
     (
         "published",
         Kind::Gauge,
         "Whether the stream has a publisher, or an origin that sends it",
-        |_, stream| u64::from(stream.is_published()),
+        |_, stream| u64::from(stream.has_encoder()),
+    ),
+    (
+        "slate",
+        Kind::Gauge,
+        "Whether the slate is on air",
+        |_, stream| u64::from(stream.shows_slate()),
     ),
     (
         "standbys",

@@ -330,6 +330,7 @@ async fn a_slate_is_shown_while_nobody_publishes_and_gives_way_at_a_keyframe() {
     let stream = &streams["streams"][0];
     assert_eq!(stream["publish"]["slate"], true);
     assert_eq!(stream["standby"], json!([]));
+    assert_metrics(&api, [("slate", 1), ("published", 0)]).await;
     let mut second = origin.publisher("s").await;
     second.publish(&headers()).await;
     second.publish(&[picture(0), keyframe(40)]).await;
@@ -348,6 +349,7 @@ async fn a_slate_is_shown_while_nobody_publishes_and_gives_way_at_a_keyframe() {
     }
     let streams = api.get("/api/v1/streams").await;
     assert_eq!(streams["streams"][0]["publish"]["slate"], false);
+    assert_metrics(&api, [("slate", 0), ("published", 1)]).await;
 }
 
 /// The configuration of an origin with these directives of `publish`, which keeps players for
@@ -447,6 +449,7 @@ async fn a_slate_is_shown_over_a_publisher_that_has_sent_nothing() {
         let streams = api.get("/api/v1/streams").await;
         assert_eq!(streams["streams"][0]["publish"]["slate"], true);
         assert_eq!(streams["streams"][0]["standby"][0]["ready"], false);
+        assert_metrics(&api, [("slate", 1), ("published", 1)]).await;
         second.publish(&headers()).await;
         second.publish(&[keyframe(0)]).await;
         while player.frame().await.payload[5] == 0x99 {}
@@ -470,6 +473,16 @@ async fn a_name_that_nobody_has_published_has_no_slate() {
     drop(origin.publisher("s").await);
     let refusal = origin.refused(Purpose::Play, "s").await;
     assert_eq!(refusal.code, "NetStream.Play.StreamNotFound");
+}
+
+/// Expects that `/metrics` has these of `s`.
+async fn assert_metrics(api: &Api, expected: [(&str, u64); 2]) {
+    let metrics = api.ask("GET", "/metrics").await.body;
+    for (name, value) in expected {
+        let labels = "vhost=\"__defaultVhost__\",app=\"live\",stream=\"s\"";
+        let line = format!("millrace_stream_{name}{{{labels}}} {value}\n");
+        assert!(metrics.contains(&line), "{line} is not in:\n{metrics}");
+    }
 }
 
 /// Sends the headers of a publisher again and again, so that it is neither silent nor ready.

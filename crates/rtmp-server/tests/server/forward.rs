@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::api_client::Api;
 use crate::hooks::expect_stream;
-use crate::standby::slate_file;
+use crate::slate::slate_file;
 use crate::support::{
     Client, TestServer, eventually, headers, keep_log, keyframe, log_lines, message, picture,
     publishing, until, web_server,

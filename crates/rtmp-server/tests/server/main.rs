@@ -33,6 +33,7 @@ mod quotas;
 mod redirects;
 mod redundancy;
 mod signed_urls;
+mod slate;
 mod standby;
 mod support;
 mod timeouts;

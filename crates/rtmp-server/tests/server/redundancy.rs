@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api_client::Api;
 use crate::flv_client::FlvClient;
-use crate::standby::slate_file;
+use crate::slate::slate_file;
 use crate::support::{Client, TestServer, eventually, headers, message, until};
 
 /// Pictures of a group.

@@ -330,7 +330,7 @@ const STREAM_FAMILIES: [StreamFamily; 9] = [
         "published",
         Kind::Gauge,
         "Whether the stream has a publisher, or an origin that sends it",
-        |_, stream| u64::from(stream.has_encoder()),
+        |_, stream| u64::from(stream.has_encoder() && !stream.shows_slate()),
     ),
     (
         "slate",

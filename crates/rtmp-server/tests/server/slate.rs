@@ -6,7 +6,7 @@ use rtmp_server::config::Role;
 use serde_json::json;
 
 use crate::api_client::Api;
-use crate::support::{TestServer, headers, keyframe, picture, until};
+use crate::support::{TestServer, eventually, headers, keyframe, picture, until};
 
 /// A slate of a keyframe and two pictures, 300 ms long, that end with the byte `mark`.
 pub(crate) fn slate_file(mark: u8) -> tempfile::NamedTempFile {
@@ -184,7 +184,7 @@ async fn a_slate_is_shown_over_a_publisher_that_has_sent_nothing() {
         let streams = api.get("/api/v1/streams").await;
         assert_eq!(streams["streams"][0]["publish"]["slate"], true);
         assert_eq!(streams["streams"][0]["standby"][0]["ready"], false);
-        assert_metrics(&api, [("slate", 1), ("published", 1)]).await;
+        assert_metrics(&api, [("slate", 1), ("published", 0)]).await;
         second.publish(&[keyframe(0)]).await;
         let mut payloads = Vec::new();
         while !payloads.contains(&keyframe(0).payload) {
@@ -210,4 +210,43 @@ async fn a_name_that_nobody_has_published_has_no_slate() {
     drop(origin.publisher("s").await);
     let refusal = origin.refused(Purpose::Play, "s").await;
     assert_eq!(refusal.code, "NetStream.Play.StreamNotFound");
+}
+
+/// The slate says of itself in its metadata that it is one: an encoder that has none must not
+/// leave them in force.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_without_metadata_ends_the_slate_at_edges_too() {
+    let slate = slate_file(0x99);
+    let file = slate.path().display();
+    let origin = TestServer::origin(&format!("publish {{ slate {file}; slate_after 100; }}"));
+    let edge = TestServer::edge(&[origin.address], "");
+    let apis = [Api::of(&origin).await, Api::of(&edge).await];
+    let is_shown = async |expected: bool| {
+        for api in &apis {
+            eventually(async || {
+                let streams = api.get("/api/v1/streams").await;
+                let slate = &streams["streams"][0]["publish"]["slate"];
+                (*slate == expected).then_some(())
+            })
+            .await;
+        }
+    };
+    let come = async || {
+        let mut encoder = origin.publisher("s").await;
+        encoder.publish(&headers()[1..]).await;
+        encoder.publish(&[keyframe(0), picture(40)]).await;
+        encoder
+    };
+    let mut encoder = come().await;
+    let mut player = edge.player("s").await;
+    player.frame().await;
+    for _ in 0..2 {
+        drop(encoder);
+        is_shown(true).await;
+        encoder = come().await;
+        is_shown(false).await;
+        for api in &apis {
+            assert_metrics(api, [("slate", 0), ("published", 1)]).await;
+        }
+    }
 }

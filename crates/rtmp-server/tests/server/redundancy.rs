@@ -250,8 +250,8 @@ async fn an_origin_that_is_seconds_behind_takes_over_when_the_other_dies() {
     ensure_next(&mut player, 0, 0..4).await;
     // Ten seconds, as far as the timestamps say.
     bed.send(0, 4..250).await;
-    bed.send(1, 0..12).await;
     ensure_next(&mut player, 0, 4..250).await;
+    bed.send(1, 0..12).await;
     let api = Api::of(&bed.edge).await;
     let pulled = pulls(&api, flow).await;
     assert!(!are_aligned(&pulled), "{pulled:?}");

@@ -386,7 +386,11 @@ async fn an_edge_goes_from_the_slate_of_one_origin_to_the_programme_of_another()
     }
     drop(on_air);
     until_shown(&mut player, SLATE).await;
-    drop(player);
+    // The one that it has gone over to dies: the first one is asked again.
+    let [first, second] = origins;
+    second.stop().await;
+    let _on_air = publisher(&first, 4, 0..2).await;
+    until_shown(&mut player, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -217,9 +217,8 @@ impl PullTask {
         let is_beside = self.is_beside_slate(number);
         let leg = &mut legs[number];
         // The one that shows a slate may go wherever that other one is: it ends then.
-        if let Some(origin) = elsewhere.filter(|_| is_beside || merged.is_some()) {
-            leg.pull.leave_out(origin);
-        }
+        let elsewhere = elsewhere.filter(|_| is_beside || merged.is_some());
+        leg.pull.leave_out(elsewhere);
         match leg.pull.handle(Instant::now().into_std(), input) {
             Some(Action::Connect(origin)) => {
                 let origin = self.origin(origin, number, merged);

@@ -96,7 +96,8 @@ pub(super) struct Pull {
     state: State,
     /// Number of the origin that is tried, or tried next.
     origin: usize,
-    /// Number of the origin that another pull of the same stream has.
+    /// Number of the origin that another pull of the same stream has; set by
+    /// [`Pull::leave_out`].
     elsewhere: Option<usize>,
     /// Attempts since media last flowed.
     failures: u32,
@@ -130,9 +131,10 @@ impl Pull {
         }
     }
 
-    /// The origin with this number is left to another pull of the same stream from now on.
-    pub(super) fn leave_out(&mut self, origin: usize) {
-        self.elsewhere = Some(origin).filter(|_| self.origins > 1);
+    /// The origin with this number is left to another pull of the same stream, until the next
+    /// call; with `None` no one is.
+    pub(super) fn leave_out(&mut self, origin: Option<usize>) {
+        self.elsewhere = origin.filter(|_| self.origins > 1);
     }
 
     /// Number of origins that it may try.

@@ -254,7 +254,7 @@ fn a_round_in_vain_says_whether_any_origin_could_be_talked_to() {
 fn an_origin_that_another_pull_has_is_left_to_it() {
     let now = Instant::now();
     let mut pull = flowing(2, now);
-    pull.leave_out(1);
+    pull.leave_out(Some(1));
     assert_eq!(pull.handle(now, Input::Lost), None, "a round has failed");
     let later = pull.deadline().unwrap();
     let again = Some(Action::Connect(0));
@@ -263,11 +263,11 @@ fn an_origin_that_another_pull_has_is_left_to_it() {
     assert_eq!(pull.handle(later + second(9), Input::Time), None);
     assert!(pull.is_connected(), "it is the only one that is left");
     let mut pull = flowing(3, now);
-    pull.leave_out(1);
+    pull.leave_out(Some(1));
     assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(2)));
     assert_eq!(pull.handle(now, Input::Lost), None);
     let mut pull = flowing(1, now);
-    pull.leave_out(0);
+    pull.leave_out(Some(0));
     assert_eq!(pull.handle(now, Input::Lost), None);
     let later = pull.deadline().unwrap();
     assert_eq!(pull.handle(later, Input::Time), again, "it has no other");
@@ -278,16 +278,16 @@ fn an_origin_that_another_pull_has_taken_meanwhile_is_not_connected_to() {
     let now = Instant::now();
     // One that begins anew where streams were last found, which the other one has found.
     let mut pull = Pull::new(2, 1, LINGER, 7);
-    pull.leave_out(1);
+    pull.leave_out(Some(1));
     let elsewhere = Some(Action::Connect(0));
     assert_eq!(pull.handle(now, Input::Audience(1)), elsewhere);
     // One that has paused before an origin which the other one has turned to.
     let mut pull = flowing(3, now);
-    pull.leave_out(2);
+    pull.leave_out(Some(2));
     assert_eq!(pull.handle(now, Input::Lost), Some(Action::Connect(1)));
     assert_eq!(pull.handle(now, Input::Lost), None, "a round has failed");
     let later = pull.deadline().unwrap();
-    pull.leave_out(0);
+    pull.leave_out(Some(0));
     assert_eq!(pull.handle(later, Input::Time), Some(Action::Connect(1)));
 }
 

@@ -49,6 +49,8 @@ impl SlateMedia {
         *self.fingerprint.get_or_init(|| {
             let mut hasher = SipHasher13::new();
             hasher.write(&self.bytes);
+            // Without the mark the messages were others.
+            hasher.write(slate_mark::NAME.as_bytes());
             hasher.finish()
         })
     }

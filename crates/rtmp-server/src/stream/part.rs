@@ -166,6 +166,16 @@ impl Stream {
             *state = StreamState {
                 // Whoever expects a publisher says so again.
                 expected: 0,
+                // A former program says only that something has been sent.
+                sent_turn: match part.state {
+                    StreamState {
+                        live: true,
+                        sent_turn: 0,
+                        turn,
+                        ..
+                    } => turn,
+                    StreamState { sent_turn, .. } => sent_turn,
+                },
                 ..part.state
             };
         });

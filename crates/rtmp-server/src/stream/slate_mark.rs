@@ -5,7 +5,7 @@ use rtmp_proto::wire::amf0::Value;
 use rtmp_proto::wire::message::data;
 use rtmp_proto::wire::{Limits, Message};
 
-const NAME: &str = "millraceSlate";
+pub(crate) const NAME: &str = "millraceSlate";
 
 /// The property in AMF0: `true`. What a program like ffmpeg makes of it, which copies metadata
 /// from its input to its output, is a string.

@@ -1,4 +1,4 @@
-//! Shows the slate of a vhost to the players of a stream that nobody sends.
+//! Shows the slate of a vhost to the players of a stream of which nothing comes.
 
 mod part;
 

@@ -14,7 +14,7 @@ use crate::stream::standby::{Parts, StandbyGroup};
 /// A leg that is further behind what is on air is of no use beside the others: should these
 /// end, viewers would wait for as long.
 const MAX_LAG: Duration = Duration::from_secs(2);
-/// So is one that is merged, which gets a little more: it is not to come and go.
+/// The limit for a leg that is merged: larger, so that it does not come and go.
 const MAX_LAG_MERGED: Duration = Duration::from_secs(3);
 
 /// The place of a leg within what has gone on air.

@@ -467,6 +467,16 @@ impl Merge {
         }
     }
 
+    /// Notes what the headers in force say of what is on air: a former program does not know
+    /// that it is a slate.
+    pub(super) fn recognise_slate(&mut self) {
+        if self.headers.mark_slate() {
+            let legs = self.legs.iter().enumerate();
+            let on_air = legs.filter(|(_, leg)| matches!(leg, Leg::Merged(_)));
+            self.slates.extend(on_air.map(|(number, _)| number));
+        }
+    }
+
     /// True if what is on air is a slate.
     fn shows_slate(&self) -> bool {
         let mut slates = self.slates.iter();

@@ -67,6 +67,7 @@ impl MergedRelay {
             on_air.publication = Some(stream.resume_publication(publication)?);
         }
         on_air.merge.excuse_silence(Instant::now());
+        on_air.merge.recognise_slate();
         Ok(Arc::new(Self {
             stream: stream.clone(),
             on_air: Mutex::new(on_air),

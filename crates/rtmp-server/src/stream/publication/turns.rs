@@ -166,7 +166,7 @@ impl Stream {
     /// True if a slate is on air, this server's or an origin's.
     pub(crate) fn shows_slate(&self) -> bool {
         let is_own = lock(&self.publishers).shows_slate();
-        is_own || self.is_published() && self.relays_slate()
+        is_own || self.state.borrow().has_sent() && self.relays_slate()
     }
 
     /// True if the newest publication is a slate, as its metadata say.
@@ -189,7 +189,7 @@ fn describe(switch: &Switch) -> String {
         SwitchReason::Ended => format!("{from} has ended"),
         SwitchReason::Ordered => format!("by order, in place of {from}"),
         SwitchReason::Returned => format!("{from} has a lower rank"),
-        SwitchReason::Slate => "nobody publishes".to_owned(),
+        SwitchReason::Slate => "nobody sends anything".to_owned(),
     };
     format!("{to} goes on air: {why}")
 }

@@ -74,6 +74,9 @@ impl ResumedPull {
         inherited: &mut Inherited,
     ) -> Result<Self, HandOverError> {
         let missing = || HandOverError::Missing(format!("origin {}", part.address));
+        // A former program does not say so; the headers in force do.
+        let publishes = matches!(part.state, RelayStatePart::Publishing(_)) && merged.is_none();
+        let is_slate = part.is_slate || publishes && stream.shows_slate();
         Ok(Self {
             address: Origin::parse(&part.address).ok_or_else(missing)?,
             connection: OriginConnection::take_over(&part.connection, inherited)?,
@@ -87,7 +90,7 @@ impl ResumedPull {
                     Some(merged) => Outlet::Leg(merged.resume(part.leg, outlet)?),
                 }),
             },
-            is_slate: part.is_slate,
+            is_slate,
         })
     }
 

@@ -171,7 +171,7 @@ const SLATE_PICTURES: u8 = 100;
 const SLATE_STEP_MS: u32 = 50;
 
 /// A slate of one keyframe and many pictures: each says its number, and `mark`.
-fn write_slate(path: &Path, mark: u8) {
+pub(super) fn write_slate(path: &Path, mark: u8) {
     let mut file = file_header(false, true).to_vec();
     write_tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, mark], &mut file);
     for number in 0..SLATE_PICTURES {

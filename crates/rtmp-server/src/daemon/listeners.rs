@@ -120,12 +120,24 @@ pub(super) fn open(config: &Config, parts: &[ListenerPart], inherited: &mut Inhe
     for (kind, address) in new {
         let socket = listen(address).or_else(|error| {
             // One that is named no longer may have its port.
-            let before = former.len();
-            former.retain(|it| !is_in_the_way(&error, it.address, address));
-            match former.len() < before {
-                true => listen(address),
-                false => Err(error),
+            let in_the_way = former
+                .extract_if(.., |it| is_in_the_way(&error, it.address, address))
+                .map(|it| (it.kind, it.address));
+            let closed: Vec<_> = in_the_way.collect();
+            if closed.is_empty() {
+                return Err(error);
             }
+            listen(address).inspect_err(|_| {
+                // It was another program's: they are needed again.
+                let again = closed.into_iter().filter_map(|(kind, address)| {
+                    Some(Listener {
+                        kind,
+                        address,
+                        socket: listen(address).ok()?,
+                    })
+                });
+                former.extend(again);
+            })
         });
         match socket {
             Ok(socket) => opened.listeners.push(Listener {

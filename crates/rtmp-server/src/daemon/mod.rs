@@ -111,8 +111,11 @@ fn load(
     compromises: &mut Vec<String>,
 ) -> Result<Loaded, ConfigError> {
     options.load(role).or_else(|mistakes| {
-        let directives = before.map(|it| &it.directives).filter(|it| !it.is_empty());
-        let Some(former) = directives.and_then(|it| config::build(it, role).ok()) else {
+        let former = before.map_or(&[][..], |it| &it.directives);
+        // What is wrong may be the file of a slate.
+        let former = [former.to_vec(), without_slates(former)];
+        let mut former = former.iter().filter(|it| !it.is_empty());
+        let Some(former) = former.find_map(|it| config::build(it, role).ok()) else {
             return Err(mistakes);
         };
         compromises.push(format!(
@@ -120,6 +123,16 @@ fn load(
         ));
         Ok(former)
     })
+}
+
+/// `directives` without `slate`, in whatever blocks.
+fn without_slates(directives: &[Directive]) -> Vec<Directive> {
+    let others = directives.iter().filter(|it| it.keyword != "slate");
+    let others = others.map(|it| Directive {
+        children: it.children.as_deref().map(without_slates),
+        ..it.clone()
+    });
+    others.collect()
 }
 
 /// Serves, in place of the program `before` if there was one. What cannot be as the configuration

@@ -186,7 +186,7 @@ impl Server {
         let workers = config.workers.unwrap_or(cores);
         let wakers = Wakers::new(workers)?;
         let events = Arc::<Events>::default();
-        let tls = tls::Acceptor::new(&config, events.clone())?;
+        let tls = tls::Acceptor::new(&config, events.clone(), phase == Phase::Settling)?;
         let tls_client = Arc::new(TlsClient::default());
         let hooks = Hooks::new(config.server_id.as_deref(), tls_client.clone());
         let (returning, returned) = mpsc::unbounded_channel();

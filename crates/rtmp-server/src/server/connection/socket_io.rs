@@ -52,6 +52,8 @@ impl Connection {
             };
             match sent {
                 Some(sent) => sent.map_err(|_| CloseReason::Stalled(directive))??,
+                // What ends is not handed over, and tells hooks so.
+                None if self.close_reason.is_some() => return Ok(()),
                 None => self.stand_still().await,
             }
         }
@@ -71,6 +73,8 @@ impl Connection {
                     let sent = sent.unwrap_or(Err(OriginError::Slow(limit)));
                     return sent.map_err(|error| self.on_origin_lost(error));
                 }
+                // What ends is not handed over, and tells hooks so.
+                None if self.close_reason.is_some() => return Ok(()),
                 None => self.stand_still().await,
             }
         }

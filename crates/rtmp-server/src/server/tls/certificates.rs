@@ -101,6 +101,20 @@ impl Certificates {
         Ok(certificates)
     }
 
+    /// Reads the certificates of `config` as [`Certificates::load`] does, or, if one of them
+    /// cannot be used, those that can: a server that goes on throws nobody out.
+    pub(super) fn load_what_can_be(config: &Config, events: Arc<Events>) -> Self {
+        Self::load(config, events.clone()).unwrap_or_else(|_| {
+            let certificates = Self {
+                events,
+                ..Self::default()
+            };
+            // It says why.
+            certificates.reload(config);
+            certificates
+        })
+    }
+
     fn put(&self, owner: Owner, key: CertifiedKey) {
         let mut keys = self
             .keys

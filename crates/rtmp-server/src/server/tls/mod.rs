@@ -62,8 +62,11 @@ impl Acceptor {
     ///
     /// # Errors
     /// One of them cannot be used.
-    pub(super) fn new(config: &Config, events: Arc<Events>) -> io::Result<Self> {
-        let certificates = Arc::new(Certificates::load(config, events)?);
+    pub(super) fn new(config: &Config, events: Arc<Events>, goes_on: bool) -> io::Result<Self> {
+        let certificates = Arc::new(match goes_on {
+            true => Certificates::load_what_can_be(config, events),
+            false => Certificates::load(config, events)?,
+        });
         let speaks_tls = config.https().is_some() || config.rtmps.is_some();
         let kernel = speaks_tls.then(probe_kernel).flatten();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

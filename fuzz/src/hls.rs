@@ -86,6 +86,10 @@ impl Log {
     }
 
     fn take(&mut self, out: &mut Vec<Output>) {
+        if out.is_empty() {
+            // The playlist is what it was.
+            return;
+        }
         let container = self.settings.container;
         for output in out.drain(..) {
             if let Output::Part(part) = &output {

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Server;
 use super::backoff::Backoff;
+use super::clients::Clients;
 use crate::redact::redacted_words;
 use crate::stream::lock;
 use published::Publisher;
@@ -54,8 +55,9 @@ pub(crate) struct Programs {
     /// The streams that programs make of others, with their numbers: those are not
     /// transcoded again.
     outputs: Mutex<HashMap<StreamKey, usize>>,
-    /// Those that programs have made which an upgrade has ended.
-    former_outputs: Mutex<HashSet<StreamKey>>,
+    /// Those that programs have made which an upgrade has ended, with the client that
+    /// published each.
+    former_outputs: Mutex<HashMap<StreamKey, Option<u64>>>,
     /// Totals, for reports.
     pub(crate) totals: ProgramTotals,
 }
@@ -104,13 +106,18 @@ impl Programs {
 
     /// The streams that programs make, for the program that the process becomes.
     pub(super) fn outputs(&self) -> Vec<StreamKey> {
-        let mut outputs = lock(&self.former_outputs).clone();
+        let mut outputs: HashSet<_> = lock(&self.former_outputs).keys().cloned().collect();
         outputs.extend(lock(&self.outputs).keys().cloned());
         outputs.into_iter().collect()
     }
 
-    /// Programs have made `outputs` before this process began anew.
-    pub(super) fn take_over(&self, outputs: Vec<StreamKey>) {
+    /// Programs, which have ended, have made `outputs` before this process began anew, as some
+    /// of `clients`.
+    pub(super) fn take_over(&self, outputs: Vec<StreamKey>, clients: &Clients) {
+        let outputs = outputs.into_iter().map(|key| {
+            let client = clients.publisher(&key);
+            (key, client.map(|client| client.id))
+        });
         lock(&self.former_outputs).extend(outputs);
     }
 

@@ -83,13 +83,19 @@ impl Drop for Output<'_> {
 
 /// True if a program makes the stream `key`.
 pub(super) fn is_output(programs: &Programs, key: &StreamKey) -> bool {
-    lock(&programs.outputs).contains_key(key) || lock(&programs.former_outputs).contains(key)
+    lock(&programs.outputs).contains_key(key) || lock(&programs.former_outputs).contains_key(key)
 }
 
 /// Forgets the streams that programs have made before an upgrade, but those that are still
 /// published: the ends of their connections may not have been noticed yet.
 pub(super) fn forget_former(programs: &Programs, is_published: impl Fn(&StreamKey) -> bool) {
-    lock(&programs.former_outputs).retain(is_published);
+    lock(&programs.former_outputs).retain(|key, _| is_published(key));
+}
+
+/// True if `client`, which publishes the stream `key`, is a program that an upgrade has ended: the
+/// end of its connection has not been noticed yet.
+pub(super) fn has_ended(programs: &Programs, key: &StreamKey, client: u64) -> bool {
+    lock(&programs.former_outputs).get(key) == Some(&Some(client))
 }
 
 #[cfg(test)]

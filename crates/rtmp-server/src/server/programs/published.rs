@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Output, forget_former, is_output, leads_here};
+use super::output::{Output, forget_former, has_ended, is_output, leads_here};
 use super::{Unobserved, fill_in_time, of_stream, supervise};
 use crate::config::{
     Config, Engine, ExecProgram, Transcode, Vhost, at_listener, host, named_stream, port,
@@ -232,6 +232,7 @@ pub(in crate::server) fn sweep(server: &Arc<Server>) {
             && !is_watched()
             // Who has just begun to publish begins them itself.
             && let Some(client) = server.clients.publisher(key)
+            && !has_ended(programs, key, client.id)
         {
             begin(server, stream, vhost, &client, &stream.parameters(), true);
         }

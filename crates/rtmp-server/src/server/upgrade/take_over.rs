@@ -67,7 +67,6 @@ impl Server {
         for (key, record) in part.dvr_orders {
             server.dvr.order(key, record);
         }
-        server.programs.take_over(part.program_outputs);
         server.take_counters(part.counters);
         // None is posted before it is known who publishes.
         server.hooks.hold();
@@ -78,6 +77,8 @@ impl Server {
         });
         steps.end("started");
         server.take_clients(part.clients);
+        let outputs = part.program_outputs;
+        server.programs.take_over(outputs, &server.clients);
         steps.end("clients");
         if let Some(load) = part.load {
             server.load.take_over(load);

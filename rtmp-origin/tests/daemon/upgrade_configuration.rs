@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::peer::Peer;
-use crate::upgrade::{upgrade, write_slate};
+use crate::upgrade::write_slate;
 use crate::{Origin, origin, read, text};
 
 /// Asks for an upgrade; whether it went well, and what is said of it.
@@ -166,14 +166,16 @@ fn a_configuration_that_becomes_wrong_meanwhile_is_not_put_in_force() {
         origin.process.signal(Signal::SIGUSR2);
         offered.join().unwrap();
         // The rehearsal has read it, and the process is about to become the program.
-        wait_for("the upgrade", || {
+        wait_for("the hand-over", || {
             log().matches("goes on with").count() == number
         });
         if number == 3 {
             fs::remove_file(&slate).unwrap();
         }
         offer(wrong).join().unwrap();
-        upgrade(&origin, number);
+        wait_for("the upgrade", || {
+            log().matches("goes on in place of").count() == number
+        });
         watched.go_on();
         let told = log().matches(&format!("ERROR upgrade: {told}")).count();
         assert!(told > usize::from(number == 3), "{}", log());

@@ -267,7 +267,7 @@ pub fn local_stream(url: &str, listen: &[SocketAddr]) -> Option<StreamKey> {
 }
 
 /// The server that an `rtmp://` URL names: as it is written, as it is read, and its port.
-fn server_of(url: &str) -> Option<(&str, Origin, u16)> {
+pub(crate) fn server_of(url: &str) -> Option<(&str, Origin, u16)> {
     let authority = url.strip_prefix("rtmp://")?.split(['/', '?']).next()?;
     let origin = Origin::parse(authority)?;
     let (_, port) = origin.authority.rsplit_once(':')?;

@@ -51,7 +51,7 @@ pub use ingest::{
     Ingest, IngestInput, IngestJob, IngestWork, InputKind, RtpTransport, local_stream, port,
     rtmp_source,
 };
-pub(crate) use ingest::{at_listener, host, named_stream};
+pub(crate) use ingest::{at_listener, host, named_stream, server_of};
 pub use model::{
     Config, DEFAULT_PORT, DEFAULT_VHOST, HookUrl, HttpHooks, Log, LogTank, Referers, Upstream,
     Vhost,

@@ -9,7 +9,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::Programs;
-use crate::config::Origin;
+use crate::config::server_of;
 use crate::stream::lock;
 
 /// Time for finding out the addresses of a name.
@@ -18,9 +18,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// True if the `rtmp://` URL `url` leads to a server on this host that listens at `listen`: by
 /// a loopback address, one of an interface, or a name of either.
 pub(super) async fn leads_here(url: &str, listen: &[SocketAddr]) -> bool {
-    let authority = url.strip_prefix("rtmp://");
-    let authority = authority.and_then(|rest| rest.split(['/', '?']).next());
-    let Some(origin) = authority.and_then(Origin::parse) else {
+    let Some((_, origin, _)) = server_of(url) else {
         return false;
     };
     let found = match origin.authority.parse::<SocketAddr>() {
